@@ -1,0 +1,1 @@
+"""What to try next, who runs it, what came out."""

@@ -1,0 +1,251 @@
+"""The command line: `python -m search COMMAND`, installed as `onecycle COMMAND`."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from search.result import StudyResult
+
+app = typer.Typer(
+    name="onecycle",
+    help="Which max_lr, pct_start and div_factor? Range test, search and confirmation for 1cycle.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+StorageFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        help="Database URL: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME. "
+        "Default: ONECYCLE_STORAGE, else a SQLite file in the user's data folder.",
+        show_default=False,
+    ),
+]
+StoredFlag = Annotated[
+    str, typer.Option("--study", help="Name of a stored study.", show_default=False)
+]
+DeviceFlag = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+DataFlag = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help="Folder of the data: torchvision's layout, or train/<class>/* and test/<class>/*.",
+        show_default=False,
+    ),
+]
+TimeoutFlag = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout-min",
+        help="End this start after so many minutes; exit code 75 when work is left.",
+        show_default=False,
+    ),
+]
+
+
+@app.command()
+def run(
+    study: Annotated[
+        str,
+        typer.Option(
+            "--study",
+            help="digits, cifar-small, cifar, or the path of your own study file.",
+            show_default=False,
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            help="Name of the stored study. Default: the definition's.",
+            show_default=False,
+        ),
+    ] = None,
+    storage: StorageFlag = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            help="Local worker processes. Default: one per GPU; on a CPU one per core.",
+            show_default=False,
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            "--trials", help="Configurations to try. Default: the study's.", show_default=False
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", help="Seed of a new study. Default: 0.", show_default=False),
+    ] = None,
+    device: DeviceFlag = "auto",
+    data: DataFlag = None,
+    timeout_min: TimeoutFlag = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            help="Where to write the page. Default: beside the database.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and its cost; store nothing.")
+    ] = False,
+) -> None:
+    """Search: range test, trials, confirmation, report. Started again, it goes on."""
+    from search import api, terminal
+
+    if dry_run:
+        started = api.plan(study, trials=trials, workers=workers, device=device, data=data)
+        terminal.print_plan(started, json=json)
+        return
+    terminal.print_storage(storage)
+    with terminal.Progress() as progress:
+        result = api.run(
+            study,
+            storage=storage,
+            name=name,
+            workers=workers,
+            trials=trials,
+            seed=seed,
+            device=device,
+            data=data,
+            timeout_min=timeout_min,
+            watch=progress.watch,
+        )
+    _print_result(result, storage, page=report, json=json)
+
+
+@app.command()
+def worker(
+    study: StoredFlag,
+    storage: StorageFlag = None,
+    device: DeviceFlag = "auto",
+    data: DataFlag = None,
+    timeout_min: TimeoutFlag = None,
+    until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Join a stored study as one more worker."""
+    from search import api
+
+    api.join(
+        study,
+        storage=storage,
+        device=device,
+        data=data,
+        timeout_min=timeout_min,
+        until_stdin_closes=until_stdin_closes,
+    )
+
+
+@app.command(name="list")
+def list_(storage: StorageFlag = None) -> None:
+    """List the stored studies."""
+    from search import api, catalog, terminal
+
+    with api.opened(storage) as engine:
+        terminal.print_studies(catalog.listing(engine))
+
+
+@app.command()
+def delete(
+    study: StoredFlag,
+    storage: StorageFlag = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a stored study with all its runs."""
+    from search import api, catalog
+
+    with api.opened(storage) as engine:
+        catalog.find(engine, study)
+        if not yes:
+            typer.confirm(f"Delete study {study!r} with all its runs?", abort=True)
+        catalog.delete(engine, study)
+    typer.echo(f"study {study!r} deleted", err=True)
+
+
+@app.command()
+def trials(
+    study: StoredFlag,
+    storage: StorageFlag = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+) -> None:
+    """Print every configuration of a study and what came of it."""
+    from search import api, catalog, terminal
+
+    with api.opened(storage) as engine:
+        terminal.print_trials(catalog.trials(engine, study), csv=csv)
+
+
+@app.command()
+def report(
+    study: StoredFlag,
+    storage: StorageFlag = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Where to write the page.", show_default=False)
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Print a finished study's answer again and write its page."""
+    from search import api, catalog
+    from search.result import load_result
+
+    with api.opened(storage) as engine:
+        catalog.find(engine, study)
+        result = load_result(engine, study)
+    _print_result(result, storage, page=html, json=json)
+
+
+def _print_result(
+    result: "StudyResult", storage: str | None, *, page: Path | None, json: bool
+) -> None:
+    from search import api, terminal
+    from search.report import default_path, write_report
+    from studies.database import storage_url
+
+    path = page or default_path(storage_url(storage), result.name)
+    with api.opened(storage) as engine:
+        write_report(engine, result, path)
+    terminal.print_result(result, path, json=json)
+
+
+def main() -> None:
+    """Run a command and end with its exit code (search/errors.py)."""
+    from search.errors import (
+        EXIT_GIVEN_BACK,
+        EXIT_INTERRUPTED,
+        EXIT_NO_RESULT,
+        EXIT_USER_ERROR,
+        GivenBackError,
+        NoResultError,
+    )
+    from trainers.errors import UserError
+
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        app()
+    except UserError as error:
+        code, text = EXIT_USER_ERROR, f"error: {error}"
+    except NoResultError as error:
+        code, text = EXIT_NO_RESULT, f"no result: {error}"
+    except GivenBackError as error:
+        code, text = EXIT_GIVEN_BACK, str(error)
+    except KeyboardInterrupt:
+        code, text = EXIT_INTERRUPTED, "interrupted: the same command goes on"
+    print(text, file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

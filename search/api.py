@@ -1,0 +1,295 @@
+"""The product as a library: run() is what the command line calls."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from search import catalog
+from search.budget import StageCost, costs
+from search.errors import GivenBackError, UsageError
+from search.result import StudyResult, load_result
+from search.stop import Stop
+from studies.database import open_engine, prepare, storage_url
+from studies.definition import Study, check_name
+from studies.protocol import compare, declared
+from studies.registry import Definition, load
+from studies.tables import StudyRow
+from trainers.device import DeviceKind, Site, cache_folder
+from trainers.run import Run, Trainer
+from trainers.sweep import Sweep
+
+ENDED = ("finished", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A study that is ready to be worked on, and what it will cost here."""
+
+    row: StudyRow
+    definition: Definition
+    site: Site
+    trainer: Trainer
+    plan: tuple[StageCost, ...]
+    n_workers: int
+    images_per_s: float
+
+    @property
+    def seconds(self) -> float:
+        """How long the whole study takes here, from the timed warm-up; scoring not counted."""
+        return sum(cost.n_images for cost in self.plan) / self.images_per_s
+
+
+Watch = Callable[[Engine, Started], AbstractContextManager[object]]
+
+
+def run(
+    study: str | Path | Study,
+    *,
+    storage: str | None = None,
+    name: str | None = None,
+    workers: int | None = 1,
+    trials: int | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    data: str | Path | None = None,
+    timeout_min: float | None = None,
+    watch: Watch | None = None,
+) -> StudyResult:
+    """Bring a study to its end, from wherever it stands, and return its result.
+
+    `study` is a bundled name, the path of a study file, or a Study made in this program (then
+    with one worker, in this process). `workers=None` takes one per GPU, on a CPU one per core.
+    Raises UserError for what the user must fix, NoResultError when the study ended without a
+    usable result, GivenBackError when `timeout_min` or a signal ended this start early, and
+    KeyboardInterrupt after Ctrl-C; in the last two cases the same call goes on later.
+    """
+    definition = _definition(study)
+    name = _checked_name(name or definition.study.name)
+    _check_counts(workers=workers, trials=trials, timeout_min=timeout_min)
+    stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
+    with opened(storage) as engine:
+        row = catalog.find_or_create(engine, definition, name=name, seed=seed, n_trials=trials)
+        if row.stage in ENDED:
+            settle_ended(engine, row)
+        else:
+            _work(engine, row, definition, stop, workers, device, data, watch)
+        return load_result(engine, name)
+
+
+def settle_ended(engine: Engine, row: StudyRow) -> None:
+    """Tell Optuna what a killed last worker did not; mostly there is nothing to tell."""
+    from search.work import Queue
+
+    queue = Queue(engine, row, owner="", process=None)
+    if queue.untold():
+        from search.history import History
+        from search.worker import repair
+
+        history = History(engine.url, name=row.name, study_id=row.id)
+        try:
+            repair(queue, history)
+        finally:
+            history.close()
+
+
+@contextmanager
+def opened(storage: str | None) -> Iterator[Engine]:
+    """Open the study database, made on the first start; its connections end with the block."""
+    engine = open_engine(storage_url(storage))
+    try:
+        prepare(engine)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def load_task(
+    definition: Definition, *, device: str, data: str | Path | None
+) -> tuple[Trainer, Site]:
+    """Load what is trained at this site; torch and the data are needed from here on."""
+    from trainers.device import resolve_device
+
+    site = Site(
+        device=resolve_device(device),
+        data=None if data is None else Path(data).expanduser().resolve(),
+        cache=cache_folder(),
+    )
+    return definition.study.task.trainer(site), site
+
+
+def estimate(
+    row: StudyRow, definition: Definition, trainer: Trainer, site: Site, workers: int | None
+) -> Started:
+    """Time a warm-up and say what the study costs here."""
+    n_devices = _devices(site.device)
+    n_workers = workers or min(n_devices, row.n_trials)
+    rate = min(n_workers, n_devices) * _warm_up(trainer, definition.study)
+    return Started(
+        row=row,
+        definition=definition,
+        site=site,
+        trainer=trainer,
+        plan=costs(definition.study, n_trials=row.n_trials),
+        n_workers=n_workers,
+        images_per_s=rate,
+    )
+
+
+def facts_of(trainer: Trainer) -> dict[str, str]:
+    """Return what a loaded trainer says must be the same in all runs; empty if it says nothing."""
+    found: dict[str, str] = getattr(trainer, "facts", dict)()
+    return found
+
+
+def _work(
+    engine: Engine,
+    row: StudyRow,
+    definition: Definition,
+    stop: Stop,
+    workers: int | None,
+    device: str,
+    data: str | Path | None,
+    watch: Watch | None,
+) -> None:
+    """Do what is still to do, in this process or in worker processes."""
+    with stop.on_signals():
+        trainer, site = load_task(definition, device=device, data=data)
+        catalog.resolve(engine, row, facts_of(trainer))
+        started = estimate(row, definition, trainer, site, workers)
+        if started.n_workers > 1 and not definition.spec:
+            raise UsageError(
+                f"workers={started.n_workers}: a Study object is known to this process only; "
+                "pass workers=1, or the path of a study file"
+            )
+        with watch(engine, started) if watch is not None else nullcontext():
+            ended = _worked(engine, started, stop)
+    _raise_if_stopped(ended, stop)
+
+
+def _raise_if_stopped(ended: str, stop: Stop) -> None:
+    if ended == "stopped" and stop.signal == signal.SIGINT:
+        raise KeyboardInterrupt
+    if ended == "stopped":
+        reason = "out of time" if stop.out_of_time() else "asked to stop"
+        raise GivenBackError(f"{reason}: work given back; the same command goes on")
+
+
+def _worked(engine: Engine, started: Started, stop: Stop) -> str:
+    if started.n_workers > 1:
+        from search.launch import run_workers
+
+        return run_workers(engine, started, stop)
+    return _worked_here(
+        engine, started.row, started.definition, started.trainer, started.site, stop
+    )
+
+
+def _worked_here(
+    engine: Engine, row: StudyRow, definition: Definition, trainer: Trainer, site: Site, stop: Stop
+) -> str:
+    from search.worker import Worker
+
+    return Worker(engine, row, definition.study, trainer=trainer, site=site, stop=stop).work()
+
+
+def _warm_up(trainer: Trainer, study: Study) -> float:
+    """Return training images per second of one worker, from a few steps at vanishing rates."""
+    seconds = 0.0
+    for n_steps in (2, 0):
+        steps = n_steps or max(2, min(60, int(2.0 / seconds)))
+        plan = Sweep(start_lr=1e-9, end_lr=1e-8, total_steps=steps)
+        started = time.perf_counter()
+        trainer.fit(Run(plan=plan, seed=0, split=None))
+        seconds = max(1e-6, (time.perf_counter() - started) / steps)
+    return study.task.batch_size / seconds
+
+
+def _devices(kind: DeviceKind) -> int:
+    """Return how many runs this machine trains at once: GPUs, or CPU cores."""
+    if kind == "cpu":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    if kind == "mps":
+        return 1
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _definition(study: str | Path | Study) -> Definition:
+    if isinstance(study, Study):
+        return Definition(study, "", "")
+    return load(str(study))
+
+
+def _checked_name(name: str) -> str:
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return name
+
+
+def _check_counts(*, workers: int | None, trials: int | None, timeout_min: float | None) -> None:
+    for flag, value in (("workers", workers), ("trials", trials)):
+        if value is not None and value < 1:
+            raise UsageError(f"{flag} must be at least 1, got {value}")
+    if timeout_min is not None and timeout_min <= 0:
+        raise UsageError(f"timeout-min must be above 0 minutes, got {timeout_min:g}")
+
+
+def plan(
+    study: str | Path | Study,
+    *,
+    trials: int | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    data: str | Path | None = None,
+) -> Started:
+    """Return what a new study of this definition would cost here; nothing is stored."""
+    definition = _definition(study)
+    _check_counts(workers=workers, trials=trials, timeout_min=None)
+    n_trials = definition.study.screening.n_trials if trials is None else trials
+    row = StudyRow(name=definition.study.name, n_trials=n_trials)
+    trainer, site = load_task(definition, device=device, data=data)
+    return estimate(row, definition, trainer, site, workers)
+
+
+def join(
+    name: str,
+    *,
+    storage: str | None = None,
+    device: str = "auto",
+    data: str | Path | None = None,
+    timeout_min: float | None = None,
+    until_stdin_closes: bool = False,
+) -> None:
+    """Work on a stored study in this process until it has ended; see run() for what is raised."""
+    _check_counts(workers=None, trials=None, timeout_min=timeout_min)
+    stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
+    if until_stdin_closes:
+        threading.Thread(target=_stop_at_end_of_stdin, args=(stop,), daemon=True).start()
+    with opened(storage) as engine:
+        row = catalog.find(engine, name)
+        if row.stage not in ENDED:
+            definition = load(row.spec)
+            compare(name, row.declared, declared(definition.study, definition.source))
+            with stop.on_signals():
+                trainer, site = load_task(definition, device=device, data=data)
+                catalog.resolve(engine, row, facts_of(trainer))
+                ended = _worked_here(engine, row, definition, trainer, site, stop)
+            _raise_if_stopped(ended, stop)
+        if catalog.find(engine, name).stage == "failed":
+            load_result(engine, name)
+
+
+def _stop_at_end_of_stdin(stop: Stop) -> None:
+    sys.stdin.buffer.read()
+    stop.ask()

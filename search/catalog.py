@@ -1,0 +1,174 @@
+"""The stored studies: find, create, list, delete."""
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, func, select
+
+from search import range_test
+from search.errors import UsageError
+from search.history import History
+from studies.database import masked_text, reading, schema_lock, transaction
+from studies.errors import UnknownStudyError
+from studies.protocol import compare, declared
+from studies.registry import Definition
+from studies.tables import StudyRow, WorkRow
+
+BEAT_S = 5.0
+GRACE_S = 30.0
+
+
+def find(engine: Engine, name: str) -> StudyRow:
+    """Return the stored study of that name; raise UnknownStudyError naming those there are."""
+    with reading(engine) as session:
+        row = session.scalars(select(StudyRow).where(StudyRow.name == name)).one_or_none()
+        names = session.scalars(select(StudyRow.name).order_by(StudyRow.name)).all()
+    if row is None:
+        known = ", ".join(names) or "none yet"
+        raise UnknownStudyError(
+            f"no stored study {name!r} in {masked_text(engine.url)}; stored: {known}"
+        )
+    return row
+
+
+def find_or_create(
+    engine: Engine,
+    definition: Definition,
+    *,
+    name: str,
+    seed: int | None,
+    n_trials: int | None,
+) -> StudyRow:
+    """Return the stored study, made now if it is new; any number of processes may call at once.
+
+    Raises ProtocolError where the stored study was made under another protocol, UsageError where
+    `seed` or `n_trials` is given and differs from what is stored.
+    """
+    protocol = declared(definition.study, definition.source)
+    with schema_lock(engine):
+        try:
+            row = find(engine, name)
+        except UnknownStudyError:
+            return _create(engine, definition, protocol, name=name, seed=seed, n_trials=n_trials)
+    compare(name, row.declared, protocol)
+    if seed is not None and seed != row.seed:
+        raise UsageError(
+            f"--seed {seed}: study {name!r} was made with seed {row.seed}; "
+            "leave --seed out, or start a new study with --name"
+        )
+    if n_trials is not None and n_trials != row.n_trials:
+        raise UsageError(
+            f"--trials {n_trials}: study {name!r} has a target of {row.n_trials}; "
+            "leave --trials out, or start a new study with --name"
+        )
+    return row
+
+
+def _create(
+    engine: Engine,
+    definition: Definition,
+    protocol: dict[str, str],
+    *,
+    name: str,
+    seed: int | None,
+    n_trials: int | None,
+) -> StudyRow:
+    study = definition.study
+    row = StudyRow(
+        id=str(uuid.uuid4()),
+        name=name,
+        spec=definition.spec,
+        source=definition.source,
+        declared=protocol,
+        seed=0 if seed is None else seed,
+        direction=study.direction,
+        diverged_value=study.diverged_value,
+        batch_size=study.task.batch_size,
+        steps_per_epoch=study.task.steps_per_epoch,
+        n_trials=study.screening.n_trials if n_trials is None else n_trials,
+        beat_s=BEAT_S,
+        grace_s=GRACE_S,
+        stage="range_test",
+    )
+    history = History(engine.url, name=name, study_id=row.id)
+    try:
+        history.create(study.direction)
+    finally:
+        history.close()
+    with transaction(engine) as session:
+        session.add(row)
+        session.flush()
+        session.add_all(range_test.work_of(row, study.range_test))
+    return row
+
+
+def resolve(engine: Engine, row: StudyRow, facts: dict[str, str]) -> None:
+    """Store what only the loaded task could say, or compare it with what is stored."""
+    with transaction(engine) as session:
+        stored = session.get_one(StudyRow, row.id, with_for_update=True)
+        if stored.resolved is None:
+            stored.resolved = facts
+        resolved = stored.resolved
+    compare(row.name, resolved, facts)
+
+
+def listing(engine: Engine) -> list[tuple[str, str, int, int, datetime]]:
+    """Return name, stage, finished and wanted configurations, and creation time of each study."""
+    done = (
+        select(func.count())
+        .where(WorkRow.study_id == StudyRow.id, WorkRow.stage == "search", WorkRow.state == "done")
+        .scalar_subquery()
+    )
+    with reading(engine) as session:
+        rows = session.execute(
+            select(
+                StudyRow.name, StudyRow.stage, done, StudyRow.n_trials, StudyRow.created_at
+            ).order_by(StudyRow.created_at)
+        )
+        return [(name, stage, n, wanted, at) for name, stage, n, wanted, at in rows]
+
+
+def delete(engine: Engine, name: str) -> None:
+    """Delete a stored study with all its runs, on our side and on Optuna's."""
+    row = find(engine, name)
+    history = History(engine.url, name=name, study_id=row.id)
+    try:
+        history.delete()
+    finally:
+        history.close()
+    with transaction(engine) as session:
+        session.delete(session.get_one(StudyRow, row.id))
+
+
+_TRIAL_COLUMNS = (
+    "slot",
+    "trial_number",
+    "state",
+    "outcome",
+    "score",
+    "max_lr",
+    "pct_start",
+    "div_factor",
+    "length",
+    "n_steps",
+    "n_images",
+    "seconds",
+    "diverged_step",
+    "diverged_lr",
+    "attempts",
+    "failure",
+    "device",
+)
+
+
+def trials(engine: Engine, name: str) -> list[dict[str, Any]]:
+    """Return every configuration of a study's search as a row of plain values."""
+    study = find(engine, name)
+    with reading(engine) as session:
+        rows = session.scalars(
+            select(WorkRow)
+            .where(WorkRow.study_id == study.id, WorkRow.stage == "search")
+            .order_by(WorkRow.slot)
+        )
+        return [{column: getattr(row, column) for column in _TRIAL_COLUMNS} for row in rows]

@@ -1,0 +1,21 @@
+"""How a command ends: its exit codes, and what is raised for them."""
+
+from trainers.errors import UserError
+
+EXIT_FINISHED = 0
+EXIT_NO_RESULT = 1
+EXIT_USER_ERROR = 2
+EXIT_GIVEN_BACK = 75
+EXIT_INTERRUPTED = 130
+
+
+class UsageError(UserError):
+    """Flags that contradict each other, or what is stored."""
+
+
+class NoResultError(Exception):
+    """The study ended without a usable result; the message says why."""
+
+
+class GivenBackError(Exception):
+    """This start ended early, its work was given back; start again to go on."""

@@ -1,0 +1,140 @@
+"""Optuna's side of a study: what samplers, importances and the dashboard read."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cached_property
+from typing import Literal
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import URL
+
+from search.space import Params, suggest
+from studies.database import optuna_storage
+from studies.definition import Space
+from studies.errors import StudyError
+from trainers.seeding import seed_for
+
+_OWNER = "onecycle_study"
+
+
+class History:
+    """The Optuna study of one cycle length; ours by its user attribute `onecycle_study`."""
+
+    def __init__(self, url: URL, *, name: str, study_id: str) -> None:
+        self.name, self.study_id = name, study_id
+        self.storage = optuna_storage(url)
+
+    def create(self, direction: Literal["maximize", "minimize"]) -> None:
+        """Make the Optuna study, or find it made; raise StudyError where it belongs to another.
+
+        Call it under the schema lock.
+        """
+        study = optuna.create_study(
+            storage=self.storage,
+            study_name=self.name,
+            direction=direction,
+            load_if_exists=True,
+            pruner=optuna.pruners.NopPruner(),
+        )
+        owner = study.user_attrs.get(_OWNER)
+        if owner is None and not study.get_trials(deepcopy=False):
+            study.set_user_attr(_OWNER, self.study_id)
+        elif owner != self.study_id:
+            raise StudyError(
+                f"the database holds an Optuna study {self.name!r} that is not ours; "
+                "rename or delete it, or choose another --name"
+            )
+
+    @cached_property
+    def study(self) -> optuna.Study:
+        """The Optuna study, without a sampler of its own and without a pruner."""
+        study = optuna.load_study(
+            study_name=self.name, storage=self.storage, pruner=optuna.pruners.NopPruner()
+        )
+        if study.user_attrs.get(_OWNER) != self.study_id:
+            raise StudyError(
+                f"the Optuna study {self.name!r} was deleted and made anew by something else; "
+                f"delete ours too (delete --study {self.name}) or choose another --name"
+            )
+        return study
+
+    def ask(
+        self,
+        slot: int,
+        *,
+        study_seed: int,
+        bracket: tuple[float, float],
+        space: Space,
+        fixed: Params | None,
+        asked_before: bool,
+    ) -> tuple[int, Params]:
+        """Return the trial number and parameters of a slot; each slot has one trial for ever.
+
+        The trial is made in one commit with its slot, so an owner killed while asking leaves
+        something that the next one finds (`asked_before`).
+        """
+        study = self.study
+        bound = self._trial_of(slot) if asked_before else None
+        if bound is None:
+            template = create_trial(
+                state=TrialState.RUNNING,
+                user_attrs={"slot": slot},
+                system_attrs={"fixed_params": asdict(fixed)} if fixed is not None else {},
+            )
+            trial_id = study._storage.create_new_trial(study._study_id, template)
+        else:
+            trial_id = bound._trial_id
+        study.sampler = optuna.samplers.TPESampler(seed=seed_for(study_seed, "ask", slot) % 2**32)
+        trial = optuna.trial.Trial(study, trial_id)
+        return trial.number, suggest(trial, bracket, space)
+
+    def tell(self, number: int, value: float | None, attributes: Mapping[str, object]) -> None:
+        """Finish a trial, once or again: COMPLETE with its value, FAIL without one."""
+        storage = self.study._storage
+        trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+        try:
+            for name, content in attributes.items():
+                storage.set_trial_user_attr(trial_id, name, content)
+            if value is None:
+                storage.set_trial_state_values(trial_id, TrialState.FAIL)
+            else:
+                storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [value])
+        except UpdateFinishedTrialError:
+            pass  # told before, by the owner or by another repair
+
+    def drop_unbound(self, bound: Mapping[int, int]) -> None:
+        """Fail RUNNING trials that another trial of their slot replaced (`bound`: slot -> number).
+
+        They come from owners that were fenced off between claim and ask.
+        """
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if bound.get(trial.user_attrs.get("slot", -1), trial.number) != trial.number:
+                self.tell(trial.number, None, {"outcome": "replaced"})
+
+    def importances(self) -> dict[str, float]:
+        """Return fANOVA's share of each parameter; empty where there is nothing to explain."""
+        values = {trial.value for trial in self.study.get_trials(states=(TrialState.COMPLETE,))}
+        if len(values) < 2:
+            return {}
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        return optuna.importance.get_param_importances(self.study, evaluator=evaluator)
+
+    def delete(self) -> None:
+        """Delete the Optuna study if it is ours and there."""
+        try:
+            study = optuna.load_study(study_name=self.name, storage=self.storage)
+        except KeyError:
+            return
+        if study.user_attrs.get(_OWNER) == self.study_id:
+            optuna.delete_study(study_name=self.name, storage=self.storage)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.storage.remove_session()
+        self.storage.engine.dispose()
+
+    def _trial_of(self, slot: int) -> FrozenTrial | None:
+        trials = self.study.get_trials(deepcopy=False)
+        return next((t for t in trials if t.user_attrs.get("slot") == slot), None)

@@ -1,0 +1,228 @@
+"""What came out of a study: read from the database, for the terminal, the report and programs."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
+
+from search.confirmation import Comparison, Estimate, estimate
+from search.errors import NoResultError
+from search.screening import BASELINE_SLOT
+from search.space import Params
+from search.work import params_of
+from studies.database import reading
+from studies.tables import StudyRow, WorkRow
+from trainers.onecycle import OneCycle
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A configuration that was confirmed: its slot in the search, and fresh scores by seed."""
+
+    slot: int
+    params: Params
+    search_score: float
+    scores: tuple[float, ...]
+    test: tuple[float, ...] | None
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is torch's default 1cycle at the proposal."""
+        return self.slot == BASELINE_SLOT
+
+    @property
+    def validation(self) -> Estimate:
+        """Mean validation score over the fresh seeds, with its interval."""
+        return estimate(self.scores)
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpent:
+    """What a stage has cost: runs ended, images trained on, seconds of training and scoring."""
+
+    stage: str
+    n_runs: int
+    n_images: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """The answer of a finished study, with what it rests on."""
+
+    name: str
+    direction: str
+    centre: float
+    bracket: tuple[float, float]
+    proposal: float
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    n_trials: int
+    n_diverged: int
+    candidates: tuple[Candidate, ...]
+    winner: Candidate
+    comparison: Comparison | None
+    n_comparisons: int
+    importances: dict[str, float]
+    seed_noise: float
+    spread: float
+    spent: tuple[StageSpent, ...]
+
+    @property
+    def baseline(self) -> Candidate:
+        """Torch's default 1cycle at the proposal."""
+        return next(c for c in self.candidates if c.is_baseline)
+
+    @property
+    def plan(self) -> OneCycle:
+        """The winner's cycle."""
+        return self.winner.params.plan(self.epochs * self.steps_per_epoch)
+
+    def verdict(self) -> str:
+        """Return the answer to 'is it better than the default?' in one or two sentences."""
+        n = self.winner.validation.n
+        if self.comparison is None:
+            return (
+                f"The baseline is the answer: no finalist had a better mean validation score "
+                f"over {n} fresh seeds. torch's defaults at the proposed max_lr were as good."
+            )
+        difference = self.comparison.difference
+        text = (
+            f"Winner minus baseline on the test split: {100 * difference.mean:+.2f} points, "
+            f"95 % interval [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}], "
+            f"{difference.n} paired seeds."
+        )
+        if self.comparison.shown:
+            return text
+        return (
+            f"No difference is shown. {text} With {difference.n} seeds a true difference of "
+            f"{100 * self.comparison.detectable:.2f} points would have shown 4 times out of 5."
+        )
+
+    def at_bound(self) -> str | None:
+        """Return what to do when the winner's max_lr lies at a bound of the bracket."""
+        low, high = self.bracket
+        value = self.winner.params.max_lr
+        if low * 1.1 < value < high / 1.1:
+            return None
+        side = "lower" if value <= low * 1.1 else "upper"
+        return (
+            f"The best max_lr lies at the {side} bound of the bracket. A new study measures a new "
+            f"one: python -m search.run --study {self.name} --name {self.name}-2 --seed 1"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result as plain JSON values."""
+        document = asdict(self)
+        document["winner"] = self.winner.slot
+        document["verdict"] = self.verdict()
+        document["onecycle_lr"] = {
+            **asdict(self.winner.params),
+            "final_div_factor": self.plan.final_div_factor,
+            "total_steps": self.plan.total_steps,
+        }
+        return document
+
+
+def load_result(engine: Engine, name: str) -> StudyResult:
+    """Return the answer of a finished study; raise NoResultError for one that has none."""
+    with reading(engine) as session:
+        row = session.scalars(select(StudyRow).where(StudyRow.name == name)).one()
+        if row.stage == "failed":
+            reason = (row.result or {}).get("reason")
+            raise NoResultError(f"study {name!r} ended without a result: {reason}")
+        if row.stage != "finished" or row.result is None:
+            raise NoResultError(f"study {name!r} is not finished: it is in its {row.stage}")
+        return _result(session, row, row.result)
+
+
+def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyResult:
+    search = _done(session, row, "search")
+    confirmed = _done(session, row, "confirmation")
+    search_scores = {w.slot: w.score for w in search if w.score is not None}
+    candidates = tuple(_candidates(confirmed, search_scores, result["test"]))
+    comparisons = [_comparison(values) for values in result["comparisons"]]
+    assert row.centre is not None
+    assert row.proposal is not None
+    assert row.bracket_low is not None
+    assert row.bracket_high is not None
+    return StudyResult(
+        name=row.name,
+        direction=row.direction,
+        centre=row.centre,
+        bracket=(row.bracket_low, row.bracket_high),
+        proposal=row.proposal,
+        epochs=search[0].length,
+        steps_per_epoch=row.steps_per_epoch,
+        batch_size=row.batch_size,
+        n_trials=len(search),
+        n_diverged=sum(w.outcome == "diverged" for w in search),
+        candidates=candidates,
+        winner=next(c for c in candidates if c.slot == result["winner"]),
+        comparison=comparisons[-1] if comparisons else None,
+        n_comparisons=len(comparisons),
+        importances=result["importances"],
+        seed_noise=result["seed_noise"],
+        spread=_deviation([w.score for w in search if w.score is not None]),
+        spent=tuple(_spent(session, row.id)),
+    )
+
+
+def _candidates(
+    confirmed: list[WorkRow], search_scores: dict[int, float], test: dict[str, list[float]]
+) -> list[Candidate]:
+    found = []
+    for slot in dict.fromkeys(w.candidate for w in confirmed):
+        rows = [w for w in confirmed if w.candidate == slot]
+        params = params_of(rows[0])
+        assert slot is not None
+        assert params is not None
+        sealed = test.get(str(slot))
+        found.append(
+            Candidate(
+                slot=slot,
+                params=params,
+                search_score=search_scores[slot],
+                scores=tuple(w.score for w in rows if w.score is not None),
+                test=None if sealed is None else tuple(sealed),
+            )
+        )
+    return found
+
+
+def _comparison(values: dict[str, Any]) -> Comparison:
+    return Comparison(Estimate(**values["difference"]), values["detectable"])
+
+
+def _done(session: Session, row: StudyRow, stage: str) -> list[WorkRow]:
+    return list(
+        session.scalars(
+            select(WorkRow)
+            .where(WorkRow.study_id == row.id, WorkRow.stage == stage, WorkRow.state == "done")
+            .order_by(WorkRow.slot)
+        )
+    )
+
+
+def _spent(session: Session, study_id: str) -> list[StageSpent]:
+    rows = session.execute(
+        select(
+            WorkRow.stage,
+            func.count(),
+            func.coalesce(func.sum(WorkRow.n_images), 0),
+            func.coalesce(func.sum(WorkRow.seconds), 0.0),
+        )
+        .where(WorkRow.study_id == study_id, WorkRow.state == "done")
+        .group_by(WorkRow.stage)
+        .order_by(func.min(WorkRow.id))
+    )
+    return [StageSpent(s, n, int(images or 0), seconds or 0.0) for s, n, images, seconds in rows]
+
+
+def _deviation(values: Sequence[float]) -> float:
+    from statistics import stdev
+
+    return stdev(values) if len(values) > 1 else 0.0

@@ -1,0 +1,9 @@
+"""`python -m search.run ...` is `python -m search run ...`."""
+
+import sys
+
+from search.__main__ import main
+
+if __name__ == "__main__":
+    sys.argv.insert(1, "run")
+    main()

@@ -1,0 +1,146 @@
+"""What opens when all runs of a stage have ended: bracket, then finalists, then the answer."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
+
+from search import confirmation, range_test, screening
+from studies.database import reading, transaction
+from studies.definition import Study
+from studies.tables import StudyRow, WorkRow
+
+STAGES = ("range_test", "search", "confirmation")
+
+
+def advance(
+    engine: Engine, study_id: str, study: Study, importances: Callable[[], dict[str, float]]
+) -> str:
+    """Open the next stage if this one's runs have all ended; return the stage that is open now.
+
+    Any worker may call this at any time: what opens is a pure function of what is stored, and
+    one of them writes it. 'finished' and 'failed' are the two ends.
+    """
+    with reading(engine) as session:
+        stage = session.get_one(StudyRow, study_id).stage
+        if stage not in STAGES or _n_open(session, study_id):
+            return stage
+    shares = importances() if stage == "confirmation" else {}
+    with transaction(engine) as session:
+        row = session.get_one(StudyRow, study_id, with_for_update=True)
+        if row.stage == stage and not _n_open(session, study_id):
+            if stage == "range_test":
+                _open_search(session, row, study)
+            elif stage == "search":
+                _open_confirmation(session, row, study)
+            else:
+                _conclude(session, row, shares)
+        return row.stage
+
+
+def _n_open(session: Session, study_id: str) -> int:
+    """Return how many runs of the study wait or run."""
+    return (
+        session.scalar(
+            select(func.count()).where(
+                WorkRow.study_id == study_id, WorkRow.state.in_(("waiting", "running"))
+            )
+        )
+        or 0
+    )
+
+
+def _end(row: StudyRow, stage: str, result: dict[str, Any]) -> None:
+    row.stage, row.result, row.finished_at = stage, result, func.now()
+
+
+def _open_search(session: Session, row: StudyRow, study: Study) -> None:
+    reason = range_test.conclude(session, row, study.range_test)
+    if reason is not None:
+        _end(row, "failed", {"reason": reason})
+        return
+    row.stage = "search"
+    session.add_all(screening.work_of(row, epochs=study.screening.epochs))
+
+
+def _open_confirmation(session: Session, row: StudyRow, study: Study) -> None:
+    ended = _done(session, row, "search")
+    scores = {w.slot: w.score for w in ended if w.score is not None}
+    if screening.BASELINE_SLOT not in scores:
+        reason = "the baseline was given up after repeated failures"
+        _end(row, "failed", {"reason": f"no comparison is possible: {reason}"})
+        return
+    others = {s: v for s, v in scores.items() if s != screening.BASELINE_SLOT}
+    chosen = [
+        screening.BASELINE_SLOT,
+        *confirmation.finalists(
+            others, n=study.confirmation.n_finalists, direction=study.direction
+        ),
+    ]
+    by_slot = {w.slot: w for w in ended}
+    row.stage = "confirmation"
+    session.add_all(
+        WorkRow(
+            study_id=row.id,
+            stage="confirmation",
+            round=0,
+            length=study.screening.epochs,
+            slot=index * study.confirmation.n_seeds + replicate,
+            candidate=slot,
+            replicate=replicate,
+            max_lr=by_slot[slot].max_lr,
+            pct_start=by_slot[slot].pct_start,
+            div_factor=by_slot[slot].div_factor,
+        )
+        for index, slot in enumerate(chosen)
+        for replicate in range(study.confirmation.n_seeds)
+    )
+
+
+def _conclude(session: Session, row: StudyRow, importances: dict[str, float]) -> None:
+    """Choose the winner by validation; read the sealed column once, for winner and baseline."""
+    ended = _done(session, row, "confirmation")
+    scores = _by_candidate(ended, "score")
+    baseline = screening.BASELINE_SLOT
+    if len(scores.get(baseline, {})) < 2:
+        _end(row, "failed", {"reason": "the baseline's confirmation cycles failed"})
+        return
+    seeds = sorted(scores[baseline])
+    whole = {slot: [by[s] for s in seeds] for slot, by in scores.items() if set(by) >= set(seeds)}
+    direction: confirmation.Direction = "maximize" if row.direction == "maximize" else "minimize"
+    winner = confirmation.choose(whole, direction=direction)
+    sealed = _by_candidate([w for w in ended if w.candidate in (winner, baseline)], "sealed_score")
+    test = {slot: [by[s] for s in seeds] for slot, by in sealed.items() if set(by) >= set(seeds)}
+    comparison = None
+    if winner != baseline and {winner, baseline} <= set(test):
+        comparison = asdict(confirmation.compare(test[winner], test[baseline]))
+    result = {
+        "winner": winner,
+        "comparisons": [] if comparison is None else [comparison],
+        "test": {str(slot): values for slot, values in test.items()},
+        "importances": importances,
+        "seed_noise": confirmation.seed_noise(whole),
+    }
+    _end(row, "finished", result)
+
+
+def _done(session: Session, row: StudyRow, stage: str) -> list[WorkRow]:
+    return list(
+        session.scalars(
+            select(WorkRow)
+            .where(WorkRow.study_id == row.id, WorkRow.stage == stage, WorkRow.state == "done")
+            .order_by(WorkRow.slot)
+        )
+    )
+
+
+def _by_candidate(rows: list[WorkRow], column: str) -> dict[int, dict[int, float]]:
+    """Return candidate -> replicate -> value of that column."""
+    found: dict[int, dict[int, float]] = {}
+    for row in rows:
+        value = getattr(row, column)
+        if row.candidate is not None and row.replicate is not None and value is not None:
+            found.setdefault(row.candidate, {})[row.replicate] = value
+    return found

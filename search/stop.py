@@ -1,0 +1,62 @@
+"""A request to stop: by a signal or a deadline, asked for between two steps."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
+
+
+class Stop:
+    """Whether to stop, and why: the first signal that came, or a deadline that passed."""
+
+    def __init__(self, *, timeout_s: float | None = None) -> None:
+        self.signal: int | None = None
+        self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self._event = threading.Event()
+
+    def asked(self) -> bool:
+        """Whether work should be given back now."""
+        return self.signal is not None or self.out_of_time() or self._event.is_set()
+
+    def out_of_time(self) -> bool:
+        """Whether the deadline has passed."""
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def ask(self) -> None:
+        """Ask for a stop from another thread."""
+        self._event.set()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but not past a request to stop."""
+        until = time.monotonic() + seconds
+        while not self.asked() and time.monotonic() < until:
+            time.sleep(min(0.1, seconds))
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Let SIGINT, SIGTERM and SIGUSR1 ask for a stop; a second one ends the process at once.
+
+        Only the main thread of a program may do this; elsewhere nothing changes.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.signal = number

@@ -1,0 +1,251 @@
+"""The table of work: claim, lease, fence, write, give back."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import CursorResult, Engine, func, select, update
+from sqlalchemy.orm import Session
+
+from search.processes import is_gone
+from search.space import Params
+from studies.database import reading, transaction
+from studies.tables import EpochRecord, PointRecord, StudyRow, WorkRow
+from trainers.run import EpochRow, Point
+
+MAX_FAILURES = 3
+"""A run whose code raised this many times is given up; a killed owner does not count."""
+
+
+class FencedOffError(Exception):
+    """The run belongs to another owner now: nothing may be written about it any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One run, ours while the row's token is `token`."""
+
+    work_id: int
+    token: int
+    stage: str
+    round: int
+    length: int
+    slot: int
+    replicate: int | None
+    params: Params | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """How a run ended, as it is written."""
+
+    outcome: str
+    score: float | None
+    sealed_score: float | None
+    n_steps: int
+    n_images: int
+    seconds: float
+    device: str
+    diverged: Point | None
+    points: Sequence[Point] = ()
+
+
+class Leases:
+    """Which leases have gone quiet, by this process's own monotonic clock.
+
+    A lease is stale when its heartbeat counter has not moved for `grace_s` of our time: neither
+    another host's clock nor an outage of the database makes it so. (The rule of Kubernetes'
+    leader election.)
+    """
+
+    def __init__(self, grace_s: float) -> None:
+        self.grace_s = grace_s
+        self._seen: dict[int, tuple[int, int, float]] = {}
+
+    def is_stale(self, row: WorkRow) -> bool:
+        """Look at a running row once more and say whether its owner may be replaced."""
+        now = time.monotonic()
+        token, beat, since = self._seen.get(row.id, (-1, -1, now))
+        if (token, beat) != (row.token, row.beat):
+            since = now
+        self._seen[row.id] = (row.token, row.beat, since)
+        return now - since >= self.grace_s or is_gone(row.process)
+
+    def forget(self) -> None:
+        """Start all watches anew: the database was away, so silence means nothing."""
+        self._seen.clear()
+
+
+class Queue:
+    """One worker's hands on a study's table of work."""
+
+    def __init__(
+        self, engine: Engine, study: StudyRow, *, owner: str, process: str | None
+    ) -> None:
+        self.engine, self.study_id = engine, study.id
+        self.owner, self.process = owner, process
+        self.leases = Leases(study.grace_s)
+
+    def claim(self) -> Claim | None:
+        """Take the next waiting run, else one whose owner is gone; None when there is neither."""
+        with transaction(self.engine) as session:
+            row = self._next_waiting(session) or self._first_stale(session)
+            if row is None:
+                return None
+            row.state, row.owner, row.process = "running", self.owner, self.process
+            row.token += 1
+            row.attempts += 1
+            row.beat, row.beat_at = 0, func.now()
+            return _claim_of(row)
+
+    def _next_waiting(self, session: Session) -> WorkRow | None:
+        return session.scalars(
+            select(WorkRow)
+            .where(WorkRow.study_id == self.study_id, WorkRow.state == "waiting")
+            .order_by(WorkRow.round, WorkRow.length, WorkRow.slot)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        ).first()
+
+    def _first_stale(self, session: Session) -> WorkRow | None:
+        running = session.scalars(
+            select(WorkRow)
+            .where(WorkRow.study_id == self.study_id, WorkRow.state == "running")
+            .order_by(WorkRow.id)
+            .with_for_update(skip_locked=True)
+        ).all()
+        stale = [row for row in running if self.leases.is_stale(row)]
+        return stale[0] if stale else None
+
+    def beat(self, claim: Claim) -> None:
+        """Show that the owner lives; raise FencedOffError where another one has taken over."""
+        with transaction(self.engine) as session:
+            self._hold(session, claim)
+
+    def bind(self, claim: Claim, number: int, params: Params) -> None:
+        """Write which Optuna trial and parameters a slot has."""
+        with transaction(self.engine) as session:
+            row = self._hold(session, claim)
+            row.trial_number = number
+            row.max_lr, row.pct_start, row.div_factor = (
+                params.max_lr,
+                params.pct_start,
+                params.div_factor,
+            )
+
+    def write_epoch(self, claim: Claim, epoch: EpochRow) -> None:
+        """Write one epoch; an epoch trained again by a later owner replaces the earlier row."""
+        with transaction(self.engine) as session:
+            self._hold(session, claim)
+            values = {name: getattr(epoch, name) for name in EpochRow.__slots__}
+            session.merge(EpochRecord(work_id=claim.work_id, **values))
+
+    def finish(self, claim: Claim, ended: Ended) -> None:
+        """Write how the run ended, with the points of a sweep, in one commit."""
+        with transaction(self.engine) as session:
+            row = self._hold(session, claim)
+            row.state = "done"
+            for name in ("outcome", "score", "sealed_score", "n_steps", "n_images"):
+                setattr(row, name, getattr(ended, name))
+            row.seconds, row.device = ended.seconds, ended.device
+            row.failure = row.traceback = None
+            if ended.diverged is not None:
+                row.diverged_step, row.diverged_lr = ended.diverged.step, ended.diverged.lr
+            session.add_all(_record(claim.work_id, point) for point in ended.points)
+
+    def give_back(self, claim: Claim) -> None:
+        """Let any worker go on with this run at once."""
+        with transaction(self.engine) as session:
+            row = self._hold(session, claim)
+            row.state, row.owner, row.process = "waiting", None, None
+
+    def fail(self, claim: Claim, kind: str, traceback: str) -> bool:
+        """Write a failed attempt; return whether the run is given up (MAX_FAILURES)."""
+        with transaction(self.engine) as session:
+            row = self._hold(session, claim)
+            row.failure, row.traceback = kind, traceback
+            row.failures += 1
+            row.state = "failed" if row.failures >= MAX_FAILURES else "waiting"
+            row.owner = row.process = None
+            return row.state == "failed"
+
+    def told(self, work_id: int) -> None:
+        """Write that Optuna knows the end of this run."""
+        with transaction(self.engine) as session:
+            session.execute(update(WorkRow).where(WorkRow.id == work_id).values(told=True))
+
+    def untold(self) -> list[WorkRow]:
+        """Return the ended search runs that Optuna was not told of."""
+        with reading(self.engine) as session:
+            return list(
+                session.scalars(
+                    select(WorkRow).where(
+                        WorkRow.study_id == self.study_id,
+                        WorkRow.stage == "search",
+                        WorkRow.state.in_(("done", "failed")),
+                        WorkRow.trial_number.is_not(None),
+                        WorkRow.told.is_(False),
+                    )
+                )
+            )
+
+    def bound(self) -> dict[int, int]:
+        """Return slot -> number of the Optuna trial it is bound to."""
+        with reading(self.engine) as session:
+            rows = session.execute(
+                select(WorkRow.slot, WorkRow.trial_number).where(
+                    WorkRow.study_id == self.study_id,
+                    WorkRow.stage == "search",
+                    WorkRow.trial_number.is_not(None),
+                )
+            )
+            return {slot: number for slot, number in rows if number is not None}
+
+    def _hold(self, session: Session, claim: Claim) -> WorkRow:
+        """Return the row, locked and beaten, if it is still ours; raise FencedOffError if not."""
+        held = session.execute(
+            update(WorkRow)
+            .where(
+                WorkRow.id == claim.work_id,
+                WorkRow.token == claim.token,
+                WorkRow.state == "running",
+            )
+            .values(beat=WorkRow.beat + 1, beat_at=func.now())
+        )
+        assert isinstance(held, CursorResult)
+        if held.rowcount != 1:
+            raise FencedOffError(f"run {claim.work_id} has another owner")
+        return session.get_one(WorkRow, claim.work_id, populate_existing=True)
+
+
+def _claim_of(row: WorkRow) -> Claim:
+    return Claim(
+        work_id=row.id,
+        token=row.token,
+        stage=row.stage,
+        round=row.round,
+        length=row.length,
+        slot=row.slot,
+        replicate=row.replicate,
+        params=params_of(row),
+    )
+
+
+def params_of(row: WorkRow) -> Params | None:
+    """Return the configuration of a row, None for a sweep or a slot not yet asked for."""
+    if row.max_lr is None or row.pct_start is None or row.div_factor is None:
+        return None
+    return Params(row.max_lr, row.pct_start, row.div_factor)
+
+
+def _record(work_id: int, point: Point) -> PointRecord:
+    finite = math.isfinite(point.loss)
+    return PointRecord(
+        work_id=work_id,
+        step=point.step,
+        lr=point.lr,
+        loss=point.loss if finite else None,
+        grad_norm=point.grad_norm,
+        finite=finite,
+    )

@@ -1,0 +1,115 @@
+"""A study as its author writes it: what is trained, searched and confirmed."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trainers.task import Workload
+
+
+def _at_least(low: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < low:
+            raise ValueError(f"{name} must be at least {low}, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RangeTest:
+    """`n_sweeps` seeded sweeps of `n_steps` optimizer steps each, from `start_lr` to `end_lr`.
+
+    The reading moves with the number of steps, so it is part of the protocol; fewer than 100 say
+    little.
+    """
+
+    n_sweeps: int = 5
+    n_steps: int = 200
+    start_lr: float = 1e-5
+    end_lr: float = 10.0
+
+    def __post_init__(self) -> None:
+        _at_least(1, n_sweeps=self.n_sweeps)
+        _at_least(50, n_steps=self.n_steps)
+        if not 0 < self.start_lr < self.end_lr:
+            raise ValueError(
+                f"start_lr must lie above 0 and below end_lr, "
+                f"got start_lr={self.start_lr:g}, end_lr={self.end_lr:g}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Space:
+    """The ranges beside `max_lr`, whose range is the bracket of the range test.
+
+    The last rate is max_lr / 250,000 everywhere, so div_factor moves the start only.
+    """
+
+    pct_start: tuple[float, float] = (0.05, 0.6)
+    div_factor: tuple[float, float] = (2.0, 100.0)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.pct_start[0] < self.pct_start[1] < 1:
+            raise ValueError(f"pct_start must rise within (0, 1), got {self.pct_start}")
+        if not 1 < self.div_factor[0] < self.div_factor[1]:
+            raise ValueError(f"div_factor must rise from above 1, got {self.div_factor}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Screening:
+    """`n_trials` configurations, each trained for one complete cycle of `epochs` epochs."""
+
+    n_trials: int
+    epochs: int
+
+    def __post_init__(self) -> None:
+        _at_least(1, n_trials=self.n_trials, epochs=self.epochs)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Confirmation:
+    """The `n_finalists` best and the baseline, trained again with `n_seeds` fresh seeds each."""
+
+    n_finalists: int = 3
+    n_seeds: int = 5
+
+    def __post_init__(self) -> None:
+        _at_least(1, n_finalists=self.n_finalists)
+        _at_least(2, n_seeds=self.n_seeds)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Study:
+    """One question: which max_lr, pct_start and div_factor for this task and cycle length?
+
+    `diverged_value` is what a cycle that broke is worth: for accuracy, 1 / number of classes.
+    """
+
+    name: str
+    task: Workload
+    screening: Screening
+    diverged_value: float
+    direction: Literal["maximize", "minimize"] = "maximize"
+    range_test: RangeTest = field(default_factory=RangeTest)
+    space: Space = field(default_factory=Space)
+    confirmation: Confirmation = field(default_factory=Confirmation)
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if self.direction not in ("maximize", "minimize"):
+            raise ValueError(f"direction must be maximize or minimize, got {self.direction!r}")
+        warm_up_steps = self.space.pct_start[0] * self.cycle_steps
+        if warm_up_steps < 2:
+            raise ValueError(
+                f"a cycle of {self.cycle_steps} steps leaves {warm_up_steps:.2g} warm-up steps at "
+                f"pct_start={self.space.pct_start[0]:g}; at least 2 are needed: "
+                "train longer or raise pct_start"
+            )
+
+    @property
+    def cycle_steps(self) -> int:
+        """Optimizer steps of one complete cycle: epochs x steps per epoch."""
+        return self.screening.epochs * self.task.steps_per_epoch
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError for a study name that would not do as one (a path, a Python file)."""
+    if not name or "/" in name or name.endswith(".py") or name != name.strip():
+        raise ValueError(f"name must be plain text without '/' or '.py', got {name!r}")

@@ -1,0 +1,60 @@
+"""What must not change within a study: a flat list of named fields, compared at every start."""
+
+import ast
+import dataclasses
+import hashlib
+import importlib.metadata
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from studies.definition import Study
+from studies.errors import ProtocolError
+
+_NOT_PROTOCOL = frozenset({"name", "screening.n_trials"})
+
+
+def declared(study: Study, source: str) -> dict[str, str]:
+    """Return the part of the protocol that can be read without torch: field -> value as text.
+
+    That is the definition, the code of the study file (comments and layout do not count) and
+    torch's major.minor version. The number of trials is a stored target, not protocol.
+    """
+    fields = {name: text for name, text in _flat("", study) if name not in _NOT_PROTOCOL}
+    fields["code of the study file"] = _code_digest(source)
+    fields["torch"] = ".".join(importlib.metadata.version("torch").split(".")[:2])
+    return fields
+
+
+def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise ProtocolError naming the first field in which `now` differs from what is stored."""
+    for key in [*stored, *(key for key in now if key not in stored)]:
+        if stored.get(key) != now.get(key):
+            raise ProtocolError(
+                f"study {name!r} was made with {key} = {_short(stored.get(key))}, "
+                f"now it is {_short(now.get(key))}; put it back, or start a new study with --name"
+            )
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield dotted field names and values of nested dataclasses."""
+    if dataclasses.is_dataclass(value):
+        if path:
+            yield path, type(value).__name__
+        for field in dataclasses.fields(value):
+            name = f"{path}.{field.name}" if path else field.name
+            yield from _flat(name, getattr(value, field.name))
+    elif callable(value):
+        yield path, getattr(value, "__qualname__", type(value).__qualname__)
+    else:
+        yield path, repr(value)
+
+
+def _code_digest(source: str) -> str:
+    """Return a digest of Python source that comments, blank lines and layout do not move."""
+    return hashlib.sha256(ast.dump(ast.parse(source)).encode()).hexdigest()[:16]
+
+
+def _short(text: str | None) -> str:
+    if text is None:
+        return "nothing"
+    return text if len(text) <= 60 else f"{text[:57]}..."

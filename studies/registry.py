@@ -1,0 +1,76 @@
+"""A study's name or path -> its definition and source."""
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from studies.definition import Study
+from studies.errors import StudyFileError, UnknownStudyError
+
+BUNDLED = ("digits", "cifar-small", "cifar")
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A loaded study: the object, the text of its file, and what loads it again."""
+
+    study: Study
+    source: str
+    spec: str
+
+
+def load(spec: str) -> Definition:
+    """Return the bundled study named `spec`, or the STUDY of the Python file at that path.
+
+    Raises UnknownStudyError for a name or path that is not there, StudyFileError (file, line)
+    for a file that does not load.
+    """
+    if spec in BUNDLED:
+        module = importlib.import_module(f"studies.{spec.replace('-', '_')}")
+        assert module.__file__ is not None
+        path = Path(module.__file__)
+    elif spec.endswith(".py"):
+        path = Path(spec).expanduser().resolve()
+        if not path.is_file():
+            raise UnknownStudyError(f"no study file at {path}")
+        module, spec = _module_at(path), str(path)
+    else:
+        raise UnknownStudyError(
+            f"no study named {spec!r}; known: {', '.join(BUNDLED)}, or the path of a .py file"
+        )
+    study = getattr(module, "STUDY", None)
+    if not isinstance(study, Study):
+        raise StudyFileError(f"{path}: no STUDY = Study(...) in it, got {type(study).__name__}")
+    return Definition(study, path.read_text(encoding="utf-8"), spec)
+
+
+def _module_at(path: Path) -> ModuleType:
+    """Import the file at `path`; modules beside it can be imported by it."""
+    name = f"onecycle_study_{path.stem}"
+    found = importlib.util.spec_from_file_location(name, path)
+    assert found is not None
+    assert found.loader is not None
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module
+    try:
+        found.loader.exec_module(module)
+    except SyntaxError as error:
+        line = error.lineno if error.filename == str(path) else "?"
+        raise StudyFileError(f"{path}, line {line}: {error.msg}") from error
+    except Exception as error:
+        line = next(
+            (
+                f.lineno
+                for f in reversed(traceback.extract_tb(error.__traceback__))
+                if f.filename == str(path)
+            ),
+            "?",
+        )
+        raise StudyFileError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
+    return module

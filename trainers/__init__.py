@@ -1,0 +1,1 @@
+"""How one run is trained: knows torch, nothing of search or SQL."""

@@ -1,0 +1,33 @@
+"""What a user can fix: one line on stderr, exit code 2.
+
+The tree, over all three packages::
+
+    UserError                       trainers.errors
+    ├── DataError                   missing, corrupt or unsuitable data
+    ├── DeviceError                 a device that is not there
+    ├── ScheduleError               a plan of learning rates that torch would not follow
+    ├── StudyError                  studies.errors
+    │   ├── UnknownStudyError       no definition, or no stored study, of that name
+    │   ├── StudyFileError          a study file that does not load (file, line)
+    │   └── ProtocolError           a stored study was made under another protocol (field)
+    ├── DatabaseError               studies.errors: wrong URL, unreachable, wrong schema
+    └── UsageError                  search.errors: flags that contradict each other or the study
+
+Anything else that is raised is our bug, or the user's code failing inside a run.
+"""
+
+
+class UserError(Exception):
+    """Something the user must fix; the message names the thing, the value and what is allowed."""
+
+
+class DataError(UserError):
+    """Data that is missing, corrupt or of another form than the task says."""
+
+
+class DeviceError(UserError):
+    """A device that this machine or this build of torch does not have."""
+
+
+class ScheduleError(UserError):
+    """A schedule that torch would refuse, or would silently not follow."""

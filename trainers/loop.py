@@ -1,0 +1,266 @@
+"""The bundled training loop: one run of an image classifier, and its evaluation."""
+
+import time
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from trainers.augment import gather_augmented
+from trainers.data import open_splits
+from trainers.device import Precision, Site, native_precision, reproducible, synchronize
+from trainers.run import EpochRow, Outcome, Run, RunResult, Split
+from trainers.seeding import seed_for
+from trainers.task import Task, load_factory
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+_EVALUATION_BATCH = 500
+_SECONDS_BETWEEN_CHECKPOINTS = 30.0
+
+
+class Classifier:
+    """Trains a Task at a Site; one object serves any number of runs."""
+
+    def __init__(self, task: Task, site: Site) -> None:
+        self.task = task
+        self.kind = site.device
+        self.device = torch.device(site.device)
+        self.splits = open_splits(task.data, folder=site.data, cache=site.cache)
+        self.images = self.splits.images.to(self.device)
+        self.labels = self.splits.labels.to(self.device)
+        self.mean = self.splits.mean.to(self.device)
+        self.std = self.splits.std.to(self.device)
+        self.precision: Precision = (
+            native_precision(self.kind) if task.precision == "auto" else task.precision
+        )
+        with torch.random.fork_rng(devices=[]):
+            model = load_factory(task.model)()
+        convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
+        self.memory_format = torch.channels_last if convolves else torch.contiguous_format
+        self.shapes = {n: f"{tuple(p.shape)} {p.dtype}" for n, p in model.named_parameters()}
+
+    def facts(self) -> dict[str, str]:
+        """Return what has to be the same in all runs of a study."""
+        return {
+            "data checksum": self.splits.checksum,
+            "precision": self.precision,
+            "memory format": str(self.memory_format).removeprefix("torch."),
+            "parameters": "; ".join(f"{name} {shape}" for name, shape in self.shapes.items()),
+        }
+
+    def fit(self, run: Run) -> RunResult:
+        """Train once under `run.plan` and score the result where the run asks for it."""
+        with reproducible(run.seed, self.kind):
+            return _Fit(self, run).to_the_end()
+
+    def batch(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
+        """Return the images (B, C, H, W) and labels (B,) of one step: a function of seed and step.
+
+        Images are normalised floats; an epoch visits each image at most once.
+        """
+        epoch, position = divmod(step, self.task.steps_per_epoch)
+        order = _order(seed, epoch, len(self.splits.train))
+        chosen = order[position * self.task.batch_size : (position + 1) * self.task.batch_size]
+        index = self.splits.train[chosen].to(self.device)
+        images = gather_augmented(
+            self.images, index, self.task.augment, generator=_generator(seed, "augment", step)
+        )
+        return self.normalised(images), self.labels[index]
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Turn uint8 (B, H, W, C) into floats (B, C, H, W) of mean 0 and deviation 1."""
+        return ((images - self.mean) / self.std).permute(0, 3, 1, 2)
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean cross-entropy with the task's label smoothing, in fp32."""
+        return nn.functional.cross_entropy(
+            outputs.float(), labels, label_smoothing=self.task.label_smoothing
+        )
+
+    def autocast(self) -> torch.autocast:
+        """Return the precision of the forward pass as a context."""
+        return torch.autocast(self.kind, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, split: Split) -> tuple[float, float]:
+        """Return mean loss and accuracy of `model` on a whole split."""
+        if split == "validation":
+            images, labels, index = self.images, self.labels, self.splits.validation
+        else:
+            images, labels = self.splits.test_images, self.splits.test_labels
+            index = torch.arange(len(labels))
+        loss = torch.zeros((), device=self.device)
+        correct = torch.zeros((), device=self.device)
+        model.eval()
+        for chosen in torch.split(index, _EVALUATION_BATCH):
+            x = self.normalised(images[chosen.to(images.device)].to(self.device))
+            y = labels[chosen.to(labels.device)].to(self.device)
+            with self.autocast():
+                outputs = model(x)
+            loss += self.loss(outputs, y) * len(chosen)
+            correct += (outputs.argmax(1) == y).sum()
+        model.train()
+        return float(loss) / len(index), float(correct) / len(index)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Sums over the training batches of one epoch; tensors stay on the device until read."""
+
+    loss: Tensor
+    correct: Tensor
+    lr_first: float = 0.0
+    lr_last: float = 0.0
+    n_images: int = 0
+    seconds: float = 0.0
+
+
+class _Fit:
+    """The state of one run: everything that a checkpoint must hold."""
+
+    def __init__(self, classifier: Classifier, run: Run) -> None:
+        self.classifier, self.run = classifier, run
+        self.model: nn.Module = load_factory(classifier.task.model)()
+        self.model.to(device=classifier.device, memory_format=classifier.memory_format)
+        self.optimizer: Optimizer = classifier.task.optimizer.build(self.model)
+        self.scheduler: LRScheduler = run.plan.scheduler(self.optimizer)
+        self.step = 0
+        self.seconds = 0.0
+        self.validation_accuracy = 0.0
+        self.tally = self._fresh_tally()
+        self.clock = time.perf_counter()
+        kept = run.load()
+        if kept is not None:
+            self._restore(kept)
+
+    def to_the_end(self) -> RunResult:
+        """Train until the plan ends, training breaks or the run is asked to stop."""
+        run, saved_at = self.run, time.monotonic()
+        while self.step < run.plan.total_steps and not run.should_stop():
+            self._one_step()
+            if self.step % self.classifier.task.steps_per_epoch == 0:
+                self._end_epoch()
+            if time.monotonic() - saved_at > _SECONDS_BETWEEN_CHECKPOINTS:
+                run.save(self._state())
+                saved_at = time.monotonic()
+        run.look()
+        if run.diverged():
+            return self._result("diverged")
+        if self.step < run.plan.total_steps:
+            run.save(self._state())
+            return self._result("stopped")
+        return self._result("completed")
+
+    def _one_step(self) -> None:
+        classifier, tally = self.classifier, self.tally
+        images, labels = classifier.batch(self.run.seed, self.step)
+        lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
+        with classifier.autocast():
+            outputs = self.model(images)
+        loss = classifier.loss(outputs, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.run.report(self.step, loss.detach(), lrs=lrs)
+        self.step += 1
+        if self.step < self.run.plan.total_steps:
+            self.scheduler.step()
+        tally.lr_first = tally.lr_first if tally.n_images else lrs[0]
+        tally.lr_last = lrs[0]
+        tally.loss += loss.detach() * len(labels)
+        tally.correct += (outputs.detach().argmax(1) == labels).sum()
+        tally.n_images += len(labels)
+
+    def _end_epoch(self) -> None:
+        """Evaluate and record the epoch of a judged run; a sweep has steps only."""
+        self._read_clock()
+        tally, training_s = self.tally, self.tally.seconds
+        self.run.look()
+        if self.run.split is not None and not self.run.diverged():
+            loss, self.validation_accuracy = self.classifier.evaluate(self.model, self.run.split)
+            self._read_clock()
+            row = EpochRow(
+                epoch=self.step // self.classifier.task.steps_per_epoch,
+                lr_first=tally.lr_first,
+                lr_last=tally.lr_last,
+                train_loss=float(tally.loss) / tally.n_images,
+                train_accuracy=float(tally.correct) / tally.n_images,
+                validation_loss=loss,
+                validation_accuracy=self.validation_accuracy,
+                seconds=tally.seconds,
+                images_per_s=tally.n_images / training_s,
+            )
+            self.run.epoch(row)
+        self.tally = self._fresh_tally()
+
+    def _result(self, outcome: Outcome) -> RunResult:
+        run, sealed = self.run, None
+        if outcome == "completed" and run.sealed_split is not None:
+            _, sealed = self.classifier.evaluate(self.model, run.sealed_split)
+        self._read_clock()
+        judged = outcome == "completed" and run.split is not None
+        return RunResult(
+            score=self.validation_accuracy if judged else None,
+            outcome=outcome,
+            n_steps=self.step,
+            n_images=self.step * self.classifier.task.batch_size,
+            seconds=self.seconds,
+            sealed_score=sealed,
+        )
+
+    def _read_clock(self) -> None:
+        """Add the time since the last reading to the epoch and to the run."""
+        synchronize(self.classifier.kind)
+        now = time.perf_counter()
+        self.tally.seconds += now - self.clock
+        self.seconds += now - self.clock
+        self.clock = now
+
+    def _fresh_tally(self) -> _Tally:
+        device = self.classifier.device
+        return _Tally(torch.zeros((), device=device), torch.zeros((), device=device))
+
+    def _state(self) -> dict[str, Any]:
+        self._read_clock()
+        cuda = [torch.cuda.get_rng_state()] if self.classifier.kind == "cuda" else []
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "generators": [torch.get_rng_state(), *cuda],
+            "tally": asdict(self.tally),
+            "step": self.step,
+            "seconds": self.seconds,
+            "validation_accuracy": self.validation_accuracy,
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        cpu, *cuda = state["generators"]
+        torch.set_rng_state(cpu)
+        for generator_state in cuda:
+            torch.cuda.set_rng_state(generator_state)
+        device = self.classifier.device
+        sums = {name: state["tally"].pop(name).to(device) for name in ("loss", "correct")}
+        self.tally = _Tally(**sums, **state["tally"])
+        self.step = state["step"]
+        self.seconds = state["seconds"]
+        self.validation_accuracy = state["validation_accuracy"]
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, n_train: int) -> Tensor:
+    """Return the order of the train images in one epoch."""
+    return torch.randperm(n_train, generator=_generator(seed, "order", epoch))
+
+
+def _generator(seed: int, purpose: str, number: int) -> torch.Generator:
+    """Return a CPU generator for one purpose within one run."""
+    return torch.Generator().manual_seed(seed_for(seed, purpose, number))

@@ -1,0 +1,102 @@
+"""The plan of a cycle: torch's OneCycleLR, its parameters checked before anything is trained."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from trainers.errors import ScheduleError
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+LAST_RATE_DIVISOR = 250_000
+"""Every cycle ends at max_lr / this: torch's defaults (25 * 1e4), whatever div_factor is."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OneCycle:
+    """One cosine 1cycle over `total_steps` optimizer steps (torch.optim.lr_scheduler.OneCycleLR).
+
+    The first rate is `max_lr / div_factor`, the last `max_lr / 250_000`. Momentum (Adam: beta1)
+    falls from `max_momentum` to `base_momentum` at the peak and rises again.
+    Raises ScheduleError for a plan that torch would refuse or could not follow.
+    """
+
+    max_lr: float
+    total_steps: int
+    pct_start: float = 0.3
+    div_factor: float = 25.0
+    base_momentum: float = 0.85
+    max_momentum: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not (self.max_lr > 0 and math.isfinite(self.max_lr)):
+            raise ScheduleError(f"max_lr must be a number above 0, got {self.max_lr}")
+        if self.total_steps < 2:
+            raise ScheduleError(f"total_steps must be at least 2, got {self.total_steps}")
+        warm_up_steps = self.pct_start * self.total_steps
+        if not (0 < self.pct_start < 1) or warm_up_steps < 2:
+            raise ScheduleError(
+                f"pct_start must leave a warm-up of at least 2 of the {self.total_steps} steps "
+                f"and an anneal phase, got {self.pct_start:g} ({warm_up_steps:.2g} steps)"
+            )
+        if not (1 < self.div_factor < LAST_RATE_DIVISOR):
+            raise ScheduleError(
+                f"div_factor must lie between 1 and {LAST_RATE_DIVISOR:,}, got {self.div_factor:g}"
+            )
+
+    @property
+    def final_div_factor(self) -> float:
+        """torch's final_div_factor, relative to the *first* rate: 250,000 / div_factor."""
+        return LAST_RATE_DIVISOR / self.div_factor
+
+    def scheduler(self, optimizer: "Optimizer") -> "LRScheduler":
+        """Return torch's OneCycleLR on `optimizer`; it sets the first rate at once."""
+        from torch.optim.lr_scheduler import OneCycleLR
+
+        return OneCycleLR(
+            optimizer,
+            max_lr=self.max_lr,
+            total_steps=self.total_steps,
+            pct_start=self.pct_start,
+            div_factor=self.div_factor,
+            final_div_factor=self.final_div_factor,
+            base_momentum=self.base_momentum,
+            max_momentum=self.max_momentum,
+        )
+
+    def lrs(self) -> Sequence[float]:
+        """Return the rate of each of the `total_steps` steps, read from torch's own class."""
+        return _preview(self)
+
+    def call(self, *, total_steps: str | None = None) -> str:
+        """Return the constructor call as Python source, for a loop of one's own."""
+        return (
+            "torch.optim.lr_scheduler.OneCycleLR(\n"
+            "    optimizer,\n"
+            f"    max_lr={self.max_lr:.4g},\n"
+            f"    total_steps={total_steps or self.total_steps},\n"
+            f"    pct_start={self.pct_start:.4g},\n"
+            f"    div_factor={self.div_factor:.4g},\n"
+            f"    final_div_factor={self.final_div_factor:.6g},\n"
+            ")"
+        )
+
+
+@lru_cache(maxsize=8)
+def _preview(plan: OneCycle) -> tuple[float, ...]:
+    """Step torch's class on an optimizer of one number."""
+    import torch
+
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0, momentum=0.9)
+    scheduler = plan.scheduler(optimizer)
+    rates = []
+    for step in range(plan.total_steps):
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        if step + 1 < plan.total_steps:
+            scheduler.step()
+    return tuple(rates)

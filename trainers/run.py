@@ -1,0 +1,188 @@
+"""The seam between a search and a training loop: a Run goes in, a RunResult comes out."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+Outcome = Literal["completed", "diverged", "stopped"]
+Split = Literal["validation", "test"]
+
+_STEPS_BETWEEN_LOOKS = (
+    16  # a look at the losses waits for the device; a diverged run ends this late
+)
+
+
+class Plan(Protocol):
+    """The learning rates of one run: a OneCycle or a Sweep."""
+
+    @property
+    def total_steps(self) -> int:
+        """Number of optimizer steps the run takes, all of them."""
+
+    def scheduler(self, optimizer: "Optimizer") -> "LRScheduler":
+        """Return a real torch scheduler; step it once after each optimizer step but the last."""
+
+    def lrs(self) -> Sequence[float]:
+        """Return the rate of each step, as torch's scheduler gives it to the first group."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """What one epoch of a cycle did. Losses are means per image, accuracies in [0, 1]."""
+
+    epoch: int
+    lr_first: float
+    lr_last: float
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    seconds: float
+    images_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One optimizer step: the loss before the update and the rate that the update used."""
+
+    step: int
+    lr: float
+    loss: float
+    grad_norm: float | None = None
+
+    @property
+    def finite(self) -> bool:
+        """Whether the loss is a number."""
+        return math.isfinite(self.loss)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunResult:
+    """How a run ended.
+
+    `score` is the metric on `run.split` (None for a sweep or a stopped run); `sealed_score` the
+    one on `run.sealed_split`, where the run has such a split.
+    """
+
+    score: float | None
+    outcome: Outcome
+    n_steps: int
+    n_images: int
+    seconds: float
+    sealed_score: float | None = None
+
+
+class CheckpointFile(Protocol):
+    """Where a run keeps its state between owners."""
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write `state` atomically."""
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the last good state, None where there is none."""
+
+
+class Trainer(Protocol):
+    """Your own work: anything with this one method can be searched.
+
+    A trainer that also has `facts() -> dict[str, str]` (shapes, data checksum, precision) has
+    them stored with the study and compared before every later start.
+    """
+
+    def fit(self, run: "Run") -> RunResult:
+        """Train once under `run.plan` from `run.seed`, judge on `run.split`."""
+
+
+def _ignore_epoch(row: EpochRow) -> None:
+    """Keep nothing: a run outside a study."""
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One sweep or one cycle, as the training loop sees it."""
+
+    plan: Plan
+    seed: int
+    split: Split | None = "validation"  # None: a sweep, which nothing judges
+    sealed_split: Split | None = None
+    on_epoch: Callable[[EpochRow], None] = _ignore_epoch
+    stop_asked: Callable[[], bool] = _never
+    checkpoint: CheckpointFile | None = None
+    points: list[Point] = field(default_factory=list)
+    diverged_at: Point | None = None
+    _pending: list[tuple[int, float, "Tensor | float", float | None]] = field(default_factory=list)
+
+    def report(
+        self,
+        step: int,
+        loss: "Tensor | float",
+        *,
+        lrs: Sequence[float],
+        grad_norm: float | None = None,
+    ) -> None:
+        """Record one optimizer step: its loss before the update, the rate of each param group.
+
+        A tensor is read later, several at once, so that a GPU is not made to wait at every step.
+        """
+        self._pending.append((step, float(lrs[0]), loss, grad_norm))
+        if len(self._pending) >= _STEPS_BETWEEN_LOOKS:
+            self.look()
+
+    def look(self) -> None:
+        """Read the losses reported so far; the first one that is not finite ends the run."""
+        losses = _as_floats([loss for _, _, loss, _ in self._pending])
+        for (step, lr, _, grad_norm), loss in zip(self._pending, losses, strict=True):
+            if self.diverged_at is None:
+                self.points.append(Point(step, lr, loss, grad_norm))
+                if not math.isfinite(loss):
+                    self.diverged_at = self.points[-1]
+        self._pending.clear()
+
+    def epoch(self, row: EpochRow) -> None:
+        """Record a finished epoch."""
+        self.on_epoch(row)
+
+    def diverged(self) -> bool:
+        """Whether a loss seen so far was not finite; looks at what is pending only when asked."""
+        return self.diverged_at is not None
+
+    def should_stop(self) -> bool:
+        """Whether the run should end now: it was asked to, or training broke."""
+        return self.diverged() or self.stop_asked()
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Keep `state` (tensors, numbers, text) with what was reported, for another owner."""
+        if self.checkpoint is None:
+            return
+        self.look()
+        points = [[p.step, p.lr, p.loss, p.grad_norm] for p in self.points]
+        self.checkpoint.save({"seed": self.seed, "points": points, "state": dict(state)})
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the state that an earlier owner of this run saved, None to start over."""
+        kept = self.checkpoint.load() if self.checkpoint is not None else None
+        if kept is None or kept["seed"] != self.seed:
+            return None
+        self.points = [Point(*values) for values in kept["points"]]
+        return dict(kept["state"])
+
+
+def _as_floats(losses: Sequence["Tensor | float"]) -> list[float]:
+    """Read all losses with one wait for the device."""
+    tensors = [loss for loss in losses if not isinstance(loss, (int, float))]
+    if not tensors:
+        return [float(loss) for loss in losses]
+    import torch
+
+    stacked = torch.stack([torch.as_tensor(loss).detach().float() for loss in losses])
+    return [float(value) for value in stacked.tolist()]

@@ -1,0 +1,143 @@
+"""What is trained: data, model, optimizer, batch size and precision, as plain values."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from trainers.augment import Augment
+from trainers.data import Cifar10, Digits, ImageFolder
+from trainers.device import Site
+from trainers.run import Trainer
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+
+def load_factory(factory: str | Callable[..., Any]) -> Callable[..., Any]:
+    """Return `factory` itself, or what the text "module:name" points to."""
+    if callable(factory):
+        return factory
+    module, _, name = factory.partition(":")
+    found = getattr(importlib.import_module(module), name)
+    assert callable(found), f"{factory} is not callable"
+    return found  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SGD:
+    """SGD with Nesterov momentum; the cycle moves the momentum as torch's OneCycleLR does."""
+
+    weight_decay: float = 5e-4
+    momentum: float = 0.9
+    nesterov: bool = True
+
+    def build(self, model: "nn.Module") -> "Optimizer":
+        """Return torch's SGD over `model`, weight decay on matrices only."""
+        import torch
+
+        return torch.optim.SGD(
+            decay_groups(model, self.weight_decay),
+            lr=1.0,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdamW:
+    """AdamW; the cycle moves beta1 as torch's OneCycleLR does."""
+
+    weight_decay: float = 1e-2
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def build(self, model: "nn.Module") -> "Optimizer":
+        """Return torch's AdamW over `model`, weight decay on matrices only."""
+        import torch
+
+        return torch.optim.AdamW(decay_groups(model, self.weight_decay), lr=1.0, betas=self.betas)
+
+
+def decay_groups(model: "nn.Module", weight_decay: float) -> list[dict[str, Any]]:
+    """Return two param groups: weights of two or more dimensions, which decay, and the rest."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+class Workload(Protocol):
+    """What a study trains: a Task, or a loop of your own."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images per optimizer step."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps per epoch: the number of batches, not the size of one."""
+
+    def trainer(self, site: Site) -> Trainer:
+        """Return what trains one run at a time at `site`; torch may be imported here."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """Image classification, trained by the bundled loop.
+
+    `model` is a factory without arguments, or "module:name" of one. An epoch takes
+    n_train // batch_size steps; the images left over change with each epoch's order.
+    """
+
+    data: Digits | Cifar10 | ImageFolder
+    model: str | Callable[[], "nn.Module"]
+    batch_size: int
+    optimizer: SGD | AdamW = field(default_factory=SGD)
+    label_smoothing: float = 0.0
+    augment: Augment = field(default_factory=Augment)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.batch_size <= self.data.n_train:
+            raise ValueError(
+                f"batch_size must lie between 1 and n_train ({self.data.n_train}), "
+                f"got {self.batch_size}"
+            )
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise ValueError(f"precision must be auto, fp32 or bf16, got {self.precision!r}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of full batches in an epoch."""
+        return self.data.n_train // self.batch_size
+
+    def trainer(self, site: Site) -> Trainer:
+        """Return the bundled loop on this task."""
+        from trainers.loop import Classifier
+
+        return Classifier(self, site)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnLoop:
+    """A training loop of your own: `factory(site)` returns an object with `fit(run)`."""
+
+    factory: str | Callable[[Site], Trainer]
+    batch_size: int
+    steps_per_epoch: int
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "steps_per_epoch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def trainer(self, site: Site) -> Trainer:
+        """Return what the factory makes."""
+        made: Trainer = load_factory(self.factory)(site)
+        return made
