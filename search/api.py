@@ -1,5 +1,6 @@
 """The product as a library: run() is what the command line calls."""
 
+import logging
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ from studies.tables import StudyRow
 from trainers.device import DeviceKind, Site, cache_folder
 from trainers.run import Run, Trainer
 from trainers.sweep import Sweep
+
+log = logging.getLogger(__name__)
 
 ENDED = ("finished", "failed")
 
@@ -78,6 +81,7 @@ def run(
     with opened(storage) as engine:
         row = catalog.find_or_create(engine, definition, name=name, seed=seed, n_trials=trials)
         if row.stage in ENDED:
+            log.info("study %r is %s: nothing left to do", name, row.stage)
             settle_ended(engine, row)
         else:
             _work(engine, row, definition, stop, workers, device, data, watch)
@@ -201,15 +205,20 @@ def _worked_here(
 
 
 def _warm_up(trainer: Trainer, study: Study) -> float:
-    """Return training images per second of one worker, from a few steps at vanishing rates."""
-    seconds = 0.0
-    for n_steps in (2, 0):
-        steps = n_steps or max(2, min(60, int(2.0 / seconds)))
-        plan = Sweep(start_lr=1e-9, end_lr=1e-8, total_steps=steps)
+    """Return training images per second of one worker, from a few steps at vanishing rates.
+
+    The first round pays for what is loaded once; it counts only where steps take seconds.
+    """
+    n_steps, seconds = 2, 0.0
+    for at_least_s in (10.0, 0.5, 0.5, 0.5, 0.5):
+        plan = Sweep(start_lr=1e-9, end_lr=1e-8, total_steps=n_steps)
         started = time.perf_counter()
         trainer.fit(Run(plan=plan, seed=0, split=None))
-        seconds = max(1e-6, (time.perf_counter() - started) / steps)
-    return study.task.batch_size / seconds
+        seconds = time.perf_counter() - started
+        if seconds > at_least_s:
+            break
+        n_steps *= 4
+    return plan.total_steps * study.task.batch_size / seconds
 
 
 def _devices(kind: DeviceKind) -> int:
@@ -291,5 +300,6 @@ def join(
 
 
 def _stop_at_end_of_stdin(stop: Stop) -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1024):  # unbuffered: a buffer's lock blocks the exit
+        pass
     stop.ask()

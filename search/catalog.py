@@ -8,7 +8,6 @@ from sqlalchemy import Engine, func, select
 
 from search import range_test
 from search.errors import UsageError
-from search.history import History
 from studies.database import masked_text, reading, schema_lock, transaction
 from studies.errors import UnknownStudyError
 from studies.protocol import compare, declared
@@ -74,6 +73,8 @@ def _create(
     seed: int | None,
     n_trials: int | None,
 ) -> StudyRow:
+    from search.history import History
+
     study = definition.study
     row = StudyRow(
         id=str(uuid.uuid4()),
@@ -131,6 +132,8 @@ def listing(engine: Engine) -> list[tuple[str, str, int, int, datetime]]:
 
 def delete(engine: Engine, name: str) -> None:
     """Delete a stored study with all its runs, on our side and on Optuna's."""
+    from search.history import History
+
     row = find(engine, name)
     history = History(engine.url, name=name, study_id=row.id)
     try:

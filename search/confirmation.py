@@ -84,6 +84,6 @@ def _standard_error(values: Sequence[float]) -> float:
 
 
 def _t_quantile(probability: float, n: int) -> float:
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return float(t.ppf(probability, n - 1))
+    return float(stdtrit(n - 1, probability))

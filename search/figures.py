@@ -1,1 +1,360 @@
-"""Plotly figures of a study, for the report."""
+"""Plotly figures of a study, for the report: plain values in, one figure out."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from search.confirmation import estimate
+from search.result import Candidate, StudyResult
+from search.terminal import candidate_name
+from trainers.judgement import Judgement, smooth
+from trainers.sweep import LRCurve
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+# Okabe and Ito (2008): told apart under every common form of colour blindness.
+ORANGE, SKY, GREEN, BLUE = "#E69F00", "#56B4E9", "#009E73", "#0072B2"
+VERMILION, PURPLE = "#D55E00", "#CC79A7"
+GREY = "#808080"
+"""Of text and axes: contrast 3.9 on white, 4.7 on the dark page."""
+GRID = "rgba(128,128,128,0.25)"
+HEIGHT_PX = 400
+MOST_POINTS = 600
+"""Of a schedule: longer ones are thinned, the first, highest and last rate stay."""
+
+
+def confirmation_figure(result: StudyResult) -> "Figure":
+    """Draw each candidate's accuracy: every seed, and the mean with its 95 % interval."""
+    import plotly.graph_objects as go
+
+    ordered = sorted(result.candidates, key=lambda c: c.validation.mean)
+    n = result.winner.validation.n
+    rows = list(enumerate(ordered))
+    tested = [(row, c.test) for row, c in rows if c.test is not None]
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=[100 * score for c in ordered for score in c.scores],
+                y=[row + 0.28 for row, c in rows for _ in c.scores],
+                mode="markers",
+                marker={"color": SKY, "size": 7, "opacity": 0.7},
+                name="validation, one seed",
+                hovertemplate="%{x:.2f} %<extra></extra>",
+            ),
+            _intervals(
+                [row + 0.12 for row, _ in rows],
+                [c.scores for c in ordered],
+                name=f"validation, mean of {n} seeds",
+                marker={"color": BLUE, "size": 10},
+            ),
+            _intervals(
+                [row - 0.18 for row, _ in tested],
+                [scores for _, scores in tested],
+                name=f"test, mean of {n} seeds",
+                marker={"color": ORANGE, "size": 10, "symbol": "square"},
+            ),
+        ]
+    )
+    mean = 100 * result.baseline.validation.mean
+    _vertical(figure, mean, "baseline's validation mean", GREY, "dash")
+    y = {
+        "tickvals": [row for row, _ in rows],
+        "ticktext": [candidate_name(c, result) for c in ordered],
+        "range": [-0.5, len(rows) - 0.5],
+        "showgrid": False,
+    }
+    _finish(figure, x={"title": {"text": "accuracy in %"}}, y=y)
+    figure.update_layout(height=150 + 55 * len(rows))
+    return figure
+
+
+def range_test_figure(
+    curves: Mapping[int, LRCurve],
+    judgements: Mapping[int, Judgement],
+    *,
+    centre: float,
+    bracket: tuple[float, float],
+    proposal: float,
+) -> "Figure":
+    """Draw every sweep, raw and under the smoothing that was judged, and what they propose.
+
+    The loss axis ends a little above the first level, so that an explosion flattens nothing.
+    """
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    lows, firsts, rebounds = [], [], []
+    for slot, curve in curves.items():
+        lrs, losses = _finite(curve)
+        legend = {"showlegend": slot == min(curves)}
+        figure.add_scatter(
+            x=lrs.tolist(),
+            y=losses.tolist(),
+            mode="markers",
+            marker={"color": SKY, "size": 3, "opacity": 0.5},
+            name=f"loss of a step (n = {len(curves)} sweeps)",
+            legendgroup="raw",
+            hoverinfo="skip",
+            **legend,
+        )
+        if len(losses) == 0:
+            continue
+        first = float(np.median(losses[: max(5, len(losses) // 10)]))
+        smoothed = smooth(np.log10(lrs), np.minimum(losses, first))
+        figure.add_scatter(
+            x=lrs.tolist(),
+            y=smoothed.tolist(),
+            mode="lines",
+            line={"color": BLUE, "width": 1.5},
+            name="smoothed without lag",
+            legendgroup="smoothed",
+            hovertemplate=f"sweep {slot}: loss %{{y:.3f}} at lr %{{x:.3g}}<extra></extra>",
+            **legend,
+        )
+        lows.append(float(smoothed.min()))
+        firsts.append(first)
+        rebound = judgements[slot].rebound
+        if rebound is not None:
+            rebounds.append((slot, rebound, float(np.interp(rebound, lrs, smoothed))))
+    figure.add_scatter(
+        x=[lr for _, lr, _ in rebounds],
+        y=[loss for _, _, loss in rebounds],
+        mode="markers",
+        marker={"color": ORANGE, "size": 9, "symbol": "diamond"},
+        name=f"rebound (n = {len(rebounds)} of {len(curves)} sweeps)",
+        customdata=[slot for slot, _, _ in rebounds],
+        hovertemplate="sweep %{customdata}: rebound at lr %{x:.3g}<extra></extra>",
+    )
+    _bracket(figure, bracket)
+    _vertical(figure, centre, f"centre {centre:.3g}", VERMILION, "dot")
+    _vertical(figure, proposal, f"proposed max_lr {proposal:.3g}", GREEN, "dash")
+    low, high = min(lows, default=0.0), max(firsts, default=1.0)
+    every_lr = [lr for curve in curves.values() for lr in curve.lrs]
+    _finish(
+        figure,
+        x=_log_axis([*every_lr, *bracket], "learning rate"),
+        y={
+            "title": {"text": "training loss"},
+            "range": [low - 0.2 * (high - low), high + 0.25 * (high - low)],
+        },
+    )
+    return figure
+
+
+def search_figure(trials: Sequence[Mapping[str, Any]], result: StudyResult) -> "Figure":
+    """Draw validation accuracy against max_lr, one mark per configuration (n = 1 seed each).
+
+    A diverged one stands at the lower edge: its score is chance by convention, not measured.
+    `trials` are rows of `search.catalog.trials`.
+    """
+    import plotly.graph_objects as go
+
+    scored = [t for t in trials if t["score"] is not None and t["max_lr"] is not None]
+    whole = [t for t in scored if t["outcome"] != "diverged"]
+    broken = [t for t in scored if t["outcome"] == "diverged"]
+    values = [100 * t["score"] for t in whole] or [0.0, 100.0]
+    room = max(0.12 * (max(values) - min(values)), 0.1)
+    bottom = min(values) - (2 * room if broken else room)
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=[t["max_lr"] for t in whole],
+                y=[100 * t["score"] for t in whole],
+                mode="markers",
+                marker=_coloured_by_pct_start(whole),
+                name=f"configuration ({len(whole)}, n = 1 seed each)",
+                customdata=[[t["slot"], t["pct_start"], t["div_factor"]] for t in whole],
+                hovertemplate=_TRIAL_HOVER,
+            ),
+            go.Scatter(
+                x=[t["max_lr"] for t in broken],
+                y=[bottom + room / 2] * len(broken),
+                mode="markers",
+                marker={"color": VERMILION, "size": 10, "symbol": "x"},
+                name=f"diverged ({len(broken)}), drawn at the lower edge",
+                customdata=[[t["slot"], t["diverged_step"]] for t in broken],
+                hovertemplate="slot %{customdata[0]} diverged at step %{customdata[1]}, "
+                "max_lr %{x:.3g}<extra></extra>",
+            ),
+            *(
+                _ring(c, scored, result, bottom=bottom + room / 2)
+                for c in dict.fromkeys((result.baseline, result.winner))
+            ),
+        ]
+    )
+    _bracket(figure, result.bracket)
+    _finish(
+        figure,
+        x=_log_axis([*(t["max_lr"] for t in scored), *result.bracket], "max_lr"),
+        y={
+            "title": {"text": "validation accuracy in %"},
+            "range": [bottom, max(values) + room],
+        },
+    )
+    return figure
+
+
+def schedule_figure(result: StudyResult) -> "Figure":
+    """Draw the winner's rate over the steps of its cycle beside the baseline's."""
+    import plotly.graph_objects as go
+
+    total_steps = result.plan.total_steps
+    lines = [("winner", result.plan.lrs(), BLUE, "solid")]
+    if result.winner.is_baseline:
+        lines = [("winner = baseline", result.plan.lrs(), BLUE, "solid")]
+    else:
+        baseline = result.baseline.params.plan(total_steps).lrs()
+        lines.append(("baseline", baseline, ORANGE, "dash"))
+    figure = go.Figure()
+    for name, lrs, color, dash in lines:
+        steps = _thinned(lrs)
+        figure.add_scatter(
+            x=steps,
+            y=[lrs[step] for step in steps],
+            mode="lines",
+            line={"color": color, "width": 2, "dash": dash},
+            name=name,
+            hovertemplate=f"{name}: lr %{{y:.3g}} at step %{{x}}<extra></extra>",
+        )
+    x = {"title": {"text": f"optimizer step (of {total_steps:,})"}, "range": [0, total_steps - 1]}
+    _finish(figure, x=x, y={"title": {"text": "learning rate"}, "rangemode": "tozero"})
+    figure.update_layout(height=320)
+    return figure
+
+
+# Viridis without its darkest quarter, which is lost on a dark page.
+_PCT_START_SCALE = [[0, "#3b528b"], [0.33, "#21918c"], [0.67, "#5ec962"], [1, "#fde725"]]
+
+_TRIAL_HOVER = (
+    "slot %{customdata[0]}: %{y:.2f} %<br>max_lr %{x:.3g}, pct_start %{customdata[1]:.2f}, "
+    "div_factor %{customdata[2]:.3g}<extra></extra>"
+)
+
+
+def _intervals(
+    rows: Sequence[float],
+    scores: Sequence[Sequence[float]],
+    *,
+    name: str,
+    marker: dict[str, Any],
+) -> Any:
+    """Return means with their intervals as bars; a single seed has no interval to draw."""
+    import plotly.graph_objects as go
+
+    found = [estimate(values) for values in scores]
+    widths = [100 * e.half_width if math.isfinite(e.half_width) else None for e in found]
+    return go.Scatter(
+        x=[100 * e.mean for e in found],
+        y=list(rows),
+        error_x={"type": "data", "array": widths, "thickness": 2, "width": 6},
+        mode="markers",
+        marker=marker,
+        name=name,
+        hovertemplate="%{x:.2f} ± %{error_x.array:.2f} %<extra></extra>",
+    )
+
+
+def _coloured_by_pct_start(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    bar = {"title": {"text": "pct_start"}, "thickness": 10, "outlinewidth": 0, "len": 0.9}
+    return {
+        "color": [t["pct_start"] for t in trials],
+        "colorscale": _PCT_START_SCALE,
+        "colorbar": bar,
+        "size": 11,
+        "line": {"color": GREY, "width": 1},
+    }
+
+
+def _ring(
+    candidate: Candidate,
+    trials: Sequence[Mapping[str, Any]],
+    result: StudyResult,
+    *,
+    bottom: float,
+) -> Any:
+    """Return a ring around the trial of a candidate; `bottom` is where diverged ones stand."""
+    import plotly.graph_objects as go
+
+    found = [t for t in trials if t["slot"] == candidate.slot]
+    return go.Scatter(
+        x=[t["max_lr"] for t in found],
+        y=[bottom if t["outcome"] == "diverged" else 100 * t["score"] for t in found],
+        mode="markers",
+        marker={
+            "color": ORANGE if candidate.is_baseline else PURPLE,
+            "size": 19,
+            "symbol": "square-open" if candidate.is_baseline else "circle-open",
+            "line": {"width": 3},
+        },
+        name=candidate_name(candidate, result),
+        hoverinfo="skip",
+    )
+
+
+def _finite(curve: LRCurve) -> tuple[Any, Any]:
+    """Return rates and losses up to the first loss that is not finite."""
+    lrs, losses = np.asarray(curve.lrs), np.asarray(curve.losses)
+    broken = np.flatnonzero(~np.isfinite(losses))
+    n_finite = int(broken[0]) if len(broken) else len(losses)
+    return lrs[:n_finite], losses[:n_finite]
+
+
+def _thinned(lrs: Sequence[float]) -> list[int]:
+    """Return the steps to draw: at most MOST_POINTS and the highest rate's."""
+    last = len(lrs) - 1
+    spread = {round(share * last) for share in np.linspace(0.0, 1.0, MOST_POINTS)}
+    return sorted(spread | {max(range(len(lrs)), key=lrs.__getitem__)})
+
+
+def _bracket(figure: "Figure", bracket: tuple[float, float]) -> None:
+    low, high = bracket
+    figure.add_vrect(
+        x0=low,
+        x1=high,
+        fillcolor=GREEN,
+        opacity=0.12,
+        line_width=0,
+        layer="below",
+        showlegend=True,
+        name=f"bracket {low:.3g} to {high:.3g}",
+    )
+
+
+def _vertical(figure: "Figure", x: float, name: str, color: str, dash: str) -> None:
+    line = {"color": color, "dash": dash, "width": 2}
+    figure.add_vline(x=x, line=line, showlegend=True, name=name)
+
+
+def _log_axis(values: Sequence[float], title: str) -> dict[str, Any]:
+    """Return a logarithmic axis over `values` whose ticks are plain numbers."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    room = 0.03 * (high - low)
+    steps = (1,) if high - low > 2.5 else (1, 2, 5)
+    powers = range(math.floor(low) - 1, math.ceil(high) + 1)
+    ticks = [step * 10.0**power for power in powers for step in steps]
+    return {
+        "title": {"text": title},
+        "type": "log",
+        "range": [low - room, high + room],
+        "tickvals": ticks,
+        "ticktext": [np.format_float_positional(tick, precision=12, trim="-") for tick in ticks],
+    }
+
+
+def _finish(figure: "Figure", *, x: dict[str, Any], y: dict[str, Any]) -> None:
+    """Set axes and the look that holds on a light and on a dark page, at any width."""
+    axis = {"gridcolor": GRID, "linecolor": GREY, "zeroline": False, "automargin": True}
+    figure.update_layout(
+        template=None,
+        height=HEIGHT_PX,
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": GREY, "size": 13, "family": "system-ui, sans-serif"},
+        legend={"orientation": "h", "x": 0, "y": 1.03, "yanchor": "bottom"},
+        xaxis={**axis, **x},
+        yaxis={**axis, **y},
+    )

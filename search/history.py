@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import URL
 
 from search.space import Params, suggest
-from studies.database import optuna_storage
+from studies.database import close_optuna, optuna_storage
 from studies.definition import Space
 from studies.errors import StudyError
 from trainers.seeding import seed_for
@@ -132,8 +132,7 @@ class History:
 
     def close(self) -> None:
         """Give the connections back."""
-        self.storage.remove_session()
-        self.storage.engine.dispose()
+        close_optuna(self.storage)
 
     def _trial_of(self, slot: int) -> FrozenTrial | None:
         trials = self.study.get_trials(deepcopy=False)

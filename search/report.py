@@ -1,12 +1,26 @@
-"""The page of a finished study."""
+"""The page of a finished study: one HTML file that asks nothing of the network."""
 
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
-from sqlalchemy import URL, Engine
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from sqlalchemy import URL, Engine, func, select
 
+from search import catalog, range_test
+from search.budget import duration_text
+from search.errors import UsageError
 from search.result import StudyResult
-from studies.database import sqlite_file
+from search.terminal import call_lines, candidate_name, interval_text, result_lines
+from studies.database import reading, sqlite_file
+from studies.tables import WorkRow
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 
 def default_path(url: URL, name: str) -> Path:
@@ -17,5 +31,101 @@ def default_path(url: URL, name: str) -> Path:
 
 
 def write_report(engine: Engine, result: StudyResult, path: Path) -> None:
-    """Write the page of a finished study to `path`."""
-    path.write_text("", encoding="utf-8")
+    """Write the page of a finished study to `path`, making its folder.
+
+    A reader finds the old page or the whole new one. Raises UsageError where nothing can be
+    written.
+    """
+    text = page(engine, result)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"the report cannot be written to {path}: {reason}") from error
+    finally:
+        with suppress(OSError):
+            draft.unlink()
+
+
+def page(engine: Engine, result: StudyResult) -> str:
+    """Return the page of a finished study as HTML."""
+    from plotly.offline import get_plotlyjs
+
+    study = catalog.find(engine, result.name)
+    trials = catalog.trials(engine, result.name)
+    environment = Environment(
+        loader=PackageLoader("search"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(
+        study=study,
+        result=result,
+        trials=trials,
+        candidates=sorted(result.candidates, key=lambda c: -c.validation.mean),
+        figures=_figures(engine, study.id, result, trials),
+        n_sweeps=next((s.n_runs for s in result.spent if s.stage == "range_test"), 0),
+        noise=[s for s in result_lines(result) if s.startswith(("importance", "noise"))],
+        call=call_lines(result),
+        devices=_devices(engine, study.id),
+        plotly=Markup(get_plotlyjs()),
+        candidate_name=candidate_name,
+        interval_text=interval_text,
+        duration_text=duration_text,
+    )
+
+
+def _figures(
+    engine: Engine, study_id: str, result: StudyResult, trials: Sequence[dict[str, Any]]
+) -> dict[str, Markup]:
+    from search import figures
+
+    with reading(engine) as session:
+        curves = range_test.curves(session, study_id)
+        judgements = range_test.judgements(session, study_id)
+    drawn = {
+        "confirmation": figures.confirmation_figure(result),
+        "range_test": figures.range_test_figure(
+            curves,
+            judgements,
+            centre=result.centre,
+            bracket=result.bracket,
+            proposal=result.proposal,
+        ),
+        "search": figures.search_figure(trials, result),
+        "schedule": figures.schedule_figure(result),
+    }
+    return {name: _embedded(figure, name) for name, figure in drawn.items()}
+
+
+def _embedded(figure: "Figure", name: str) -> Markup:
+    """Return a figure as HTML; plotly escapes what its texts hold.
+
+    The height moves from the figure to its box, so that the style sheet can raise it.
+    """
+    height_px, figure.layout.height = figure.layout.height, None
+    html = figure.to_html(
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=f"figure-{name}",
+        default_height=f"{height_px}px",
+        config={"responsive": True, "displayModeBar": False},
+    )
+    return Markup(html)
+
+
+def _devices(engine: Engine, study_id: str) -> Iterable[tuple[str, int]]:
+    """Return each device that finished runs of the study, with their number."""
+    with reading(engine) as session:
+        rows = session.execute(
+            select(WorkRow.device, func.count())
+            .where(WorkRow.study_id == study_id, WorkRow.state == "done")
+            .group_by(WorkRow.device)
+            .order_by(func.count().desc())
+        )
+        return [(device or "not recorded", n) for device, n in rows]

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.logging import RichHandler
@@ -239,11 +240,15 @@ def print_result(result: StudyResult, page: Path, *, json: bool) -> None:
 def _candidates_table(result: StudyResult) -> Table:
     n = result.winner.validation.n
     table = Table(
-        title=f"study {result.name}: confirmation with n = {n} fresh seeds each",
+        title=f"{result.name}: accuracy in % ± half of its 95 % interval, n = {n} fresh seeds",
         title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
     )
-    for heading in ("configuration", "max_lr", "pct_start", "div_factor", "validation", "test"):
-        table.add_column(heading, justify="left" if heading == "configuration" else "right")
+    table.add_column("configuration", no_wrap=True)
+    for heading in ("max_lr", "pct_start", "div_factor", "validation", "test"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for candidate in sorted(result.candidates, key=lambda c: -c.validation.mean):
         p = candidate.params
         table.add_row(
@@ -270,7 +275,7 @@ def interval_text(values: Sequence[float]) -> str:
     from search.confirmation import estimate
 
     found = estimate(values)
-    return f"{100 * found.mean:.2f} ± {100 * found.half_width:.2f} %"
+    return f"{100 * found.mean:.2f} ± {100 * found.half_width:.2f}"
 
 
 def result_lines(result: StudyResult) -> list[str]:

@@ -209,7 +209,7 @@ class Worker:
         """Write the end of a run to our table first, then tell Optuna."""
         broke = run.diverged() or (result.score is not None and not math.isfinite(result.score))
         judged = claim.stage != "range_test"
-        score, sealed = result.score, result.sealed_score
+        score, sealed = (result.score, result.sealed_score) if judged else (None, None)
         if broke and judged:
             score = self.study.diverged_value
             sealed = score if run.sealed_split is not None else None

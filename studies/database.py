@@ -181,7 +181,7 @@ def _create_schemas(engine: Engine) -> None:
     from alembic import command
     from alembic.config import Config
 
-    optuna_storage(engine.url)
+    close_optuna(optuna_storage(engine.url))
     config = Config()
     config.set_main_option("script_location", "studies:migrations")
     with _translated(engine), engine.begin() as connection:
@@ -230,3 +230,9 @@ def optuna_storage(url: URL) -> "RDBStorage":
         storage.engine.dispose()  # the connection that the constructor opened has no listeners
         _own_transactions(storage.engine)
     return storage
+
+
+def close_optuna(storage: "RDBStorage") -> None:
+    """Give back the connections of Optuna's storage, this thread's session first."""
+    storage.remove_session()
+    storage.engine.dispose()

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 
 from trainers.run import Plan, Point, RunResult
 
-_TOLERANCE = (
-    1e-9  # relative; the same torch class computes both, so only resuming can add rounding
-)
+_TOLERANCE = 1e-9  # relative; torch computes both, so only resuming can add rounding
 
 
 class AuditError(Exception):
@@ -27,6 +25,8 @@ def audit(plan: Plan, points: Sequence[Point], result: RunResult) -> None:
             f"{len(points)} steps were reported, {plan.total_steps} taken; "
             "call run.report(step, loss, lrs=...) once per optimizer step"
         )
+    if len(points) > plan.total_steps:
+        raise AuditError(f"{len(points)} steps were reported, the plan has {plan.total_steps}")
     planned = plan.lrs()
     for index, point in enumerate(points):
         if point.step != index:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trainers.errors import DataError
+
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
@@ -25,12 +27,16 @@ def gather_augmented(
     """Return images[index], each shifted and flipped at random, in one indexing operation.
 
     uint8, (N, H, W, C) and (B,) to (B, H, W, C). The draws come from `generator` (CPU), so they
-    are the same on every device.
+    are the same on every device. Raises DataError where `crop` exceeds what can be reflected.
     """
     import torch
 
     device, size = images.device, len(index)
     height, width = images.shape[1:3]
+    if augment.crop >= min(height, width):
+        raise DataError(
+            f"crop must be smaller than the images, {height} x {width} pixels, got {augment.crop}"
+        )
     shift = torch.randint(-augment.crop, augment.crop + 1, (2, size, 1), generator=generator)
     rows = _reflect(torch.arange(height) + shift[0], height)
     columns = _reflect(torch.arange(width) + shift[1], width)

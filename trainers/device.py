@@ -45,15 +45,14 @@ def resolve_device(asked: str) -> DeviceKind:
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
-    for kind, there in present.items():
-        if asked == kind and not there:
-            raise DeviceError(
-                f"device {asked!r} is not there (torch {torch.__version__}); "
-                f"here: {', '.join(k for k, has in present.items() if has)}"
-            )
-        if there and asked in (kind, "auto"):
+    here = [kind for kind, there in present.items() if there]
+    for kind in here:
+        if asked in (kind, "auto"):
             return kind
-    raise DeviceError(f"no device named {asked!r}; known: auto, {', '.join(present)}")
+    problem = "is not there" if asked in present else "is not known"
+    raise DeviceError(
+        f"device {asked!r} {problem} (torch {torch.__version__}); here: auto, {', '.join(here)}"
+    )
 
 
 def device_name(kind: DeviceKind) -> str:

@@ -18,8 +18,9 @@ REBOUND_SHARE = 0.10
 """The rebound: the smoothed loss has risen by this share of its drop above its minimum."""
 EDGE_SHARE = 0.50
 """The edge: half of the drop is lost again, or the loss is not finite."""
-LEAST_DROP = 0.02
-"""A drop smaller than this share of the first level (or than noise) is no descent."""
+LEAST_DROP = 3.0
+"""A drop smaller than this many standard deviations of the noise of one loss is no descent."""
+_ROUNDING = 1e-6  # of a float32 loss, relative: a drop of that size is none
 BRACKET_FACTOR = 4.0
 PROPOSAL_SHARE = 0.75
 """The proposal as a share of the centre: optimum / rebound had geometric mean 0.77 over 15 sweeps
@@ -70,12 +71,11 @@ def judge(curve: LRCurve) -> Judgement:
     if n_finite < 10:
         return Judgement("no finite loss", None, broken_lr)
     log_lrs, finite = np.log10(lrs[:n_finite]), losses[:n_finite]
-    first = float(np.median(finite[: max(5, n_finite // 10)]))
+    first = float(np.median(finite[: max(10, n_finite // 10)]))
     smoothed = smooth(log_lrs, np.minimum(finite, first))
     lowest = int(np.argmin(smoothed))
     drop = first - float(smoothed[lowest])
-    noise = float(np.std(finite[: max(5, n_finite // 10)]))
-    if drop <= max(2 * noise / math.sqrt(5), LEAST_DROP * abs(first)):
+    if drop <= max(LEAST_DROP * _noise(finite, first), _ROUNDING * abs(first)):
         return Judgement("never descended", None, broken_lr)
     after, minimum = smoothed[lowest:], float(smoothed[lowest])
     rebound = _first_above(lrs[lowest:n_finite], after, minimum + REBOUND_SHARE * drop)
@@ -83,6 +83,16 @@ def judge(curve: LRCurve) -> Judgement:
     rebound = rebound if rebound is not None else broken_lr
     edge = edge if edge is not None else broken_lr
     return Judgement("no rebound" if rebound is None else "rebounded", rebound, edge)
+
+
+def _noise(losses: _Floats, first: float) -> float:
+    """Return the standard deviation of one loss around the curve, before training explodes.
+
+    From successive differences, which a slow descent hardly moves: 0.6745 is the median of
+    |z| of a normal z, and a difference has twice the variance.
+    """
+    before = losses[: np.flatnonzero(losses <= first)[-1] + 1]
+    return float(np.median(np.abs(np.diff(before)))) / (0.6745 * math.sqrt(2))
 
 
 def _first_above(lrs: _Floats, losses: _Floats, level: float) -> float | None:

@@ -1,5 +1,6 @@
 """The bundled training loop: one run of an image classifier, and its evaluation."""
 
+import math
 import time
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -141,9 +142,10 @@ class _Fit:
     def to_the_end(self) -> RunResult:
         """Train until the plan ends, training breaks or the run is asked to stop."""
         run, saved_at = self.run, time.monotonic()
+        steps_per_epoch = self.classifier.task.steps_per_epoch
         while self.step < run.plan.total_steps and not run.should_stop():
             self._one_step()
-            if self.step % self.classifier.task.steps_per_epoch == 0:
+            if self.step % steps_per_epoch == 0 or self.step == run.plan.total_steps:
                 self._end_epoch()
             if time.monotonic() - saved_at > _SECONDS_BETWEEN_CHECKPOINTS:
                 run.save(self._state())
@@ -177,15 +179,21 @@ class _Fit:
         tally.n_images += len(labels)
 
     def _end_epoch(self) -> None:
-        """Evaluate and record the epoch of a judged run; a sweep has steps only."""
+        """Evaluate and record the epoch of a judged run; a sweep has steps only.
+
+        A validation loss that is not finite is the divergence that the next loss would show.
+        """
         self._read_clock()
         tally, training_s = self.tally, self.tally.seconds
         self.run.look()
         if self.run.split is not None and not self.run.diverged():
             loss, self.validation_accuracy = self.classifier.evaluate(self.model, self.run.split)
             self._read_clock()
+            if not math.isfinite(loss):
+                self.run.diverged_at = self.run.points[-1]
+                return
             row = EpochRow(
-                epoch=self.step // self.classifier.task.steps_per_epoch,
+                epoch=math.ceil(self.step / self.classifier.task.steps_per_epoch),
                 lr_first=tally.lr_first,
                 lr_last=tally.lr_last,
                 train_loss=float(tally.loss) / tally.n_images,

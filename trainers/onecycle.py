@@ -35,8 +35,10 @@ class OneCycle:
     def __post_init__(self) -> None:
         if not (self.max_lr > 0 and math.isfinite(self.max_lr)):
             raise ScheduleError(f"max_lr must be a number above 0, got {self.max_lr}")
-        if self.total_steps < 2:
-            raise ScheduleError(f"total_steps must be at least 2, got {self.total_steps}")
+        if type(self.total_steps) is not int or self.total_steps < 2:
+            raise ScheduleError(
+                f"total_steps must be a whole number of at least 2, got {self.total_steps!r}"
+            )
         warm_up_steps = self.pct_start * self.total_steps
         if not (0 < self.pct_start < 1) or warm_up_steps < 2:
             raise ScheduleError(
@@ -46,6 +48,12 @@ class OneCycle:
         if not (1 < self.div_factor < LAST_RATE_DIVISOR):
             raise ScheduleError(
                 f"div_factor must lie between 1 and {LAST_RATE_DIVISOR:,}, got {self.div_factor:g}"
+            )
+
+        if not 0 <= self.base_momentum <= self.max_momentum < 1:
+            raise ScheduleError(
+                "base_momentum and max_momentum must rise from at least 0 to below 1, "
+                f"got base_momentum={self.base_momentum:g}, max_momentum={self.max_momentum:g}"
             )
 
     @property
@@ -73,15 +81,17 @@ class OneCycle:
         return _preview(self)
 
     def call(self, *, total_steps: str | None = None) -> str:
-        """Return the constructor call as Python source, for a loop of one's own."""
+        """Return the constructor call as Python source, for a loop of one's own: same rates."""
         return (
             "torch.optim.lr_scheduler.OneCycleLR(\n"
             "    optimizer,\n"
-            f"    max_lr={self.max_lr:.4g},\n"
+            f"    max_lr={self.max_lr!r},\n"
             f"    total_steps={total_steps or self.total_steps},\n"
-            f"    pct_start={self.pct_start:.4g},\n"
-            f"    div_factor={self.div_factor:.4g},\n"
-            f"    final_div_factor={self.final_div_factor:.6g},\n"
+            f"    pct_start={self.pct_start!r},\n"
+            f"    div_factor={self.div_factor!r},\n"
+            f"    final_div_factor={LAST_RATE_DIVISOR} / {self.div_factor!r},\n"
+            f"    base_momentum={self.base_momentum!r},\n"
+            f"    max_momentum={self.max_momentum!r},\n"
             ")"
         )
 

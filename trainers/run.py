@@ -13,9 +13,8 @@ if TYPE_CHECKING:
 Outcome = Literal["completed", "diverged", "stopped"]
 Split = Literal["validation", "test"]
 
-_STEPS_BETWEEN_LOOKS = (
-    16  # a look at the losses waits for the device; a diverged run ends this late
-)
+# A look at the losses waits for the device; a diverged run ends this late.
+_STEPS_BETWEEN_LOOKS = 16
 
 
 class Plan(Protocol):
@@ -153,7 +152,7 @@ class Run:
         self.on_epoch(row)
 
     def diverged(self) -> bool:
-        """Whether a loss seen so far was not finite; looks at what is pending only when asked."""
+        """Whether a loss seen so far was not finite; what is pending is not looked at."""
         return self.diverged_at is not None
 
     def should_stop(self) -> bool:
@@ -161,10 +160,15 @@ class Run:
         return self.diverged() or self.stop_asked()
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Keep `state` (tensors, numbers, text) with what was reported, for another owner."""
+        """Keep `state` (tensors, numbers, text) with what was reported, for another owner.
+
+        A diverged run keeps what it had: another owner breaks at the same step again.
+        """
         if self.checkpoint is None:
             return
         self.look()
+        if self.diverged():
+            return
         points = [[p.step, p.lr, p.loss, p.grad_norm] for p in self.points]
         self.checkpoint.save({"seed": self.seed, "points": points, "state": dict(state)})
 

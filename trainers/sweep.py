@@ -32,8 +32,12 @@ class Sweep:
                 f"start_lr must lie above 0 and below end_lr, "
                 f"got start_lr={self.start_lr:g}, end_lr={self.end_lr:g}"
             )
-        if self.total_steps < 2:
-            raise ScheduleError(f"total_steps must be at least 2, got {self.total_steps}")
+        if type(self.total_steps) is not int or self.total_steps < 2:
+            raise ScheduleError(
+                f"total_steps must be a whole number of at least 2, got {self.total_steps!r}"
+            )
+        if not 0 <= self.momentum < 1:
+            raise ScheduleError(f"momentum must lie in [0, 1), got {self.momentum:g}")
 
     def lrs(self) -> Sequence[float]:
         """Return the rate of each step."""

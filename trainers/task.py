@@ -1,6 +1,7 @@
 """What is trained: data, model, optimizer, batch size and precision, as plain values."""
 
 import importlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -33,6 +34,9 @@ class SGD:
     momentum: float = 0.9
     nesterov: bool = True
 
+    def __post_init__(self) -> None:
+        _check_weight_decay(self.weight_decay)
+
     def build(self, model: "nn.Module") -> "Optimizer":
         """Return torch's SGD over `model`, weight decay on matrices only."""
         import torch
@@ -52,11 +56,19 @@ class AdamW:
     weight_decay: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.999)
 
+    def __post_init__(self) -> None:
+        _check_weight_decay(self.weight_decay)
+
     def build(self, model: "nn.Module") -> "Optimizer":
         """Return torch's AdamW over `model`, weight decay on matrices only."""
         import torch
 
         return torch.optim.AdamW(decay_groups(model, self.weight_decay), lr=1.0, betas=self.betas)
+
+
+def _check_weight_decay(weight_decay: float) -> None:
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(f"weight_decay must be a number of at least 0, got {weight_decay}")
 
 
 def decay_groups(model: "nn.Module", weight_decay: float) -> list[dict[str, Any]]:
@@ -102,10 +114,10 @@ class Task:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.batch_size <= self.data.n_train:
+        if type(self.batch_size) is not int or not 1 <= self.batch_size <= self.data.n_train:
             raise ValueError(
-                f"batch_size must lie between 1 and n_train ({self.data.n_train}), "
-                f"got {self.batch_size}"
+                f"batch_size must be a whole number from 1 to n_train ({self.data.n_train}), "
+                f"got {self.batch_size!r}"
             )
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision must be auto, fp32 or bf16, got {self.precision!r}")

@@ -1,0 +1,26 @@
+"""Rows that tests put into a database by hand."""
+
+import uuid
+
+from studies.tables import StudyRow
+
+
+def study_row(**values: object) -> StudyRow:
+    """Return a stored study of no particular kind; `values` replace its columns."""
+    columns: dict[str, object] = {
+        "id": str(uuid.uuid4()),
+        "name": "some",
+        "spec": "digits",
+        "source": "",
+        "declared": {},
+        "seed": 0,
+        "direction": "maximize",
+        "diverged_value": 0.1,
+        "batch_size": 10,
+        "steps_per_epoch": 10,
+        "n_trials": 4,
+        "beat_s": 5.0,
+        "grace_s": 30.0,
+        "stage": "search",
+    }
+    return StudyRow(**{**columns, **values})
