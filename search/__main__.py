@@ -2,12 +2,15 @@
 
 import logging
 import sys
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from search.result import StudyResult
 
 app = typer.Typer(
@@ -109,7 +112,6 @@ def run(
         started = api.plan(study, trials=trials, workers=workers, device=device, data=data)
         terminal.print_plan(started, json=json)
         return
-    terminal.print_storage(storage)
     with terminal.Progress() as progress:
         result = api.run(
             study,
@@ -123,7 +125,7 @@ def run(
             timeout_min=timeout_min,
             watch=progress.watch,
         )
-    _print_result(result, storage, page=report, json=json)
+    _print_result(result, storage, page=report, json=json, keep_page=report is None)
 
 
 @app.command()
@@ -203,11 +205,16 @@ def report(
     with api.opened(storage) as engine:
         catalog.find(engine, study)
         result = load_result(engine, study)
-    _print_result(result, storage, page=html, json=json)
+    _print_result(result, storage, page=html, json=json, keep_page=False)
 
 
 def _print_result(
-    result: "StudyResult", storage: str | None, *, page: Path | None, json: bool
+    result: "StudyResult",
+    storage: str | None,
+    *,
+    page: Path | None,
+    json: bool,
+    keep_page: bool,
 ) -> None:
     from search import api, terminal
     from search.report import default_path, write_report
@@ -215,8 +222,18 @@ def _print_result(
 
     path = page or default_path(storage_url(storage), result.name)
     with api.opened(storage) as engine:
-        write_report(engine, result, path)
+        if not (keep_page and _is_current(path, engine, result.name)):
+            write_report(engine, result, path)
     terminal.print_result(result, path, json=json)
+
+
+def _is_current(page: Path, engine: "Engine", name: str) -> bool:
+    """Whether a page is there that was written after the study had ended."""
+    from search import catalog
+
+    ended = catalog.find(engine, name).finished_at
+    assert ended is not None
+    return page.is_file() and page.stat().st_mtime >= ended.replace(tzinfo=UTC).timestamp()
 
 
 def main() -> None:
@@ -241,7 +258,9 @@ def main() -> None:
         code, text = EXIT_NO_RESULT, f"no result: {error}"
     except GivenBackError as error:
         code, text = EXIT_GIVEN_BACK, str(error)
-    except KeyboardInterrupt:
+    except SystemExit as ended:
+        if ended.code != EXIT_INTERRUPTED:  # Typer's end after Ctrl-C, of which it says nothing
+            raise
         code, text = EXIT_INTERRUPTED, "interrupted: the same command goes on"
     print(text, file=sys.stderr)
     sys.exit(code)

@@ -18,8 +18,9 @@ from search.budget import StageCost, costs
 from search.errors import GivenBackError, UsageError
 from search.result import StudyResult, load_result
 from search.stop import Stop
-from studies.database import open_engine, prepare, storage_url
+from studies.database import masked_text, open_engine, prepare, sqlite_file, storage_url
 from studies.definition import Study, check_name
+from studies.errors import UnknownStudyError
 from studies.protocol import compare, declared
 from studies.registry import Definition, load
 from studies.tables import StudyRow
@@ -75,16 +76,27 @@ def run(
     KeyboardInterrupt after Ctrl-C; in the last two cases the same call goes on later.
     """
     definition = _definition(study)
-    name = _checked_name(name or definition.study.name)
-    _check_counts(workers=workers, trials=trials, timeout_min=timeout_min)
+    name = _checked_name(definition.study.name if name is None else name)
+    _check_counts(workers=workers, trials=trials, seed=seed, timeout_min=timeout_min)
+    workers = _possible_workers(definition, workers)
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
-    with opened(storage) as engine:
-        row = catalog.find_or_create(engine, definition, name=name, seed=seed, n_trials=trials)
-        if row.stage in ENDED:
-            log.info("study %r is %s: nothing left to do", name, row.stage)
+    with opened(storage, make=True) as engine:
+        row = catalog.find_matching(engine, definition, name=name, seed=seed, n_trials=trials)
+        if row is not None and row.stage in ENDED:
+            where = masked_text(engine.url)
+            log.info("study %r in %s is %s: nothing left to do", name, where, row.stage)
             settle_ended(engine, row)
-        else:
-            _work(engine, row, definition, stop, workers, device, data, watch)
+            return load_result(engine, name)
+        with stop.on_signals():
+            trainer, site = load_task(definition, device=device, data=data)
+            rate = _warm_up(trainer, definition.study)
+            facts = facts_of(trainer)
+            row = catalog.find_or_create(engine, definition, name=name, seed=seed, n_trials=trials)
+            catalog.resolve(engine, row, facts)
+            started = estimate(row, definition, trainer, site, rate=rate, workers=workers)
+            with watch(engine, started) if watch is not None else nullcontext():
+                ended = _worked(engine, started, stop)
+        _raise_if_stopped(ended, stop)
         return load_result(engine, name)
 
 
@@ -105,9 +117,16 @@ def settle_ended(engine: Engine, row: StudyRow) -> None:
 
 
 @contextmanager
-def opened(storage: str | None) -> Iterator[Engine]:
-    """Open the study database, made on the first start; its connections end with the block."""
-    engine = open_engine(storage_url(storage))
+def opened(storage: str | None, *, make: bool = False) -> Iterator[Engine]:
+    """Open the study database; its connections end with the block.
+
+    Raises UnknownStudyError where the SQLite file is not there and `make` does not ask for it.
+    """
+    url = storage_url(storage)
+    file = sqlite_file(url)
+    if file is not None and not make and not file.exists():
+        raise UnknownStudyError(f"no database at {file}: no study is stored there yet")
+    engine = open_engine(url)
     try:
         prepare(engine)
         yield engine
@@ -130,12 +149,17 @@ def load_task(
 
 
 def estimate(
-    row: StudyRow, definition: Definition, trainer: Trainer, site: Site, workers: int | None
+    row: StudyRow,
+    definition: Definition,
+    trainer: Trainer,
+    site: Site,
+    *,
+    rate: float,
+    workers: int | None,
 ) -> Started:
-    """Time a warm-up and say what the study costs here."""
+    """Say what the study costs here, where one worker alone trains `rate` images per second."""
     n_devices = _devices(site.device)
     n_workers = workers or min(n_devices, row.n_trials)
-    rate = min(n_workers, n_devices) * _warm_up(trainer, definition.study)
     return Started(
         row=row,
         definition=definition,
@@ -143,7 +167,7 @@ def estimate(
         trainer=trainer,
         plan=costs(definition.study, n_trials=row.n_trials),
         n_workers=n_workers,
-        images_per_s=rate,
+        images_per_s=min(n_workers, n_devices) * rate,
     )
 
 
@@ -151,31 +175,6 @@ def facts_of(trainer: Trainer) -> dict[str, str]:
     """Return what a loaded trainer says must be the same in all runs; empty if it says nothing."""
     found: dict[str, str] = getattr(trainer, "facts", dict)()
     return found
-
-
-def _work(
-    engine: Engine,
-    row: StudyRow,
-    definition: Definition,
-    stop: Stop,
-    workers: int | None,
-    device: str,
-    data: str | Path | None,
-    watch: Watch | None,
-) -> None:
-    """Do what is still to do, in this process or in worker processes."""
-    with stop.on_signals():
-        trainer, site = load_task(definition, device=device, data=data)
-        catalog.resolve(engine, row, facts_of(trainer))
-        started = estimate(row, definition, trainer, site, workers)
-        if started.n_workers > 1 and not definition.spec:
-            raise UsageError(
-                f"workers={started.n_workers}: a Study object is known to this process only; "
-                "pass workers=1, or the path of a study file"
-            )
-        with watch(engine, started) if watch is not None else nullcontext():
-            ended = _worked(engine, started, stop)
-    _raise_if_stopped(ended, stop)
 
 
 def _raise_if_stopped(ended: str, stop: Stop) -> None:
@@ -246,11 +245,30 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _check_counts(*, workers: int | None, trials: int | None, timeout_min: float | None) -> None:
+def _possible_workers(definition: Definition, workers: int | None) -> int | None:
+    if definition.spec:
+        return workers
+    if workers is not None and workers > 1:
+        raise UsageError(
+            f"workers={workers}: a Study object is known to this process only; "
+            "pass workers=1, or the path of a study file"
+        )
+    return 1
+
+
+def _check_counts(
+    *,
+    workers: int | None = None,
+    trials: int | None = None,
+    seed: int | None = None,
+    timeout_min: float | None = None,
+) -> None:
     for flag, value in (("workers", workers), ("trials", trials)):
         if value is not None and value < 1:
             raise UsageError(f"{flag} must be at least 1, got {value}")
-    if timeout_min is not None and timeout_min <= 0:
+    if seed is not None and not 0 <= seed < 2**63:
+        raise UsageError(f"seed must lie between 0 and 2**63 - 1, got {seed}")
+    if timeout_min is not None and not timeout_min > 0:
         raise UsageError(f"timeout-min must be above 0 minutes, got {timeout_min:g}")
 
 
@@ -264,11 +282,13 @@ def plan(
 ) -> Started:
     """Return what a new study of this definition would cost here; nothing is stored."""
     definition = _definition(study)
-    _check_counts(workers=workers, trials=trials, timeout_min=None)
+    _check_counts(workers=workers, trials=trials)
+    workers = _possible_workers(definition, workers)
     n_trials = definition.study.screening.n_trials if trials is None else trials
     row = StudyRow(name=definition.study.name, n_trials=n_trials)
     trainer, site = load_task(definition, device=device, data=data)
-    return estimate(row, definition, trainer, site, workers)
+    rate = _warm_up(trainer, definition.study)
+    return estimate(row, definition, trainer, site, rate=rate, workers=workers)
 
 
 def join(
@@ -281,13 +301,18 @@ def join(
     until_stdin_closes: bool = False,
 ) -> None:
     """Work on a stored study in this process until it has ended; see run() for what is raised."""
-    _check_counts(workers=None, trials=None, timeout_min=timeout_min)
+    _check_counts(timeout_min=timeout_min)
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
     if until_stdin_closes:
         threading.Thread(target=_stop_at_end_of_stdin, args=(stop,), daemon=True).start()
     with opened(storage) as engine:
         row = catalog.find(engine, name)
         if row.stage not in ENDED:
+            if not row.spec:
+                raise UsageError(
+                    f"study {name!r} was made from a Study object of another program: "
+                    "only that program can go on with it"
+                )
             definition = load(row.spec)
             compare(name, row.declared, declared(definition.study, definition.source))
             with stop.on_signals():

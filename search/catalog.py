@@ -20,15 +20,20 @@ GRACE_S = 30.0
 
 def find(engine: Engine, name: str) -> StudyRow:
     """Return the stored study of that name; raise UnknownStudyError naming those there are."""
-    with reading(engine) as session:
-        row = session.scalars(select(StudyRow).where(StudyRow.name == name)).one_or_none()
-        names = session.scalars(select(StudyRow.name).order_by(StudyRow.name)).all()
+    row = _stored(engine, name)
     if row is None:
+        with reading(engine) as session:
+            names = session.scalars(select(StudyRow.name).order_by(StudyRow.name)).all()
         known = ", ".join(names) or "none yet"
         raise UnknownStudyError(
             f"no stored study {name!r} in {masked_text(engine.url)}; stored: {known}"
         )
     return row
+
+
+def _stored(engine: Engine, name: str) -> StudyRow | None:
+    with reading(engine) as session:
+        return session.scalars(select(StudyRow).where(StudyRow.name == name)).one_or_none()
 
 
 def find_or_create(
@@ -41,16 +46,30 @@ def find_or_create(
 ) -> StudyRow:
     """Return the stored study, made now if it is new; any number of processes may call at once.
 
+    See find_matching() for what is raised.
+    """
+    with schema_lock(engine):
+        row = find_matching(engine, definition, name=name, seed=seed, n_trials=n_trials)
+        return row or _create(engine, definition, name=name, seed=seed, n_trials=n_trials)
+
+
+def find_matching(
+    engine: Engine,
+    definition: Definition,
+    *,
+    name: str,
+    seed: int | None,
+    n_trials: int | None,
+) -> StudyRow | None:
+    """Return the stored study, None where there is none yet.
+
     Raises ProtocolError where the stored study was made under another protocol, UsageError where
     `seed` or `n_trials` is given and differs from what is stored.
     """
-    protocol = declared(definition.study, definition.source)
-    with schema_lock(engine):
-        try:
-            row = find(engine, name)
-        except UnknownStudyError:
-            return _create(engine, definition, protocol, name=name, seed=seed, n_trials=n_trials)
-    compare(name, row.declared, protocol)
+    row = _stored(engine, name)
+    if row is None:
+        return None
+    compare(name, row.declared, declared(definition.study, definition.source))
     if seed is not None and seed != row.seed:
         raise UsageError(
             f"--seed {seed}: study {name!r} was made with seed {row.seed}; "
@@ -67,7 +86,6 @@ def find_or_create(
 def _create(
     engine: Engine,
     definition: Definition,
-    protocol: dict[str, str],
     *,
     name: str,
     seed: int | None,
@@ -81,7 +99,7 @@ def _create(
         name=name,
         spec=definition.spec,
         source=definition.source,
-        declared=protocol,
+        declared=declared(study, definition.source),
         seed=0 if seed is None else seed,
         direction=study.direction,
         diverged_value=study.diverged_value,
@@ -144,7 +162,7 @@ def delete(engine: Engine, name: str) -> None:
         session.delete(session.get_one(StudyRow, row.id))
 
 
-_TRIAL_COLUMNS = (
+TRIAL_COLUMNS = (
     "slot",
     "trial_number",
     "state",
@@ -174,4 +192,4 @@ def trials(engine: Engine, name: str) -> list[dict[str, Any]]:
             .where(WorkRow.study_id == study.id, WorkRow.stage == "search")
             .order_by(WorkRow.slot)
         )
-        return [{column: getattr(row, column) for column in _TRIAL_COLUMNS} for row in rows]
+        return [{column: getattr(row, column) for column in TRIAL_COLUMNS} for row in rows]

@@ -22,8 +22,6 @@ GREY = "#808080"
 """Of text and axes: contrast 3.9 on white, 4.7 on the dark page."""
 GRID = "rgba(128,128,128,0.25)"
 HEIGHT_PX = 400
-MOST_POINTS = 600
-"""Of a schedule: longer ones are thinned, the first, highest and last rate stay."""
 
 
 def confirmation_figure(result: StudyResult) -> "Figure":
@@ -31,7 +29,7 @@ def confirmation_figure(result: StudyResult) -> "Figure":
     import plotly.graph_objects as go
 
     ordered = sorted(result.candidates, key=lambda c: c.validation.mean)
-    n = result.winner.validation.n
+    seeds = seeds_text([c.scores for c in ordered])
     rows = list(enumerate(ordered))
     tested = [(row, c.test) for row, c in rows if c.test is not None]
     figure = go.Figure(
@@ -47,13 +45,13 @@ def confirmation_figure(result: StudyResult) -> "Figure":
             _intervals(
                 [row + 0.12 for row, _ in rows],
                 [c.scores for c in ordered],
-                name=f"validation, mean of {n} seeds",
+                name=f"validation, mean of {seeds}",
                 marker={"color": BLUE, "size": 10},
             ),
             _intervals(
                 [row - 0.18 for row, _ in tested],
                 [scores for _, scores in tested],
-                name=f"test, mean of {n} seeds",
+                name=f"test, mean of {seeds}",
                 marker={"color": ORANGE, "size": 10, "symbol": "square"},
             ),
         ]
@@ -69,6 +67,12 @@ def confirmation_figure(result: StudyResult) -> "Figure":
     _finish(figure, x={"title": {"text": "accuracy in %"}}, y=y)
     figure.update_layout(height=150 + 55 * len(rows))
     return figure
+
+
+def seeds_text(scores: Sequence[Sequence[float]]) -> str:
+    """Return over how many seeds each of the means is taken: '5 seeds' or '4 to 5 seeds'."""
+    counts = sorted({len(values) for values in scores})
+    return " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) + " seeds"
 
 
 def range_test_figure(
@@ -202,18 +206,15 @@ def schedule_figure(result: StudyResult) -> "Figure":
     import plotly.graph_objects as go
 
     total_steps = result.plan.total_steps
-    lines = [("winner", result.plan.lrs(), BLUE, "solid")]
-    if result.winner.is_baseline:
-        lines = [("winner = baseline", result.plan.lrs(), BLUE, "solid")]
-    else:
-        baseline = result.baseline.params.plan(total_steps).lrs()
-        lines.append(("baseline", baseline, ORANGE, "dash"))
+    same = result.winner.is_baseline
+    lines = [("winner = baseline" if same else "winner", result.winner.slot, BLUE, "solid")]
+    if not same:
+        lines.append(("baseline", result.baseline.slot, ORANGE, "dash"))
     figure = go.Figure()
-    for name, lrs, color, dash in lines:
-        steps = _thinned(lrs)
+    for name, slot, color, dash in lines:
         figure.add_scatter(
-            x=steps,
-            y=[lrs[step] for step in steps],
+            x=[step for step, _ in result.schedules[slot]],
+            y=[lr for _, lr in result.schedules[slot]],
             mode="lines",
             line={"color": color, "width": 2, "dash": dash},
             name=name,
@@ -300,13 +301,6 @@ def _finite(curve: LRCurve) -> tuple[Any, Any]:
     broken = np.flatnonzero(~np.isfinite(losses))
     n_finite = int(broken[0]) if len(broken) else len(losses)
     return lrs[:n_finite], losses[:n_finite]
-
-
-def _thinned(lrs: Sequence[float]) -> list[int]:
-    """Return the steps to draw: at most MOST_POINTS and the highest rate's."""
-    last = len(lrs) - 1
-    spread = {round(share * last) for share in np.linspace(0.0, 1.0, MOST_POINTS)}
-    return sorted(spread | {max(range(len(lrs)), key=lrs.__getitem__)})
 
 
 def _bracket(figure: "Figure", bracket: tuple[float, float]) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import URL, Engine, func, select
 from search import catalog, range_test
 from search.budget import duration_text
 from search.errors import UsageError
+from search.figures import seeds_text
 from search.result import StudyResult
 from search.terminal import call_lines, candidate_name, interval_text, result_lines
 from studies.database import reading, sqlite_file
@@ -72,6 +73,7 @@ def page(engine: Engine, result: StudyResult) -> str:
         n_sweeps=next((s.n_runs for s in result.spent if s.stage == "range_test"), 0),
         noise=[s for s in result_lines(result) if s.startswith(("importance", "noise"))],
         call=call_lines(result),
+        seeds=seeds_text([c.scores for c in result.candidates]),
         devices=_devices(engine, study.id),
         plotly=Markup(get_plotlyjs()),
         candidate_name=candidate_name,
@@ -106,14 +108,15 @@ def _figures(
 def _embedded(figure: "Figure", name: str) -> Markup:
     """Return a figure as HTML; plotly escapes what its texts hold.
 
-    The height moves from the figure to its box, so that the style sheet can raise it.
+    The height moves from the figure to its box, where the style sheet raises it
+    on narrow screens, for legends take more lines there.
     """
     height_px, figure.layout.height = figure.layout.height, None
     html = figure.to_html(
         full_html=False,
         include_plotlyjs=False,
         div_id=f"figure-{name}",
-        default_height=f"{height_px}px",
+        default_height=f"calc({height_px}px + var(--taller))",
         config={"responsive": True, "displayModeBar": False},
     )
     return Markup(html)

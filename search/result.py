@@ -69,6 +69,7 @@ class StudyResult:
     importances: dict[str, float]
     seed_noise: float
     spread: float
+    schedules: dict[int, list[tuple[int, float]]]
     spent: tuple[StageSpent, ...]
 
     @property
@@ -167,6 +168,10 @@ def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyRes
         importances=result["importances"],
         seed_noise=result["seed_noise"],
         spread=_deviation([w.score for w in search if w.score is not None]),
+        schedules={
+            int(slot): [(int(step), float(lr)) for step, lr in points]
+            for slot, points in result["schedules"].items()
+        },
         spent=tuple(_spent(session, row.id)),
     )
 

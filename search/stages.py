@@ -8,9 +8,12 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from search import confirmation, range_test, screening
+from search.work import params_of
 from studies.database import reading, transaction
 from studies.definition import Study
 from studies.tables import StudyRow, WorkRow
+
+_SCHEDULE_POINTS = 400
 
 STAGES = ("range_test", "search", "confirmation")
 
@@ -122,8 +125,22 @@ def _conclude(session: Session, row: StudyRow, importances: dict[str, float]) ->
         "test": {str(slot): values for slot, values in test.items()},
         "importances": importances,
         "seed_noise": confirmation.seed_noise(whole),
+        "schedules": _schedules(ended, {winner, baseline}, row.steps_per_epoch),
     }
     _end(row, "finished", result)
+
+
+def _schedules(
+    ended: list[WorkRow], slots: set[int], steps_per_epoch: int
+) -> dict[str, list[tuple[int, float]]]:
+    """Return rates over steps of these candidates: no page then needs torch to draw them."""
+    chosen = {row.candidate: row for row in ended if row.candidate in slots}
+    found = {}
+    for slot, row in chosen.items():
+        params = params_of(row)
+        assert params is not None
+        found[str(slot)] = params.plan(row.length * steps_per_epoch).samples(_SCHEDULE_POINTS)
+    return found
 
 
 def _done(session: Session, row: StudyRow, stage: str) -> list[WorkRow]:

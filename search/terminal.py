@@ -23,25 +23,31 @@ from rich.text import Text
 from sqlalchemy import Engine
 
 from search.budget import duration_text
+from search.catalog import TRIAL_COLUMNS
 from search.result import Candidate, StudyResult
 from search.status import RunStatus, Status, status
-from studies.database import DatabaseUnreachableError, masked_text, storage_url
+from studies.database import DatabaseUnreachableError, masked_text
 
 if TYPE_CHECKING:
     from search.api import Started
 
 log = logging.getLogger(__name__)
 
+_SHOWN_COLUMNS = (
+    "slot",
+    "state",
+    "outcome",
+    "score",
+    "max_lr",
+    "pct_start",
+    "div_factor",
+    "seconds",
+)
 _STAGE_NAMES = {
     "range_test": "range test",
     "search": "search",
     "confirmation": "confirmation",
 }
-
-
-def print_storage(storage: str | None) -> None:
-    """Say which database is used."""
-    print(f"database: {masked_text(storage_url(storage))}", file=sys.stderr)
 
 
 def plan_text(started: "Started") -> str:
@@ -103,7 +109,8 @@ class Progress:
 
     @contextmanager
     def watch(self, engine: Engine, started: "Started") -> Iterator[None]:
-        """Print the plan, then show the study until the block ends."""
+        """Print database and plan, then show the study until the block ends."""
+        print(f"database: {masked_text(engine.url)}", file=sys.stderr)
         print(plan_text(started), file=sys.stderr, flush=True)
         view = _View(engine, started)
         over = threading.Event()
@@ -239,12 +246,8 @@ def print_result(result: StudyResult, page: Path, *, json: bool) -> None:
 
 def _candidates_table(result: StudyResult) -> Table:
     n = result.winner.validation.n
-    table = Table(
-        title=f"{result.name}: accuracy in % ± half of its 95 % interval, n = {n} fresh seeds",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
+    table = _open_table(
+        f"{result.name}: accuracy in % ± half of its 95 % interval, n = {n} fresh seeds"
     )
     table.add_column("configuration", no_wrap=True)
     for heading in ("max_lr", "pct_start", "div_factor", "validation", "test"):
@@ -260,6 +263,12 @@ def _candidates_table(result: StudyResult) -> Table:
             "sealed" if candidate.test is None else interval_text(candidate.test),
         )
     return table
+
+
+def _open_table(title: str | None = None) -> Table:
+    return Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
+    )
 
 
 def candidate_name(candidate: Candidate, result: StudyResult) -> str:
@@ -319,27 +328,27 @@ def call_lines(result: StudyResult) -> list[str]:
 
 def print_studies(rows: Sequence[tuple[str, str, int, int, datetime]]) -> None:
     """Print the stored studies as a table."""
-    table = Table()
-    for heading in ("study", "stage", "configurations", "created (UTC)"):
-        table.add_column(heading)
+    table = _open_table()
+    table.add_column("study", overflow="fold")
+    for heading in ("stage", "configurations", "created (UTC)"):
+        table.add_column(heading, no_wrap=True)
     for name, stage, done, wanted, created in rows:
         table.add_row(name, stage, f"{done}/{wanted}", f"{created:%Y-%m-%d %H:%M}")
     Console(soft_wrap=True).print(table)
 
 
 def print_trials(rows: Sequence[dict[str, Any]], *, csv: bool) -> None:
-    """Print configurations as CSV or as a table."""
-    names = list(rows[0]) if rows else ["slot"]
+    """Print configurations: all that is known as CSV, or what fits a terminal as a table."""
     if csv:
-        writer = csv_module.DictWriter(sys.stdout, fieldnames=names, lineterminator="\n")
+        writer = csv_module.DictWriter(sys.stdout, fieldnames=TRIAL_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         return
-    table = Table()
-    for name in names:
-        table.add_column(name, justify="right")
+    table = _open_table()
+    for name in _SHOWN_COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*(_cell(row[name]) for name in names))
+        table.add_row(*(_cell(row[name]) for name in _SHOWN_COLUMNS))
     Console(soft_wrap=True).print(table)
 
 

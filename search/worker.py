@@ -134,7 +134,8 @@ class Worker:
                 result = self.trainer.fit(run)
                 run.look()
                 audit(run.plan, run.points, result)
-                if result.outcome == "stopped" and not run.stop_asked():
+                stopped = result.outcome == "stopped" and not run.diverged()
+                if stopped and not run.stop_asked():
                     raise AuditError("the loop stopped though nobody asked it to")
             except FencedOffError:
                 heartbeat.lost = True
@@ -149,7 +150,7 @@ class Worker:
                 return
         if heartbeat.lost:
             log.warning("%s: another worker took this run over", _title(claim))
-        elif result.outcome == "stopped":
+        elif stopped:
             self._unless_lost(heartbeat, self.queue.give_back, claim)
         else:
             assert run is not None

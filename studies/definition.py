@@ -1,15 +1,18 @@
 """A study as its author writes it: what is trained, searched and confirmed."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from trainers.task import Workload
 
+MAX_NAME_LENGTH = 200
+
 
 def _at_least(low: int, **values: int) -> None:
     for name, value in values.items():
-        if value < low:
-            raise ValueError(f"{name} must be at least {low}, got {value}")
+        if type(value) is not int or value < low:
+            raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +31,7 @@ class RangeTest:
     def __post_init__(self) -> None:
         _at_least(1, n_sweeps=self.n_sweeps)
         _at_least(50, n_steps=self.n_steps)
-        if not 0 < self.start_lr < self.end_lr:
+        if not 0 < self.start_lr < self.end_lr < math.inf:
             raise ValueError(
                 f"start_lr must lie above 0 and below end_lr, "
                 f"got start_lr={self.start_lr:g}, end_lr={self.end_lr:g}"
@@ -93,6 +96,8 @@ class Study:
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        if not math.isfinite(self.diverged_value):
+            raise ValueError(f"diverged_value must be a number, got {self.diverged_value}")
         if self.direction not in ("maximize", "minimize"):
             raise ValueError(f"direction must be maximize or minimize, got {self.direction!r}")
         warm_up_steps = self.space.pct_start[0] * self.cycle_steps
@@ -111,5 +116,9 @@ class Study:
 
 def check_name(name: str) -> None:
     """Raise ValueError for a study name that would not do as one (a path, a Python file)."""
-    if not name or "/" in name or name.endswith(".py") or name != name.strip():
-        raise ValueError(f"name must be plain text without '/' or '.py', got {name!r}")
+    plain = name.isprintable() and name == name.strip() and 0 < len(name) <= MAX_NAME_LENGTH
+    if not plain or "/" in name or name.endswith(".py"):
+        raise ValueError(
+            f"name must be plain text of at most {MAX_NAME_LENGTH} characters "
+            f"without '/' or '.py', got {name!r}"
+        )

@@ -10,14 +10,14 @@ from typing import Any
 from studies.definition import Study
 from studies.errors import ProtocolError
 
-_NOT_PROTOCOL = frozenset({"name", "screening.n_trials"})
+_NOT_PROTOCOL = frozenset({"name"})
 
 
 def declared(study: Study, source: str) -> dict[str, str]:
     """Return the part of the protocol that can be read without torch: field -> value as text.
 
     That is the definition, the code of the study file (comments and layout do not count) and
-    torch's major.minor version. The number of trials is a stored target, not protocol.
+    torch's major.minor version. The stored name may differ from the definition's.
     """
     fields = {name: text for name, text in _flat("", study) if name not in _NOT_PROTOCOL}
     fields["code of the study file"] = _code_digest(source)
@@ -51,7 +51,7 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
 
 def _code_digest(source: str) -> str:
     """Return a digest of Python source that comments, blank lines and layout do not move."""
-    return hashlib.sha256(ast.dump(ast.parse(source)).encode()).hexdigest()[:16]
+    return hashlib.sha256(ast.unparse(ast.parse(source)).encode()).hexdigest()[:16]
 
 
 def _short(text: str | None) -> str:

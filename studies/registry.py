@@ -63,7 +63,7 @@ def _module_at(path: Path) -> ModuleType:
     except SyntaxError as error:
         line = error.lineno if error.filename == str(path) else "?"
         raise StudyFileError(f"{path}, line {line}: {error.msg}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = next(
             (
                 f.lineno
@@ -72,5 +72,6 @@ def _module_at(path: Path) -> ModuleType:
             ),
             "?",
         )
-        raise StudyFileError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise StudyFileError(f"{path}, line {line}: {reason}") from error
     return module

@@ -128,6 +128,68 @@ def onecycle() -> Callable[..., Ended]:
 
 
 @pytest.fixture
+def main_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
+    """Run `onecycle ARGUMENTS` within this process: the same way through, without the start."""
+    from search.__main__ import main
+
+    monkeypatch.setattr(sys, "path", sys.path[:])
+
+    def call(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["onecycle", *arguments])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            assert isinstance(ended.code, int)
+            code = ended.code
+        return Ended(code, *capsys.readouterr())
+
+    return call
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished table study in a SQLite file, for reading; `first` is how its run ended."""
+
+    study_file: Path
+    database: Path
+    first: Ended
+
+    @property
+    def storage(self) -> str:
+        """The URL of the database."""
+        return f"sqlite:///{self.database}"
+
+    def copied_to(self, folder: Path) -> str:
+        """Return the URL of a copy that may be changed."""
+        shutil.copy(self.database, folder / "copy.db")
+        return f"sqlite:///{folder}/copy.db"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The table study, brought to its end once by `run --json`."""
+    folder = tmp_path_factory.mktemp("finished")
+    study_file, database = folder / "study.py", folder / "studies.db"
+    shutil.copy(TABLE_STUDY, study_file)
+    run = ("run", "--study", str(study_file), "--storage", f"sqlite:///{database}")
+    done = subprocess.run(
+        [sys.executable, "-m", "search", *run, "--workers", "1", "--json"],
+        cwd=ROOT,
+        env={**os.environ, "ONECYCLE_CACHE": str(folder / "cache"), "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return Finished(study_file, database, Ended(done.returncode, done.stdout, done.stderr))
+
+
+@pytest.fixture
 def start_onecycle() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     """Start `python -m search ARGUMENTS`; what still runs at the end of the test is killed."""
     started: list[subprocess.Popen[str]] = []
@@ -150,6 +212,36 @@ def start_onecycle() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+@dataclass(frozen=True)
+class FinishedStudy:
+    """A study that was searched to its end by the command line, once for all tests."""
+
+    url: URL
+    ended: Ended
+    cache: Path
+
+
+@pytest.fixture(scope="session")
+def finished_digits(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
+    """The bundled study `digits`, trained for real by four workers on SQLite."""
+    folder = tmp_path_factory.mktemp("digits")
+    url = make_url(f"sqlite:///{folder}/studies.db")
+    done = subprocess.run(
+        [sys.executable, "-m", "search.run", "--study", "digits", "--workers", "4", "--json"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "ONECYCLE_CACHE": str(folder / "cache"),
+            "ONECYCLE_STORAGE": plain(url),
+        },
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    return FinishedStudy(url, Ended(done.returncode, done.stdout, done.stderr), folder / "cache")
 
 
 def plain(url: URL) -> str:

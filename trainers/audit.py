@@ -16,11 +16,13 @@ def audit(plan: Plan, points: Sequence[Point], result: RunResult) -> None:
     """Raise AuditError unless every step ran once, in order, at the rate of the plan.
 
     A run that ended early is held to the steps that it took; one that says it completed must have
-    taken exactly `plan.total_steps`.
+    taken exactly `plan.total_steps`, unless its last loss shows that it broke (points end there).
     """
-    if result.outcome == "completed" and result.n_steps != plan.total_steps:
+    broke = bool(points) and not points[-1].finite
+    completed = result.outcome == "completed" and not broke
+    if completed and result.n_steps != plan.total_steps:
         raise AuditError(f"{result.n_steps} optimizer steps, the plan has {plan.total_steps}")
-    if result.outcome == "completed" and len(points) != plan.total_steps:
+    if completed and len(points) != plan.total_steps:
         raise AuditError(
             f"{len(points)} steps were reported, {plan.total_steps} taken; "
             "call run.report(step, loss, lrs=...) once per optimizer step"

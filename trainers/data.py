@@ -84,7 +84,7 @@ def open_splits(data: Data, *, folder: Path | None, cache: Path) -> Splits:
     """The splits of `data`, the same for everybody; decoded below `cache` at the first call.
 
     `folder` is where the user keeps the data set: needed by ImageFolder, a download otherwise for
-    Cifar10, not read for Digits. Raises DataError when the data cannot be had or is too small.
+    Cifar10, refused for Digits. Raises DataError when the data cannot be had or is too small.
     """
     import torch
 
@@ -119,6 +119,8 @@ def _source(data: Data, folder: Path | None, cache: Path) -> Source:
     from trainers.sources import DigitsSource, cifar10_source, tree_source
 
     if isinstance(data, Digits):
+        if folder is not None:
+            raise DataError(f"--data {folder}: digits come with scikit-learn; leave --data out")
         return DigitsSource()
     if isinstance(data, Cifar10):
         return cifar10_source(folder, cache)

@@ -80,6 +80,14 @@ class OneCycle:
         """Return the rate of each of the `total_steps` steps, read from torch's own class."""
         return _preview(self)
 
+    def samples(self, n: int) -> list[tuple[int, float]]:
+        """Return (step, rate) of about `n` steps to draw: first, last and peak among them."""
+        rates = self.lrs()
+        last = self.total_steps - 1
+        peak = max(range(self.total_steps), key=rates.__getitem__)
+        steps = {round(last * k / (n - 1)) for k in range(n)} | {peak}
+        return [(step, rates[step]) for step in sorted(steps)]
+
     def call(self, *, total_steps: str | None = None) -> str:
         """Return the constructor call as Python source, for a loop of one's own: same rates."""
         return (

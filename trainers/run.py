@@ -188,5 +188,5 @@ def _as_floats(losses: Sequence["Tensor | float"]) -> list[float]:
         return [float(loss) for loss in losses]
     import torch
 
-    stacked = torch.stack([torch.as_tensor(loss).detach().float() for loss in losses])
+    stacked = torch.stack([torch.as_tensor(loss).detach().float().reshape(()) for loss in losses])
     return [float(value) for value in stacked.tolist()]

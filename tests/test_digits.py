@@ -1,0 +1,214 @@
+"""The bundled study `digits`, searched to its end by four real workers."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+from sqlalchemy import create_engine, text
+
+from search.result import load_result
+from studies.database import open_engine
+from studies.digits import STUDY
+from tests.conftest import ROOT, FinishedStudy, plain
+from trainers.device import Site
+from trainers.onecycle import OneCycle
+from trainers.run import Run
+from trainers.seeding import seed_for
+
+
+def query(study: FinishedStudy, statement: str) -> list[tuple[object, ...]]:
+    engine = create_engine(study.url)
+    with engine.connect() as connection:
+        rows = [tuple(row) for row in connection.execute(text(statement))]
+    engine.dispose()
+    return rows
+
+
+def test_it_ends_well_and_prints_one_json_document(finished_digits: FinishedStudy) -> None:
+    assert finished_digits.ended.code == 0, finished_digits.ended.err
+    document = json.loads(finished_digits.ended.out)
+    assert document["name"] == "digits"
+    assert Path(document["report"]).stat().st_size > 10_000
+
+
+def test_every_slot_was_trained_exactly_once(finished_digits: FinishedStudy) -> None:
+    counts = query(
+        finished_digits,
+        "SELECT stage, state, count(*), count(DISTINCT slot), max(token) FROM work GROUP BY 1, 2",
+    )
+    assert sorted(counts) == [
+        ("confirmation", "done", 20, 20, 1),
+        ("range_test", "done", 5, 5, 1),
+        ("search", "done", 16, 16, 1),
+    ]
+
+
+def test_four_workers_took_part(finished_digits: FinishedStudy) -> None:
+    assert len(query(finished_digits, "SELECT DISTINCT owner FROM work")) >= 2
+
+
+def test_raw_sweep_points_are_stored(finished_digits: FinishedStudy) -> None:
+    steps = query(
+        finished_digits,
+        "SELECT count(*), min(lr), max(lr) FROM point JOIN work ON work.id = work_id "
+        "GROUP BY slot",
+    )
+    assert len(steps) == 5
+    for count, low, high in steps:
+        assert count == 200
+        assert (low, high) == (pytest.approx(1e-5), pytest.approx(10.0))
+
+
+def test_every_cycle_has_its_epochs_with_the_rates_of_its_plan(
+    finished_digits: FinishedStudy,
+) -> None:
+    rows = query(
+        finished_digits,
+        "SELECT max_lr, pct_start, div_factor, epoch, lr_first, lr_last FROM epoch "
+        "JOIN work ON work.id = work_id WHERE outcome = 'completed'",
+    )
+    assert len(rows) == 10 * 36
+    per_epoch = STUDY.task.steps_per_epoch
+    for max_lr, pct_start, div_factor, epoch, lr_first, lr_last in rows:
+        plan = OneCycle(
+            max_lr=float(str(max_lr)),
+            total_steps=10 * per_epoch,
+            pct_start=float(str(pct_start)),
+            div_factor=float(str(div_factor)),
+        )
+        first = (int(str(epoch)) - 1) * per_epoch
+        assert lr_first == pytest.approx(plan.lrs()[first], rel=1e-9)
+        assert lr_last == pytest.approx(plan.lrs()[first + per_epoch - 1], rel=1e-9)
+
+
+def test_losses_and_accuracies_of_epochs_are_what_they_say(
+    finished_digits: FinishedStudy,
+) -> None:
+    rows = query(
+        finished_digits,
+        "SELECT train_loss, train_accuracy, validation_loss, validation_accuracy, seconds, "
+        "images_per_s FROM epoch",
+    )
+    for train_loss, train_accuracy, loss, accuracy, seconds, rate in rows:
+        assert all(math.isfinite(float(str(v))) for v in (train_loss, loss, seconds, rate))
+        assert 0 <= float(str(train_accuracy)) <= 1
+        assert 0 <= float(str(accuracy)) <= 1
+
+
+def test_the_best_configurations_learn_the_digits(finished_digits: FinishedStudy) -> None:
+    document = json.loads(finished_digits.ended.out)
+    winner = next(c for c in document["candidates"] if c["slot"] == document["winner"])
+    assert sum(winner["scores"]) / len(winner["scores"]) > 0.95
+
+
+def test_plain_optuna_reads_the_search(finished_digits: FinishedStudy) -> None:
+    study = optuna.load_study(study_name="digits", storage=plain(finished_digits.url))
+    complete = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    assert len(study.trials) == len(complete) == STUDY.screening.n_trials
+    stored = dict(
+        query(finished_digits, "SELECT slot, score FROM work WHERE stage = 'search'")  # type: ignore[arg-type]
+    )
+    assert {t.user_attrs["slot"]: t.value for t in complete} == stored
+    assert {tuple(sorted(t.params)) for t in complete} == {("div_factor", "max_lr", "pct_start")}
+
+
+def test_the_protocol_is_stored(finished_digits: FinishedStudy) -> None:
+    ((declared, resolved),) = query(finished_digits, "SELECT declared, resolved FROM study")
+    fields = json.loads(str(declared)) | json.loads(str(resolved))
+    assert fields["torch"] == ".".join(torch.__version__.split(".")[:2])
+    assert fields["task.batch_size"] == "64"
+    assert fields["precision"] == "fp32"
+    assert len(fields["data checksum"]) == 64
+    assert "(16, 1, 3, 3) torch.float32" in fields["parameters"]
+
+
+def test_any_run_can_be_repeated_alone_with_the_same_numbers(
+    finished_digits: FinishedStudy,
+) -> None:
+    ((slot, max_lr, pct_start, div_factor, score),) = query(
+        finished_digits,
+        "SELECT slot, max_lr, pct_start, div_factor, score FROM work "
+        "WHERE stage = 'search' AND slot = 5",
+    )
+    trainer = STUDY.task.trainer(Site(device="cpu", data=None, cache=finished_digits.cache))
+    plan = OneCycle(
+        max_lr=float(str(max_lr)),
+        total_steps=STUDY.cycle_steps,
+        pct_start=float(str(pct_start)),
+        div_factor=float(str(div_factor)),
+    )
+    result = trainer.fit(Run(plan=plan, seed=seed_for(0, "search", 0, int(str(slot)))))
+    assert result.score == score
+
+
+def test_nothing_is_left_of_finished_runs(finished_digits: FinishedStudy) -> None:
+    assert list(finished_digits.cache.glob("checkpoints/*/*")) == []
+
+
+def test_the_result_is_read_back_as_printed(finished_digits: FinishedStudy) -> None:
+    engine = open_engine(finished_digits.url)
+    result = load_result(engine, "digits")
+    engine.dispose()
+    document = json.loads(finished_digits.ended.out)
+    assert document["verdict"] == result.verdict()
+    assert document["onecycle_lr"]["max_lr"] == result.winner.params.max_lr
+    assert result.plan.total_steps == 140
+
+
+def test_the_same_command_again_has_nothing_to_do_and_needs_no_torch(
+    finished_digits: FinishedStudy,
+) -> None:
+    program = (
+        "import runpy, sys\n"
+        "try:\n"
+        "    runpy.run_module('search.run', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit as end:\n"
+        "    print('code', end.code, 'torch' in sys.modules, file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            program,
+            "--study",
+            "digits",
+            "--storage",
+            plain(finished_digits.url),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "is finished: nothing left to do" in done.stderr
+    assert done.stderr.strip().endswith("code 0 False"), done.stderr
+    assert "OneCycleLR(" in done.stdout
+
+
+def test_optuna_dashboard_opens_it(finished_digits: FinishedStudy) -> None:
+    from optuna_dashboard import wsgi
+
+    from studies.database import close_optuna, optuna_storage
+
+    storage = optuna_storage(finished_digits.url)
+    app = wsgi(storage)
+    answers: list[str] = []
+    environment = {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": "/api/studies",
+        "SERVER_NAME": "test",
+        "SERVER_PORT": "80",
+        "wsgi.input": None,
+        "wsgi.errors": sys.stderr,
+        "wsgi.url_scheme": "http",
+    }
+    body = b"".join(app(environment, lambda status, headers, error=None: answers.append(status)))
+    close_optuna(storage)
+    assert answers == ["200 OK"]
+    assert "digits" in [s["study_name"] for s in json.loads(body)["study_summaries"]]

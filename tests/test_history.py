@@ -1,0 +1,159 @@
+"""Optuna's side of a study: one trial per slot, told once, ours alone."""
+
+from collections.abc import Iterator
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+from sqlalchemy import URL
+
+from search.history import History
+from search.space import Params, baseline
+from studies.database import close_optuna, open_engine, optuna_storage, prepare
+from studies.definition import Space
+from studies.errors import StudyError
+
+BRACKET = (0.05, 0.8)
+
+
+@pytest.fixture
+def history(url: URL) -> Iterator[History]:
+    engine = open_engine(url)
+    prepare(engine)
+    engine.dispose()
+    history = History(url, name="some", study_id="uuid-1")
+    history.create("maximize")
+    yield history
+    history.close()
+
+
+def ask(
+    history: History, slot: int, *, asked_before: bool = False, fixed: Params | None = None
+) -> tuple[int, Params]:
+    return history.ask(
+        slot, study_seed=3, bracket=BRACKET, space=Space(), fixed=fixed, asked_before=asked_before
+    )
+
+
+def test_the_baseline_gets_exactly_its_parameters(history: History) -> None:
+    fixed = baseline(0.2)
+    assert ask(history, 0, fixed=fixed) == (0, fixed)
+
+
+def test_parameters_lie_in_the_space(history: History) -> None:
+    space = Space()
+    for slot in range(8):
+        number, params = ask(history, slot)
+        assert BRACKET[0] <= params.max_lr <= BRACKET[1]
+        assert space.pct_start[0] <= params.pct_start <= space.pct_start[1]
+        assert space.div_factor[0] <= params.div_factor <= space.div_factor[1]
+        history.tell(number, params.pct_start, {})
+
+
+def test_a_slot_keeps_its_trial_through_any_number_of_owners(history: History) -> None:
+    first = ask(history, 4)
+    assert ask(history, 4, asked_before=True) == first
+    assert ask(history, 5)[0] == 1
+    assert ask(history, 4, asked_before=True) == first
+    assert len(history.study.trials) == 2
+
+
+def test_an_owner_killed_between_trial_and_parameters_leaves_a_trial_to_go_on_with(
+    history: History,
+) -> None:
+    study = history.study
+    half = create_trial(state=TrialState.RUNNING, user_attrs={"slot": 2})
+    trial_id = study._storage.create_new_trial(study._study_id, half)
+    trial = optuna.trial.Trial(study, trial_id)
+    max_lr = trial.suggest_float("max_lr", *BRACKET, log=True)
+    number, params = ask(history, 2, asked_before=True)
+    assert (number, params.max_lr) == (0, max_lr)
+    assert len(study.trials) == 1
+
+
+def test_same_seed_same_history_same_parameters(history: History, url: URL) -> None:
+    other = History(url, name="other", study_id="uuid-2")
+    other.create("maximize")
+    for slot in range(14):
+        number, params = ask(history, slot)
+        same_number, same_params = ask(other, slot)
+        assert same_params == params
+        history.tell(number, params.max_lr, {})
+        other.tell(same_number, params.max_lr, {})
+    other.close()
+
+
+def test_different_slots_get_different_parameters(history: History) -> None:
+    found = {ask(history, slot)[1] for slot in range(6)}
+    assert len(found) == 6
+
+
+def test_telling_twice_changes_nothing(history: History) -> None:
+    number, _ = ask(history, 0)
+    history.tell(number, 0.7, {"outcome": "completed"})
+    history.tell(number, 0.2, {"outcome": "diverged"})
+    trial = history.study.trials[0]
+    assert (trial.state, trial.value, trial.user_attrs["outcome"]) == (
+        TrialState.COMPLETE,
+        0.7,
+        "completed",
+    )
+
+
+def test_a_run_that_was_given_up_is_a_failed_trial(history: History) -> None:
+    number, _ = ask(history, 0)
+    history.tell(number, None, {"outcome": "bug"})
+    assert history.study.trials[0].state == TrialState.FAIL
+
+
+def test_trials_of_fenced_off_owners_do_not_stay_running(history: History) -> None:
+    kept, _ = ask(history, 1)
+    stray, _ = ask(history, 1)
+    unasked, _ = ask(history, 2)
+    history.drop_unbound({1: kept})
+    states = {trial.number: trial.state for trial in history.study.trials}
+    assert states == {
+        kept: TrialState.RUNNING,
+        stray: TrialState.FAIL,
+        unasked: TrialState.RUNNING,
+    }
+
+
+def test_a_foreign_optuna_study_of_that_name_is_left_alone(url: URL) -> None:
+    engine = open_engine(url)
+    prepare(engine)
+    engine.dispose()
+    storage = optuna_storage(url)
+    foreign = optuna.create_study(storage=storage, study_name="some")
+    foreign.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    close_optuna(storage)
+    history = History(url, name="some", study_id="uuid-1")
+    with pytest.raises(StudyError, match="not ours"):
+        history.create("maximize")
+    history.delete()
+    assert optuna.get_all_study_names(history.storage) == ["some"]
+    history.close()
+
+
+def test_a_study_made_anew_behind_our_back_is_noticed(history: History, url: URL) -> None:
+    optuna.delete_study(study_name="some", storage=history.storage)
+    optuna.create_study(study_name="some", storage=history.storage)
+    fresh = History(url, name="some", study_id="uuid-1")
+    with pytest.raises(StudyError, match="deleted and made anew"):
+        _ = fresh.study
+    fresh.close()
+
+
+def test_importances_name_the_parameter_that_matters(history: History) -> None:
+    for slot in range(16):
+        number, params = ask(history, slot)
+        history.tell(number, -abs(params.pct_start - 0.3), {})
+    shares = history.importances()
+    assert max(shares, key=lambda name: shares[name]) == "pct_start"
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_there_is_nothing_to_explain_where_all_values_are_equal(history: History) -> None:
+    for slot in range(4):
+        history.tell(ask(history, slot)[0], 0.5, {})
+    assert history.importances() == {}

@@ -1,0 +1,199 @@
+"""What curves say, on curves whose turn is known in closed form."""
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from trainers.judgement import Judgement, judge, propose, smooth
+from trainers.sweep import LRCurve, Sweep
+
+START, END, TURN, PLATEAU = 1e-5, 10.0, 0.1, 2.3
+RISE = 2.0  # the loss turns as lr ** RISE
+
+
+def rates(n_steps: int = 200) -> NDArray[np.float64]:
+    return np.array(Sweep(start_lr=START, end_lr=END, total_steps=n_steps).lrs())
+
+
+def known_loss(lrs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Plateau at 2.3, a drop of 2 around 1e-3, then a rise of 10 % of the drop at TURN."""
+    descent = 2.0 / (1 + (1e-3 / lrs) ** 1.5)
+    return PLATEAU - descent + 0.2 * (lrs / TURN) ** RISE
+
+
+def curve(losses: NDArray[np.float64], lrs: NDArray[np.float64] | None = None) -> LRCurve:
+    lrs = rates(len(losses)) if lrs is None else lrs
+    return LRCurve(tuple(map(float, lrs)), tuple(map(float, losses)))
+
+
+def noisy(seed: int, sd: float, n_steps: int = 200) -> LRCurve:
+    noise = np.random.default_rng(seed).normal(0, sd, n_steps)
+    return curve(known_loss(rates(n_steps)) + noise)
+
+
+def true_crossing(share: float) -> float:
+    lrs = np.logspace(-5, 1, 60_001)
+    losses = known_loss(lrs)
+    lowest = int(losses.argmin())
+    level = losses[lowest] + share * (PLATEAU - losses[lowest])
+    return float(lrs[lowest + int(np.argmax(losses[lowest:] > level))])
+
+
+@pytest.mark.parametrize("n_steps", [100, 200, 400])
+@pytest.mark.parametrize("sd", [0.0, 0.05, 0.1])
+def test_rebound_and_edge_lie_within_a_factor_of_the_truth(sd: float, n_steps: int) -> None:
+    for seed in range(20):
+        said = judge(noisy(seed, sd, n_steps))
+        assert said.ending == "rebounded"
+        assert said.rebound == pytest.approx(true_crossing(0.1), rel=0.5)
+        assert said.edge == pytest.approx(true_crossing(0.5), rel=0.35)
+        assert said.rebound < said.edge
+
+
+def test_an_explosion_does_not_reach_back() -> None:
+    calm = known_loss(rates())
+    wild = np.where(calm > PLATEAU, calm * 1e6, calm)
+    assert judge(curve(wild)).rebound == judge(curve(calm)).rebound
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 50.0])
+@pytest.mark.parametrize("shift", [0.0, -10.0, 1000.0])
+@pytest.mark.parametrize("kind", ["descends", "flat", "diverges"])
+def test_scale_and_sign_of_the_loss_do_not_matter(kind: str, scale: float, shift: float) -> None:
+    losses = np.array(noisy(3, 0.05).losses)
+    if kind == "flat":
+        losses = PLATEAU + np.random.default_rng(0).normal(0, 0.05, 200)
+    if kind == "diverges":
+        losses[rates() > TURN * 0.7] = math.inf
+    assert judge(curve(losses * scale + shift * scale)) == judge(curve(losses))
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_the_first_rate_without_a_finite_loss_is_the_edge(broken: float) -> None:
+    losses = known_loss(rates())
+    first = int(np.searchsorted(rates(), TURN * 2))
+    losses[first] = broken  # what comes after it does not count
+    said = judge(curve(losses))
+    assert said.ending == "rebounded"
+    assert said.edge == rates()[first]
+    assert said.rebound == pytest.approx(true_crossing(0.1), rel=0.1)
+
+
+def test_a_loss_that_breaks_while_it_falls_has_its_rebound_there() -> None:
+    losses = known_loss(rates())
+    first = int(np.searchsorted(rates(), 1e-3))
+    losses[first:] = math.nan
+    assert judge(curve(losses)) == Judgement("rebounded", rates()[first], rates()[first])
+
+
+def test_a_loss_that_still_falls_at_the_last_rate_has_no_rebound() -> None:
+    for seed in range(50):
+        noise = np.random.default_rng(seed).normal(0, 0.05, 200)
+        losses = PLATEAU - 2 / (1 + 3.0 / rates()) + noise
+        assert judge(curve(losses)) == Judgement("no rebound", None, None)
+
+
+@pytest.mark.parametrize("n_steps", [50, 100, 200, 400])
+def test_flat_noise_seldom_passes_for_a_descent(n_steps: int) -> None:
+    alarms = 0
+    for seed in range(500):
+        noise = np.random.default_rng(seed).normal(PLATEAU, 0.2, n_steps)
+        alarms += judge(curve(noise)).ending != "never descended"
+    assert alarms <= 2
+
+
+@pytest.mark.parametrize(("n_steps", "allowed"), [(50, 15), (100, 5), (200, 1)])
+def test_noise_that_explodes_seldom_passes_for_a_descent(n_steps: int, allowed: int) -> None:
+    alarms, lrs = 0, rates(n_steps)
+    for seed in range(500):
+        noise = np.random.default_rng(seed).normal(0, 0.2, n_steps)
+        losses = PLATEAU + noise * (1 + lrs / TURN) + (lrs / TURN) ** RISE
+        alarms += judge(curve(losses)).ending != "never descended"
+    assert alarms <= allowed
+
+
+@pytest.mark.parametrize("n_steps", [50, 100, 200])
+def test_a_drop_of_ten_times_the_noise_is_always_a_descent(n_steps: int) -> None:
+    endings = [judge(noisy(seed, 0.2, n_steps)).ending for seed in range(200)]
+    assert endings == ["rebounded"] * 200
+
+
+def test_a_long_explosion_does_not_hide_the_descent_before_it() -> None:
+    lrs = np.logspace(-5, 5, 200)
+    noise = np.random.default_rng(0).uniform(0.1, 2, 200)
+    losses = known_loss(lrs) * np.where(lrs > 1, noise, 1)
+    assert judge(curve(losses, lrs)).rebound == pytest.approx(true_crossing(0.1), rel=0.5)
+
+
+@pytest.mark.parametrize("level", [0.0, math.log(10), -1e4])
+def test_a_constant_loss_never_descended(level: float) -> None:
+    float32 = np.full(200, np.float32(level), dtype=np.float64)
+    assert judge(curve(float32)) == Judgement("never descended", None, None)
+
+
+def test_a_plateau_that_breaks_never_descended_and_has_an_edge() -> None:
+    losses = np.random.default_rng(0).normal(PLATEAU, 0.1, 200)
+    losses[150:] = math.nan
+    assert judge(curve(losses)) == Judgement("never descended", None, rates()[150])
+
+
+def test_losses_that_are_not_numbers_from_the_start_are_said_to_be() -> None:
+    losses = np.full(200, math.nan)
+    assert judge(curve(losses)) == Judgement("no finite loss", None, rates()[0])
+
+
+@pytest.mark.parametrize("centre", [50, 99, 140])
+def test_smoothing_has_no_lag(centre: int) -> None:
+    log_lrs = np.linspace(-5, 1, 200)
+    dip = -np.exp(-0.5 * ((log_lrs - log_lrs[centre]) / 0.1) ** 2)
+    smoothed = smooth(log_lrs, dip)
+    assert int(smoothed.argmin()) == centre
+    width = min(centre, 199 - centre)
+    window = smoothed[centre - width : centre + width + 1]
+    inner = slice(width - 20, width + 21)
+    assert window[inner] == pytest.approx(window[::-1][inner], abs=1e-4)
+
+
+def test_smoothing_is_a_gaussian_of_a_quarter_of_a_decade() -> None:
+    log_lrs = np.linspace(-5, 1, 601)
+    step = (log_lrs > -2).astype(float)
+    expected = [0.5 * (1 + math.erf(x / 0.25 / math.sqrt(2))) for x in log_lrs + 1.995]
+    assert smooth(log_lrs, step) == pytest.approx(np.array(expected), abs=2e-3)
+
+
+def said(*rebounds: float | None) -> list[Judgement]:
+    return [Judgement("rebounded" if r else "no rebound", r, None) for r in rebounds]
+
+
+@pytest.mark.parametrize(
+    ("rebounds", "centre"),
+    [
+        ([0.3], 0.3),
+        ([0.9, 0.1, 0.3], 0.3),
+        ([0.2, 0.8], 0.4),  # an even number: the geometric mean of the middle two
+        ([0.1, 0.8, 0.2, 1.6], 0.4),
+        ([None, 0.3, 0.1], 0.3),  # a sweep without a rebound counts as the highest
+        ([None, 0.1, 0.2, None, 0.4], 0.4),
+    ],
+)
+def test_the_proposal_is_the_median_with_a_factor_of_four_around_it(
+    rebounds: list[float | None], centre: float
+) -> None:
+    proposal = propose(said(*rebounds))
+    assert proposal is not None
+    assert proposal.centre == pytest.approx(centre)
+    assert proposal.low == pytest.approx(centre / 4)
+    assert proposal.high == pytest.approx(centre * 4)
+    assert proposal.max_lr == pytest.approx(0.75 * centre)
+
+
+@pytest.mark.parametrize(
+    "rebounds",
+    [[], [None], [0.1, None], [None, 0.1, None], [0.1, 0.2, None, None], [None, None]],
+)
+def test_nothing_is_proposed_when_half_of_the_sweeps_have_no_rebound(
+    rebounds: list[float | None],
+) -> None:
+    assert propose(said(*rebounds)) is None

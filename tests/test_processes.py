@@ -1,0 +1,127 @@
+"""Real worker processes, killed with real signals."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+from sqlalchemy import URL, create_engine, text
+
+from studies.database import close_optuna, optuna_storage
+from tests.conftest import TABLE_STUDY, Ended, plain
+
+N_TRIALS = 12
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def query(url: URL, statement: str) -> list[tuple[object, ...]]:
+    """Ask the database directly; nothing yet where there is no table."""
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(text(statement))]
+    finally:
+        engine.dispose()
+
+
+def wait_for(condition: Callable[[], bool], *, timeout_s: float = 60) -> None:
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        try:
+            if condition():
+                return
+        except Exception:
+            pass  # the tables are not there yet
+        time.sleep(0.05)
+    pytest.fail(f"not within {timeout_s:g} s")
+
+
+def n_done(url: URL, stage: str = "search") -> int:
+    found = query(url, f"SELECT count(*) FROM work WHERE stage = '{stage}' AND state = 'done'")
+    return int(str(found[0][0]))
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes below `pid`, in whatever session they are."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    found = [int(child) for child in children.read_text().split()] if children.exists() else []
+    return [*found, *(below for child in found for below in descendants(child))]
+
+
+def assert_exact(url: URL) -> None:
+    """Each slot once, finished once, known to Optuna once; nothing running, nothing lost."""
+    slots = query(url, "SELECT slot, count(*) FROM work WHERE stage = 'search' GROUP BY slot")
+    assert sorted(slots) == [(slot, 1) for slot in range(N_TRIALS)]
+    assert query(url, "SELECT DISTINCT state FROM work") == [("done",)]
+    assert query(url, "SELECT count(*) FROM work WHERE stage = 'range_test'") == [(3,)]
+    assert query(url, "SELECT count(*) FROM work WHERE stage = 'confirmation'") == [(9,)]
+    storage = optuna_storage(url)
+    trials = optuna.load_study(study_name="table", storage=storage).trials
+    close_optuna(storage)
+    complete = [t for t in trials if t.state == optuna.trial.TrialState.COMPLETE]
+    assert sorted(t.user_attrs["slot"] for t in complete) == list(range(N_TRIALS))
+    assert not [t for t in trials if t.state == optuna.trial.TrialState.RUNNING]
+
+
+def run_arguments(url: URL, workers: int) -> tuple[str, ...]:
+    return (
+        "run",
+        "--study",
+        str(TABLE_STUDY),
+        "--storage",
+        plain(url),
+        "--workers",
+        str(workers),
+    )
+
+
+def test_a_study_survives_the_sudden_death_of_everything(
+    url: URL, start_onecycle: Start, onecycle: Callable[..., Ended]
+) -> None:
+    first = start_onecycle(*run_arguments(url, 2), TABLE_SLEEP_S="0.01")
+    wait_for(lambda: n_done(url) >= 3)
+    everything = [first.pid, *descendants(first.pid)]
+    assert len(everything) == 3, "a parent and two workers"
+    for pid in everything:
+        os.kill(pid, signal.SIGKILL)
+    first.wait()
+    assert n_done(url) < N_TRIALS
+    assert query(url, "SELECT count(*) FROM work WHERE state = 'running'") != [(0,)]
+    second = onecycle(*run_arguments(url, 2))
+    assert second.code == 0, second.err
+    assert_exact(url)
+
+
+def test_a_killed_worker_is_replaced_while_the_others_go_on(
+    sqlite_url: URL, start_onecycle: Start
+) -> None:
+    run = start_onecycle(*run_arguments(sqlite_url, 2), TABLE_SLEEP_S="0.01")
+    wait_for(lambda: n_done(sqlite_url) >= 2)
+    os.kill(descendants(run.pid)[0], signal.SIGKILL)
+    _, err = run.communicate(timeout=120)
+    assert run.returncode == 0, err
+    assert "died (SIGKILL); started again" in err
+    assert_exact(sqlite_url)
+
+
+def test_workers_give_their_work_back_when_their_parent_is_killed(
+    sqlite_url: URL, start_onecycle: Start
+) -> None:
+    run = start_onecycle(*run_arguments(sqlite_url, 2), TABLE_SLEEP_S="0.02")
+    wait_for(lambda: n_done(sqlite_url) >= 1)
+    workers = descendants(run.pid)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), timeout_s=20)
+    assert query(sqlite_url, "SELECT count(*) FROM work WHERE state = 'running'") == [(0,)]
+
+
+def test_independent_starts_join_one_study(url: URL, start_onecycle: Start) -> None:
+    starts = [start_onecycle(*run_arguments(url, 1)) for _ in range(3)]
+    errors = [start.communicate(timeout=120)[1] for start in starts]
+    assert [start.returncode for start in starts] == [0, 0, 0], errors
+    assert_exact(url)

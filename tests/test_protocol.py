@@ -1,0 +1,91 @@
+"""What must not change within a study, and how a change is named."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from studies.definition import Confirmation, RangeTest, Screening, Space, Study
+from studies.errors import ProtocolError
+from studies.protocol import compare, declared
+from trainers.augment import Augment
+from trainers.data import Cifar10, Digits
+from trainers.task import SGD, AdamW, Task
+
+TASK = Task(
+    data=Digits(n_train=896, n_validation=400), model="trainers.models:digits_net", batch_size=64
+)
+STUDY = Study(
+    name="mine", task=TASK, screening=Screening(n_trials=16, epochs=10), diverged_value=0.1
+)
+SOURCE = '"""Mine."""\n\nA = 1\nB = [A, 2]\n'
+
+
+@pytest.mark.parametrize(
+    ("field", "changed"),
+    [
+        ("direction", {"direction": "minimize"}),
+        ("diverged_value", {"diverged_value": 0.2}),
+        ("screening.epochs", {"screening": Screening(n_trials=16, epochs=11)}),
+        ("screening.n_trials", {"screening": Screening(n_trials=17, epochs=10)}),
+        ("range_test.n_steps", {"range_test": RangeTest(n_steps=201)}),
+        ("space.div_factor", {"space": Space(div_factor=(3, 100))}),
+        ("confirmation.n_seeds", {"confirmation": Confirmation(n_seeds=6)}),
+        ("task.batch_size", {"task": replace(TASK, batch_size=32)}),
+        ("task.label_smoothing", {"task": replace(TASK, label_smoothing=0.1)}),
+        ("task.model", {"task": replace(TASK, model="trainers.models:small_cnn")}),
+        ("task.precision", {"task": replace(TASK, precision="fp32")}),
+        ("task.augment.crop", {"task": replace(TASK, augment=Augment(crop=1))}),
+        ("task.optimizer.momentum", {"task": replace(TASK, optimizer=SGD(momentum=0.8))}),
+        ("task.optimizer", {"task": replace(TASK, optimizer=AdamW(weight_decay=5e-4))}),
+        ("task.data", {"task": replace(TASK, data=Cifar10(n_train=896, n_validation=400))}),
+        ("task.data.n_train", {"task": replace(TASK, data=Digits(n_train=900, n_validation=400))}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_changed_field_is_named_with_both_values(
+    field: str, changed: dict[str, object]
+) -> None:
+    stored, now = declared(STUDY, SOURCE), declared(replace(STUDY, **changed), SOURCE)
+    assert stored[field] != now[field]
+    words = f"study 'mine' was made with {field} = {stored[field]}, now it is {now[field]}; "
+    with pytest.raises(ProtocolError, match=re.escape(words)):
+        compare("mine", stored, now)
+
+
+def test_the_name_is_not_part_of_the_protocol() -> None:
+    compare("x", declared(STUDY, SOURCE), declared(replace(STUDY, name="other"), SOURCE))
+
+
+@pytest.mark.parametrize(
+    "source",
+    ['"""Mine."""\n# said\nA = 1  # one\n\n\nB = [\n    A,\n    2,\n]\n', SOURCE.replace(" = ", "=")],
+)
+def test_comments_and_layout_do_not_count(source: str) -> None:
+    assert source != SOURCE
+    compare("mine", declared(STUDY, SOURCE), declared(STUDY, source))
+
+
+def test_code_counts() -> None:
+    with pytest.raises(ProtocolError, match="code of the study file"):
+        compare("mine", declared(STUDY, SOURCE), declared(STUDY, SOURCE.replace("A, 2", "A, 3")))
+
+
+def test_versions_of_torch_are_compared_to_the_minor() -> None:
+    now = declared(STUDY, SOURCE)
+    assert re.fullmatch(r"\d+\.\d+", now["torch"])
+    with pytest.raises(ProtocolError, match=r"torch = 1\.0, now it is"):
+        compare("mine", {**now, "torch": "1.0"}, now)
+
+
+def test_fields_that_came_or_went_are_named() -> None:
+    with pytest.raises(ProtocolError, match="b = 2, now it is nothing"):
+        compare("mine", {"a": "1", "b": "2"}, {"a": "1"})
+    with pytest.raises(ProtocolError, match="b = nothing, now it is 2"):
+        compare("mine", {"a": "1"}, {"a": "1", "b": "2"})
+
+
+def test_a_long_value_is_cut() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        compare("mine", {"a": "x" * 500}, {"a": "y" * 500})
+    assert len(str(caught.value)) < 300

@@ -1,0 +1,186 @@
+"""What opens when the runs of a stage have ended."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import URL, Engine, select
+
+from search.stages import advance
+from studies.database import open_engine, prepare, reading, transaction
+from studies.tables import PointRecord, StudyRow, WorkRow
+from tests.rows import study_row
+from tests.table_study import STUDY, sweep_loss
+from trainers.sweep import Sweep
+
+
+@pytest.fixture
+def engine(sqlite_url: URL) -> Iterator[Engine]:
+    engine = open_engine(sqlite_url)
+    prepare(engine)
+    yield engine
+    engine.dispose()
+
+
+def add_study(engine: Engine, *rows: WorkRow, **values: object) -> None:
+    with transaction(engine) as session:
+        session.add(study_row(id="s", **values))
+        session.flush()
+        session.add_all(rows)
+
+
+def work(stage: str, slot: int, **values: object) -> WorkRow:
+    columns: dict[str, object] = {
+        "study_id": "s",
+        "stage": stage,
+        "round": 0,
+        "length": 4,
+        "slot": slot,
+        "state": "done",
+        "max_lr": 0.1 + slot / 100,
+        "pct_start": 0.3,
+        "div_factor": 25.0,
+    }
+    return WorkRow(**{**columns, **values})
+
+
+def stage_after(engine: Engine) -> str:
+    return advance(engine, "s", STUDY, lambda: {"max_lr": 1.0})
+
+
+def rows_of(engine: Engine, stage: str) -> list[WorkRow]:
+    with reading(engine) as session:
+        found = select(WorkRow).where(WorkRow.stage == stage).order_by(WorkRow.slot)
+        return list(session.scalars(found))
+
+
+def study_of(engine: Engine) -> StudyRow:
+    with reading(engine) as session:
+        return session.get_one(StudyRow, "s")
+
+
+def add_sweeps(engine: Engine, losses_of: "list[object]") -> None:
+    plan = Sweep(start_lr=1e-5, end_lr=10.0, total_steps=60)
+    add_study(
+        engine,
+        *(work("range_test", slot, length=60, max_lr=None) for slot in range(len(losses_of))),
+        stage="range_test",
+    )
+    with transaction(engine) as session:
+        for row, loss_of in zip(session.scalars(select(WorkRow)), losses_of, strict=True):
+            for step, lr in enumerate(plan.lrs()):
+                loss = loss_of(lr)  # type: ignore[operator]
+                session.add(PointRecord(work_id=row.id, step=step, lr=lr, loss=loss, finite=True))
+
+
+def test_a_stage_with_open_runs_stays(engine: Engine) -> None:
+    add_study(engine, work("search", 0, state="running"), work("search", 1), stage="search")
+    assert stage_after(engine) == "search"
+
+
+def test_finished_sweeps_freeze_the_bracket_and_open_the_search(engine: Engine) -> None:
+    add_sweeps(engine, [sweep_loss] * 3)
+    assert stage_after(engine) == "search"
+    study = study_of(engine)
+    assert study.centre is not None
+    assert study.bracket_low == pytest.approx(study.centre / 4)
+    assert study.bracket_high == pytest.approx(study.centre * 4)
+    assert 0.05 < study.centre < 0.6, "between the steepest descent and the rise"
+    assert [row.slot for row in rows_of(engine, "search")] == list(range(study.n_trials))
+
+
+def test_sweeps_that_say_nothing_end_the_study_and_say_what_to_do(engine: Engine) -> None:
+    add_sweeps(engine, [lambda lr: 2.3 - 0.1 * math.log10(lr / 1e-5)] * 3)
+    assert stage_after(engine) == "failed"
+    assert "raise end_lr (now 10)" in (study_of(engine).result or {})["reason"]
+    assert rows_of(engine, "search") == []
+
+
+def test_finalists_and_baseline_are_confirmed_with_the_same_seeds(engine: Engine) -> None:
+    scores = [0.5, 0.9, 0.2, 0.8, 0.7]
+    add_study(
+        engine, *(work("search", n, score=score) for n, score in enumerate(scores)), stage="search"
+    )
+    assert stage_after(engine) == "confirmation"
+    confirmed = rows_of(engine, "confirmation")
+    assert [(row.candidate, row.replicate) for row in confirmed] == [
+        (slot, replicate) for slot in (0, 1, 3) for replicate in range(3)
+    ]
+    assert {row.max_lr for row in confirmed if row.candidate == 3} == {0.13}
+
+
+def test_a_configuration_that_was_given_up_is_no_finalist(engine: Engine) -> None:
+    add_study(
+        engine,
+        work("search", 0, score=0.5),
+        work("search", 1, state="failed"),
+        work("search", 2, score=0.4),
+        stage="search",
+    )
+    assert stage_after(engine) == "confirmation"
+    assert {row.candidate for row in rows_of(engine, "confirmation")} == {0, 2}
+
+
+def test_without_a_baseline_there_is_no_result(engine: Engine) -> None:
+    add_study(
+        engine, work("search", 0, state="failed"), work("search", 1, score=0.4), stage="search"
+    )
+    assert stage_after(engine) == "failed"
+
+
+def confirmed(candidate: int, scores: list[float], sealed: list[float]) -> list[WorkRow]:
+    return [
+        work(
+            "confirmation",
+            10 * candidate + n,
+            candidate=candidate,
+            replicate=n,
+            score=score,
+            sealed_score=test,
+        )
+        for n, (score, test) in enumerate(zip(scores, sealed, strict=True))
+    ]
+
+
+def test_the_winner_is_chosen_by_validation_and_compared_once_on_the_test_split(
+    engine: Engine,
+) -> None:
+    rows = [
+        *confirmed(0, [0.50, 0.52, 0.51], [0.50, 0.50, 0.50]),
+        *confirmed(1, [0.60, 0.62, 0.61], [0.51, 0.52, 0.53]),
+        *confirmed(2, [0.55, 0.55, 0.55], [0.99, 0.99, 0.99]),
+    ]
+    add_study(engine, *rows, stage="confirmation")
+    assert stage_after(engine) == "finished"
+    result = study_of(engine).result or {}
+    assert result["winner"] == 1, "the best test score does not choose"
+    assert set(result["test"]) == {"0", "1"}, "the other sealed scores are not read"
+    assert [c["difference"]["mean"] for c in result["comparisons"]] == [pytest.approx(0.02)]
+    assert result["importances"] == {"max_lr": 1.0}
+    assert stage_after(engine) == "finished"
+
+
+def test_when_the_baseline_wins_nothing_is_compared(engine: Engine) -> None:
+    rows = [*confirmed(0, [0.6, 0.6], [0.5, 0.5]), *confirmed(1, [0.5, 0.6], [0.9, 0.9])]
+    add_study(engine, *rows, stage="confirmation")
+    assert stage_after(engine) == "finished"
+    result = study_of(engine).result or {}
+    assert (result["winner"], result["comparisons"]) == (0, [])
+
+
+def test_a_finalist_that_lacks_a_seed_is_left_out(engine: Engine) -> None:
+    rows = [
+        *confirmed(0, [0.5, 0.5], [0.5, 0.5]),
+        *confirmed(1, [0.9], [0.9]),
+        work("confirmation", 11, candidate=1, replicate=1, state="failed"),
+    ]
+    add_study(engine, *rows, stage="confirmation")
+    assert stage_after(engine) == "finished"
+    assert (study_of(engine).result or {})["winner"] == 0
+
+
+def test_lower_is_better_where_the_study_minimises(engine: Engine) -> None:
+    rows = [*confirmed(0, [0.5, 0.6], [0.5, 0.6]), *confirmed(1, [0.4, 0.4], [0.4, 0.4])]
+    add_study(engine, *rows, stage="confirmation", direction="minimize")
+    assert stage_after(engine) == "finished"
+    assert (study_of(engine).result or {})["winner"] == 1

@@ -1,0 +1,298 @@
+"""The table of work: exact claims, fenced writes, leases by the observer's own clock."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import URL, Engine, make_url, select
+
+from search.processes import is_gone, process_identity
+from search.space import Params
+from search.work import MAX_FAILURES, Claim, Ended, FencedOffError, Leases, Queue
+from studies.database import open_engine, prepare, reading, transaction
+from studies.tables import EpochRecord, PointRecord, StudyRow, WorkRow
+from tests.rows import study_row
+from trainers.run import EpochRow, Point
+
+N_SLOTS = 40
+
+
+@pytest.fixture
+def engine(url: URL) -> Iterator[Engine]:
+    """A database that holds one study with N_SLOTS waiting slots."""
+    engine = open_engine(url)
+    prepare(engine)
+    study = study_row(id="s", grace_s=0.2)
+    with transaction(engine) as session:
+        session.add(study)
+        session.flush()
+        session.add_all(
+            WorkRow(study_id="s", stage="search", round=0, length=2, slot=slot)
+            for slot in range(N_SLOTS)
+        )
+    yield engine
+    engine.dispose()
+
+
+def queue_on(engine: Engine, *, owner: str = "w", process: str | None = None) -> Queue:
+    with reading(engine) as session:
+        study = session.get_one(StudyRow, "s")
+    return Queue(engine, study, owner=owner, process=process)
+
+
+def row_of(engine: Engine, claim: Claim) -> WorkRow:
+    with reading(engine) as session:
+        return session.get_one(WorkRow, claim.work_id)
+
+
+def claimed(queue: Queue) -> Claim:
+    claim = queue.claim()
+    assert claim is not None
+    return claim
+
+
+def ended(**values: object) -> Ended:
+    columns: dict[str, object] = {
+        "outcome": "completed",
+        "score": 0.5,
+        "sealed_score": None,
+        "n_steps": 20,
+        "n_images": 200,
+        "seconds": 1.0,
+        "device": "cpu",
+        "diverged": None,
+    }
+    return Ended(**{**columns, **values})  # type: ignore[arg-type]
+
+
+EPOCH = EpochRow(
+    epoch=1,
+    lr_first=0.1,
+    lr_last=0.2,
+    train_loss=1.0,
+    train_accuracy=0.5,
+    validation_loss=1.1,
+    validation_accuracy=0.4,
+    seconds=1.0,
+    images_per_s=100.0,
+)
+
+
+def _claim_all(url: str, claims: "multiprocessing.queues.Queue[int]") -> None:
+    engine = open_engine(make_url(url))
+    queue = queue_on(engine, owner=str(os.getpid()))
+    while (claim := queue.claim()) is not None:
+        claims.put(claim.slot)
+    engine.dispose()
+
+
+def test_five_processes_claim_each_slot_exactly_once(engine: Engine) -> None:
+    context = multiprocessing.get_context("spawn")
+    claims = context.Queue()
+    url = engine.url.render_as_string(hide_password=False)
+    with transaction(engine) as session:
+        session.get_one(StudyRow, "s").grace_s = 60
+    processes = [context.Process(target=_claim_all, args=(url, claims)) for _ in range(5)]
+    for process in processes:
+        process.start()
+    slots = sorted(claims.get(timeout=60) for _ in range(N_SLOTS))
+    for process in processes:
+        process.join()
+    assert claims.empty()
+    assert slots == list(range(N_SLOTS))
+    with reading(engine) as session:
+        assert set(session.scalars(select(WorkRow.token))) == {1}
+
+
+def test_slots_are_claimed_in_order(engine: Engine) -> None:
+    queue = queue_on(engine)
+    assert [claimed(queue).slot for _ in range(5)] == [0, 1, 2, 3, 4]
+
+
+def test_a_given_back_run_is_the_next_one_claimed_and_keeps_its_parameters(engine: Engine) -> None:
+    queue = queue_on(engine)
+    first = claimed(queue)
+    queue.bind(first, 7, Params(0.1, 0.3, 25.0))
+    queue.give_back(first)
+    again = claimed(queue)
+    assert (again.slot, again.token, again.params) == (0, 2, Params(0.1, 0.3, 25.0))
+
+
+def test_an_owner_that_was_replaced_can_write_nothing(engine: Engine) -> None:
+    old = queue_on(engine, owner="old")
+    claim = claimed(old)
+    old.give_back(claim)
+    new = claimed(queue_on(engine, owner="new"))
+    assert new.work_id == claim.work_id
+    before = row_of(engine, claim)
+    writes = (
+        lambda: old.beat(claim),
+        lambda: old.bind(claim, 3, Params(0.1, 0.3, 25.0)),
+        lambda: old.write_epoch(claim, EPOCH),
+        lambda: old.finish(claim, ended()),
+        lambda: old.give_back(claim),
+        lambda: old.fail(claim, "bug", "..."),
+    )
+    for write in writes:
+        with pytest.raises(FencedOffError):
+            write()
+    after = row_of(engine, claim)
+    assert (after.state, after.token, after.owner) == ("running", new.token, "new")
+    assert (after.score, after.trial_number, after.failures) == (None, None, 0)
+    assert before.beat == after.beat
+    with reading(engine) as session:
+        assert session.scalars(select(EpochRecord)).all() == []
+
+
+def test_a_silent_owner_is_replaced_after_the_grace_time_of_the_observer(engine: Engine) -> None:
+    claim_everything_but_one(engine)
+    silent = claimed(queue_on(engine, owner="silent"))
+    observer = queue_on(engine, owner="observer")
+    assert observer.claim() is None, "the first look starts the watch, whatever beat_at says"
+    time.sleep(0.3)
+    taken = claimed(observer)
+    assert (taken.slot, taken.token) == (silent.slot, silent.token + 1)
+
+
+def test_an_owner_that_beats_is_never_replaced(engine: Engine) -> None:
+    claim_everything_but_one(engine)
+    living = queue_on(engine, owner="living")
+    claim = claimed(living)
+    observer = queue_on(engine, owner="observer")
+    for _ in range(8):
+        assert observer.claim() is None
+        time.sleep(0.1)
+        living.beat(claim)
+
+
+def test_after_an_outage_the_watch_starts_anew(engine: Engine) -> None:
+    claim_everything_but_one(engine)
+    claimed(queue_on(engine, owner="living"))
+    observer = queue_on(engine, owner="observer")
+    assert observer.claim() is None
+    time.sleep(0.3)
+    observer.leases.forget()
+    assert observer.claim() is None
+
+
+def test_a_lease_of_a_dead_process_of_this_host_is_stale_at_once(engine: Engine) -> None:
+    claim_everything_but_one(engine)
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    identity = process_identity(process.pid)
+    assert identity is not None
+    claim = claimed(queue_on(engine, owner="doomed", process=identity))
+    observer = queue_on(engine, owner="observer")
+    assert observer.claim() is None
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert claimed(observer).slot == claim.slot
+
+
+def claim_everything_but_one(engine: Engine) -> None:
+    """Finish all slots but the last."""
+    queue = queue_on(engine)
+    for _ in range(N_SLOTS - 1):
+        queue.finish(claimed(queue), ended())
+
+
+def test_two_observers_take_a_stale_run_once(engine: Engine) -> None:
+    claim_everything_but_one(engine)
+    claimed(queue_on(engine, owner="silent"))
+    observers = [queue_on(engine, owner=f"observer {n}") for n in range(4)]
+    assert [observer.claim() for observer in observers] == [None] * 4
+    time.sleep(0.3)
+    with ThreadPoolExecutor(4) as pool:
+        taken = list(pool.map(Queue.claim, observers))
+    assert sum(claim is not None for claim in taken) == 1
+
+
+def test_a_run_that_keeps_failing_is_given_up_with_its_traceback(engine: Engine) -> None:
+    queue = queue_on(engine)
+    for attempt in range(1, MAX_FAILURES + 1):
+        claim = claimed(queue)
+        assert claim.slot == 0
+        assert queue.fail(claim, "bug", f"attempt {attempt}") is (attempt == MAX_FAILURES)
+    row = row_of(engine, claim)
+    assert (row.state, row.failure, row.traceback) == ("failed", "bug", "attempt 3")
+    assert claimed(queue).slot == 1
+
+
+def test_a_killed_owner_does_not_count_as_a_failure(engine: Engine) -> None:
+    queue = queue_on(engine)
+    for _ in range(2 * MAX_FAILURES):
+        queue.give_back(claimed(queue))
+    claim = claimed(queue)
+    assert (claim.slot, row_of(engine, claim).failures) == (0, 0)
+
+
+def test_an_epoch_trained_again_replaces_the_first_row(engine: Engine) -> None:
+    queue = queue_on(engine)
+    claim = claimed(queue)
+    queue.write_epoch(claim, EPOCH)
+    queue.give_back(claim)
+    again = claimed(queue)
+    queue.write_epoch(again, EPOCH)
+    with reading(engine) as session:
+        rows = session.scalars(select(EpochRecord)).all()
+    assert [(row.epoch, row.validation_accuracy) for row in rows] == [(1, 0.4)]
+
+
+def test_the_points_of_a_sweep_are_stored_raw(engine: Engine) -> None:
+    queue = queue_on(engine)
+    claim = claimed(queue)
+    points = [Point(0, 1e-5, 2.3, 0.7), Point(1, 1e-4, float("nan")), Point(2, 1e-3, float("inf"))]
+    queue.finish(claim, ended(score=None, points=points, diverged=points[1]))
+    with reading(engine) as session:
+        rows = session.scalars(select(PointRecord).order_by(PointRecord.step)).all()
+    assert [(r.step, r.lr, r.loss, r.grad_norm, r.finite) for r in rows] == [
+        (0, 1e-5, 2.3, 0.7, True),
+        (1, 1e-4, None, None, False),
+        (2, 1e-3, None, None, False),
+    ]
+    row = row_of(engine, claim)
+    assert (row.diverged_step, row.diverged_lr) == (1, 1e-4)
+
+
+def test_a_waiting_claim_does_not_block_others_on_the_server(engine: Engine) -> None:
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    holding, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction(engine) as session:
+            session.scalars(select(WorkRow).where(WorkRow.slot == 0).with_for_update()).one()
+            holding.set()
+            go_on.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holding.wait(10)
+    assert claimed(queue_on(engine)).slot == 1
+    go_on.set()
+    thread.join()
+
+
+def test_a_process_is_known_by_more_than_its_number() -> None:
+    own = process_identity()
+    assert own is not None
+    assert not is_gone(own)
+    boot, namespace, pid, started = own.split("/")
+    assert is_gone(f"{boot}/{namespace}/{pid}/{int(started) - 1}"), "the number is used again"
+    assert not is_gone(f"another-boot/{namespace}/{pid}/1"), "another host says nothing"
+    assert not is_gone(None)
+
+
+def test_leases_watch_each_row_by_itself() -> None:
+    leases = Leases(grace_s=0.05)
+    first, second = (WorkRow(id=n, token=1, beat=0, process=None) for n in (1, 2))
+    assert not leases.is_stale(first)
+    time.sleep(0.06)
+    assert leases.is_stale(first)
+    assert not leases.is_stale(second)

@@ -1,0 +1,301 @@
+"""One worker in this process: every way a run can end, and what is left behind."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from sqlalchemy import URL, Engine, select
+
+from search import catalog
+from search.history import History
+from search.stop import Stop
+from search.work import MAX_FAILURES, Ended, Queue
+from search.worker import Worker, repair
+from studies.database import (
+    close_optuna,
+    open_engine,
+    optuna_storage,
+    prepare,
+    reading,
+    transaction,
+)
+from studies.definition import Study
+from studies.registry import Definition
+from studies.tables import StudyRow, WorkRow
+from tests.table_study import STUDY, Table
+from trainers.device import Site
+from trainers.errors import DataError
+from trainers.onecycle import OneCycle
+from trainers.run import Run, RunResult
+from trainers.sweep import Sweep
+from trainers.task import OwnLoop
+
+Change = Callable[[Run], None]
+
+
+class Changed(Table):
+    """The table's trainer, with something that happens before each cycle."""
+
+    def __init__(self, site: Site, change: Change) -> None:
+        super().__init__(site)
+        self.change = change
+
+    def fit(self, run: Run) -> RunResult:
+        if isinstance(run.plan, OneCycle):
+            self.change(run)
+        return super().fit(run)
+
+
+@dataclasses.dataclass
+class Bench:
+    """A stored study, and a way to work on it."""
+
+    engine: Engine
+    study: Study
+    row: StudyRow
+    site: Site
+    stop: Stop = dataclasses.field(default_factory=Stop)
+
+    def work(self, change: Change = lambda run: None, trainer: object = None) -> str:
+        """Work until the study ends or the stop is asked for."""
+        used = trainer or Changed(self.site, change)
+        worker = Worker(
+            self.engine,
+            self.row,
+            self.study,
+            trainer=used,
+            site=self.site,
+            stop=self.stop,  # type: ignore[arg-type]
+        )
+        return worker.work()
+
+    def rows(self, stage: str = "search") -> list[WorkRow]:
+        """Return the rows of a stage by slot."""
+        with reading(self.engine) as session:
+            found = select(WorkRow).where(WorkRow.stage == stage).order_by(WorkRow.slot)
+            return list(session.scalars(found))
+
+    def trials(self) -> list[optuna.trial.FrozenTrial]:
+        """Return Optuna's trials, read with plain Optuna."""
+        storage = optuna_storage(self.engine.url)
+        try:
+            return optuna.load_study(study_name="table", storage=storage).trials
+        finally:
+            close_optuna(storage)
+
+
+@pytest.fixture
+def bench(url: URL, tmp_path: Path) -> Iterator[Bench]:
+    task = OwnLoop(factory=Table, batch_size=10, steps_per_epoch=10)
+    study = dataclasses.replace(STUDY, task=task)
+    engine = open_engine(url)
+    prepare(engine)
+    row = catalog.find_or_create(
+        engine, Definition(study, "", ""), name="table", seed=None, n_trials=5
+    )
+    yield Bench(engine, study, row, Site(device="cpu", data=None, cache=tmp_path / "cache"))
+    engine.dispose()
+
+
+def test_an_undisturbed_study_finishes_and_optuna_knows_every_value(bench: Bench) -> None:
+    assert bench.work() == "finished"
+    rows, trials = bench.rows(), bench.trials()
+    assert [row.state for row in rows] == ["done"] * 5
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 5
+    assert {t.user_attrs["slot"]: t.value for t in trials} == {r.slot: r.score for r in rows}
+    assert {t.number: t.params["max_lr"] for t in trials} == {
+        r.trial_number: r.max_lr for r in rows
+    }
+    assert not (bench.site.cache / "checkpoints").exists()
+
+
+def test_the_same_study_seed_gives_the_same_configurations_and_scores(bench: Bench) -> None:
+    bench.work()
+    first = [(row.max_lr, row.pct_start, row.div_factor, row.score) for row in bench.rows()]
+    catalog.delete(bench.engine, "table")
+    bench.row = catalog.find_or_create(
+        bench.engine, Definition(bench.study, "", ""), name="table", seed=None, n_trials=5
+    )
+    bench.work()
+    assert [(r.max_lr, r.pct_start, r.div_factor, r.score) for r in bench.rows()] == first
+
+
+def test_a_cycle_that_diverges_is_a_result_at_chance_level(bench: Bench) -> None:
+    def explode(run: Run) -> None:
+        if run.split == "validation" and run.sealed_split is None and run.seed % 2:
+            run.report(0, math.nan, lrs=[run.plan.lrs()[0]])
+            run.look()
+
+    assert bench.work(explode) == "finished"
+    broken = [row for row in bench.rows() if row.outcome == "diverged"]
+    assert 0 < len(broken) < 5
+    assert {row.score for row in broken} == {0.1}
+    assert {row.diverged_step for row in broken} == {0}
+    told = {t.user_attrs["slot"]: t for t in bench.trials()}
+    assert all(told[row.slot].state == TrialState.COMPLETE for row in broken)
+    assert all(told[row.slot].value == 0.1 for row in broken)
+
+
+def test_a_run_that_always_raises_is_given_up_and_the_rest_finishes(bench: Bench) -> None:
+    poison = bench_seed(bench, slot=2)
+
+    def raise_on_slot_2(run: Run) -> None:
+        if run.seed == poison:
+            raise RuntimeError("poisoned")
+
+    assert bench.work(raise_on_slot_2) == "finished"
+    states = [row.state for row in bench.rows()]
+    assert states == ["done", "done", "failed", "done", "done"]
+    given_up = bench.rows()[2]
+    assert (given_up.attempts, given_up.failures) == (MAX_FAILURES, MAX_FAILURES)
+    assert "RuntimeError: poisoned" in (given_up.traceback or "")
+    assert sum(t.state == TrialState.COMPLETE for t in bench.trials()) == 4
+    assert sum(t.state == TrialState.FAIL for t in bench.trials()) == 1
+
+
+def bench_seed(bench: Bench, *, slot: int) -> int:
+    """Return the seed of a search run."""
+    from trainers.seeding import seed_for
+
+    return seed_for(bench.row.seed, "search", 0, slot)
+
+
+def test_a_loop_that_leaves_the_plan_is_never_a_result(bench: Bench) -> None:
+    class PerEpoch(Table):
+        def fit(self, run: Run) -> RunResult:
+            if isinstance(run.plan, Sweep):
+                return super().fit(run)
+            for step in range(run.plan.total_steps):
+                run.report(step, 1.0, lrs=[run.plan.lrs()[step // 10]])
+            return RunResult(
+                score=0.99,
+                outcome="completed",
+                n_steps=run.plan.total_steps,
+                n_images=0,
+                seconds=0.0,
+            )
+
+    assert bench.work(trainer=PerEpoch(bench.site)) == "failed"
+    assert {row.state for row in bench.rows()} == {"failed"}
+    assert "step the scheduler once per optimizer step" in (bench.rows()[0].traceback or "")
+
+
+def test_a_stop_in_mid_run_gives_the_work_back_and_the_next_worker_goes_on(bench: Bench) -> None:
+    def stop_in_slot_1(run: Run) -> None:
+        if run.seed == bench_seed(bench, slot=1):
+            bench.stop.ask()
+
+    assert bench.work(stop_in_slot_1) == "stopped"
+    given_back = bench.rows()[1]
+    assert (given_back.state, given_back.owner, given_back.failures) == ("waiting", None, 0)
+    before = given_back.trial_number, given_back.max_lr
+    bench.stop = Stop()
+    assert bench.work() == "finished"
+    after = bench.rows()[1]
+    assert (after.trial_number, after.max_lr) == before
+    assert len(bench.trials()) == 5
+
+
+def test_an_exception_after_a_stop_request_is_no_failure(bench: Bench) -> None:
+    def stop_and_raise(run: Run) -> None:
+        bench.stop.ask()
+        raise RuntimeError("a data loader was killed by the signal")
+
+    assert bench.work(stop_and_raise) == "stopped"
+    assert bench.rows()[0].state == "waiting"
+    assert bench.rows()[0].failures == 0
+
+
+def test_a_worker_that_was_fenced_off_drops_its_result_and_takes_other_work(bench: Bench) -> None:
+    taken: list[int] = []
+
+    def take_over(run: Run) -> None:
+        """Do what another worker's take-over does to the row, once, in mid-run."""
+        if run.seed != bench_seed(bench, slot=1) or taken:
+            return
+        with transaction(bench.engine) as session:
+            row = session.scalars(
+                select(WorkRow).where(WorkRow.state == "running", WorkRow.slot == 1)
+            ).one()
+            row.token += 1
+            row.owner, row.process = "another", "boot/other-namespace/1/1"
+            taken.append(row.id)
+
+    bench.row.grace_s = 0.5
+    assert bench.work(take_over) == "finished"
+    assert taken
+    row = bench.rows()[1]
+    assert (row.state, row.token) == ("done", 3), "claimed, taken over, taken back when silent"
+    assert len(bench.trials()) == 5
+
+
+def test_a_user_error_in_a_run_ends_the_worker_and_gives_the_run_back(bench: Bench) -> None:
+    def lose_the_data(run: Run) -> None:
+        raise DataError("the data folder went away")
+
+    with pytest.raises(DataError, match="went away"):
+        bench.work(lose_the_data)
+    assert bench.rows()[0].state == "waiting"
+    assert bench.rows()[0].failures == 0
+
+
+def test_a_crash_between_our_write_and_optunas_is_repaired(bench: Bench) -> None:
+    def stop_before_slot_0(run: Run) -> None:
+        bench.stop.ask()
+
+    bench.work(stop_before_slot_0)
+    with reading(bench.engine) as session:
+        study = session.get_one(StudyRow, bench.row.id)
+    queue = Queue(bench.engine, study, owner="crashed", process=None)
+    claim = queue.claim()
+    assert claim is not None
+    queue.finish(
+        claim,
+        Ended(
+            outcome="completed",
+            score=0.77,
+            sealed_score=None,
+            n_steps=40,
+            n_images=400,
+            seconds=1.0,
+            device="cpu",
+            diverged=None,
+        ),
+    )
+    assert bench.trials()[0].state == TrialState.RUNNING, "the owner died before telling"
+    history = History(bench.engine.url, name="table", study_id=bench.row.id)
+    repair(queue, history)
+    history.close()
+    assert (bench.trials()[0].state, bench.trials()[0].value) == (TrialState.COMPLETE, 0.77)
+    assert queue.untold() == []
+
+
+def test_the_owner_beats_while_it_trains(bench: Bench) -> None:
+    beats: list[int] = []
+
+    def train_for_a_while(run: Run) -> None:
+        if not beats:
+            time.sleep(0.5)
+            with reading(bench.engine) as session:
+                beats.extend(
+                    session.scalars(select(WorkRow.beat).where(WorkRow.state == "running"))
+                )
+
+    bench.row.beat_s = 0.05
+    bench.work(train_for_a_while)
+    assert beats[0] >= 3
+
+
+def test_a_non_finite_score_is_a_divergence(bench: Bench) -> None:
+    class NoScore(Table):
+        def fit(self, run: Run) -> RunResult:
+            result = super().fit(run)
+            return dataclasses.replace(result, score=math.nan) if run.split else result
+
+    assert bench.work(trainer=NoScore(bench.site)) == "finished"
+    assert {(row.outcome, row.score) for row in bench.rows()} == {("diverged", 0.1)}
