@@ -1,22 +1,36 @@
 """Optuna's side of a study: what samplers, importances and the dashboard read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from typing import Literal
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import URL
 
 from search.space import Params, suggest
-from studies.database import close_optuna, optuna_storage
+from studies.database import TRANSIENT, DatabaseUnreachableError, close_optuna, optuna_storage
 from studies.definition import Space
 from studies.errors import StudyError
 from trainers.seeding import seed_for
 
 _OWNER = "onecycle_study"
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Raise DatabaseUnreachableError where Optuna's storage lost its database."""
+    try:
+        yield
+    except StorageInternalError as error:
+        cause = error.__cause__
+        if not isinstance(cause, TRANSIENT):
+            raise
+        line = str(getattr(cause, "orig", cause)).strip().partition("\n")[0]
+        raise DatabaseUnreachableError(f"Optuna's storage does not answer: {line}") from error
 
 
 class History:
@@ -60,6 +74,7 @@ class History:
             )
         return study
 
+    @_translated()
     def ask(
         self,
         slot: int,
@@ -90,6 +105,7 @@ class History:
         trial = optuna.trial.Trial(study, trial_id)
         return trial.number, suggest(trial, bracket, space)
 
+    @_translated()
     def tell(self, number: int, value: float | None, attributes: Mapping[str, object]) -> None:
         """Finish a trial, once or again: COMPLETE with its value, FAIL without one."""
         storage = self.study._storage
@@ -104,6 +120,7 @@ class History:
         except UpdateFinishedTrialError:
             pass  # told before, by the owner or by another repair
 
+    @_translated()
     def drop_unbound(self, bound: Mapping[int, int]) -> None:
         """Fail RUNNING trials that another trial of their slot replaced (`bound`: slot -> number).
 
@@ -113,6 +130,7 @@ class History:
             if bound.get(trial.user_attrs.get("slot", -1), trial.number) != trial.number:
                 self.tell(trial.number, None, {"outcome": "replaced"})
 
+    @_translated()
     def importances(self) -> dict[str, float]:
         """Return fANOVA's share of each parameter; empty where there is nothing to explain."""
         values = {trial.value for trial in self.study.get_trials(states=(TrialState.COMPLETE,))}

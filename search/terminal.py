@@ -238,7 +238,7 @@ def print_result(result: StudyResult, page: Path, *, json: bool) -> None:
         print(json_module.dumps(document, indent=2))
         return
     console = Console(highlight=False, soft_wrap=True)
-    console.print(_candidates_table(result))
+    console.print(_candidates_table(result), soft_wrap=False)
     for line in result_lines(result):
         console.print(line, markup=False)
     console.print(f"report: {page}", markup=False)
@@ -249,10 +249,11 @@ def _candidates_table(result: StudyResult) -> Table:
     table = _open_table(
         f"{result.name}: accuracy in % ± half of its 95 % interval, n = {n} fresh seeds"
     )
-    table.add_column("configuration", no_wrap=True)
+    table.add_column("configuration", overflow="fold")
     for heading in ("max_lr", "pct_start", "div_factor", "validation", "test"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for candidate in sorted(result.candidates, key=lambda c: -c.validation.mean):
+    sign = -1 if result.direction == "maximize" else 1
+    for candidate in sorted(result.candidates, key=lambda c: sign * c.validation.mean):
         p = candidate.params
         table.add_row(
             candidate_name(candidate, result),
@@ -267,7 +268,12 @@ def _candidates_table(result: StudyResult) -> Table:
 
 def _open_table(title: str | None = None) -> Table:
     return Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
     )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from search.processes import is_gone
 from search.space import Params
-from studies.database import reading, transaction
+from studies.database import DatabaseUnreachableError, reading, transaction
 from studies.tables import EpochRecord, PointRecord, StudyRow, WorkRow
 from trainers.run import EpochRow, Point
 
@@ -89,15 +89,20 @@ class Queue:
 
     def claim(self) -> Claim | None:
         """Take the next waiting run, else one whose owner is gone; None when there is neither."""
-        with transaction(self.engine) as session:
-            row = self._next_waiting(session) or self._first_stale(session)
-            if row is None:
-                return None
-            row.state, row.owner, row.process = "running", self.owner, self.process
-            row.token += 1
-            row.attempts += 1
-            row.beat, row.beat_at = 0, func.now()
-            return _claim_of(row)
+        try:
+            with transaction(self.engine) as session:
+                row = self._next_waiting(session) or self._first_stale(session)
+                return None if row is None else self._take(row)
+        except DatabaseUnreachableError:
+            self.leases.forget()
+            raise
+
+    def _take(self, row: WorkRow) -> Claim:
+        row.state, row.owner, row.process = "running", self.owner, self.process
+        row.token += 1
+        row.attempts += 1
+        row.beat, row.beat_at = 0, func.now()
+        return _claim_of(row)
 
     def _next_waiting(self, session: Session) -> WorkRow | None:
         return session.scalars(

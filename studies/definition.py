@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from trainers.onecycle import LAST_RATE_DIVISOR
 from trainers.task import Workload
 
 MAX_NAME_LENGTH = 200
@@ -13,6 +14,15 @@ def _at_least(low: int, **values: int) -> None:
     for name, value in values.items():
         if type(value) is not int or value < low:
             raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
+
+
+def _rising_within(low: float, high: float, **ranges: tuple[float, float]) -> None:
+    for name, values in ranges.items():
+        pair = isinstance(values, tuple) and len(values) == 2
+        if not pair or not low < values[0] < values[1] < high:
+            raise ValueError(
+                f"{name} must be two numbers that rise between {low:,} and {high:,}, got {values}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,10 +59,8 @@ class Space:
     div_factor: tuple[float, float] = (2.0, 100.0)
 
     def __post_init__(self) -> None:
-        if not 0 < self.pct_start[0] < self.pct_start[1] < 1:
-            raise ValueError(f"pct_start must rise within (0, 1), got {self.pct_start}")
-        if not 1 < self.div_factor[0] < self.div_factor[1]:
-            raise ValueError(f"div_factor must rise from above 1, got {self.div_factor}")
+        _rising_within(0, 1, pct_start=self.pct_start)
+        _rising_within(1, LAST_RATE_DIVISOR, div_factor=self.div_factor)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -45,7 +45,7 @@ def load(spec: str) -> Definition:
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         raise StudyFileError(f"{path}: no STUDY = Study(...) in it, got {type(study).__name__}")
-    return Definition(study, path.read_text(encoding="utf-8"), spec)
+    return Definition(study, importlib.util.decode_source(path.read_bytes()), spec)
 
 
 def _module_at(path: Path) -> ModuleType:
@@ -61,8 +61,8 @@ def _module_at(path: Path) -> ModuleType:
     try:
         found.loader.exec_module(module)
     except SyntaxError as error:
-        line = error.lineno if error.filename == str(path) else "?"
-        raise StudyFileError(f"{path}, line {line}: {error.msg}") from error
+        where = f"{error.filename or path}, line {error.lineno or '?'}"
+        raise StudyFileError(f"{where}: {error.msg}") from error
     except (Exception, SystemExit) as error:
         line = next(
             (

@@ -143,8 +143,7 @@ def main_here(
         try:
             main()
         except SystemExit as ended:
-            assert isinstance(ended.code, int)
-            code = ended.code
+            code = int(ended.code or 0)
         return Ended(code, *capsys.readouterr())
 
     return call

@@ -87,6 +87,13 @@ def test_a_run_of_another_length_is_no_result(plan: Plan, n_steps: int) -> None:
 
 
 @PLANS
+def test_a_broken_run_cannot_have_taken_more_steps_than_its_plan(plan: Plan) -> None:
+    points = trained(plan, n_steps=31, advance=once)
+    with pytest.raises(AuditError, match="31 steps were reported, the plan has 30"):
+        audit(plan, points, ended(31, "diverged"))
+
+
+@PLANS
 @pytest.mark.parametrize(
     ("advance", "step"), [(twice, 1), (per_epoch, 1), (skip_first, 1), (skip_last, 29)]
 )

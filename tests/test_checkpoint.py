@@ -111,6 +111,14 @@ def test_half_a_state_on_disk_leaves_the_one_before_whole(checkpoint: Checkpoint
     assert os.listdir(checkpoint.path.parent) == []
 
 
+def test_a_reader_of_the_old_file_is_not_disturbed_by_a_new_one(checkpoint: Checkpoint) -> None:
+    checkpoint.save({"number": 0})
+    before = checkpoint.path.read_bytes()
+    with checkpoint.path.open("rb") as old:
+        checkpoint.save({"number": 1})
+        assert old.read() == before != checkpoint.path.read_bytes()
+
+
 @pytest.mark.parametrize("damage", ["empty", "short", "truncated", "flipped", "longer", "text"])
 def test_a_damaged_file_is_none_and_said_so(
     checkpoint: Checkpoint, damage: str, caplog: pytest.LogCaptureFixture

@@ -148,9 +148,9 @@ def test_the_console_script_is_the_same_program() -> None:
 def test_a_finished_study_says_so_and_prints_the_same_answer_without_torch(
     finished: Finished,
 ) -> None:
+    run = ("run", "--study", str(finished.study_file), "--storage", finished.storage, "--json")
     again = subprocess.run(
-        [sys.executable, "-c", MAIN_AND_MODULES, "run", "--study", str(finished.study_file)]
-        + ["--storage", finished.storage, "--json"],
+        [sys.executable, "-c", MAIN_AND_MODULES, *run],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -455,7 +455,9 @@ def test_trials_as_csv_equal_the_database(finished: Finished, main_here: Main) -
     )
     assert len(read) == len(stored) == 12
     for line, row in zip(read, stored, strict=True):
-        assert (line["state"], line["outcome"]) == (row.state, row.outcome) == ("done", "completed")
+        assert (
+            (line["state"], line["outcome"]) == (row.state, row.outcome) == ("done", "completed")
+        )
         for name in ("slot", "trial_number", "n_steps"):
             assert int(line[name]) == getattr(row, name)
         for name in ("score", "max_lr", "pct_start", "div_factor"):

@@ -76,9 +76,7 @@ def test_a_cycle_too_short_to_warm_up_is_refused_with_the_numbers() -> None:
     with pytest.raises(ValueError, match=re.escape(words)):
         dataclasses.replace(STUDY, screening=Screening(n_trials=12, epochs=3))
     longer = Space(pct_start=(0.1, 0.6))
-    shorter = dataclasses.replace(
-        STUDY, screening=Screening(n_trials=12, epochs=3), space=longer
-    )
+    shorter = dataclasses.replace(STUDY, screening=Screening(n_trials=12, epochs=3), space=longer)
     assert shorter.cycle_steps == 30
 
 

@@ -9,7 +9,13 @@ from sqlalchemy import URL
 
 from search.history import History
 from search.space import Params, baseline
-from studies.database import close_optuna, open_engine, optuna_storage, prepare
+from studies.database import (
+    DatabaseUnreachableError,
+    close_optuna,
+    open_engine,
+    optuna_storage,
+    prepare,
+)
 from studies.definition import Space
 from studies.errors import StudyError
 
@@ -157,3 +163,19 @@ def test_there_is_nothing_to_explain_where_all_values_are_equal(history: History
     for slot in range(4):
         history.tell(ask(history, slot)[0], 0.5, {})
     assert history.importances() == {}
+
+
+def test_an_outage_is_told_apart_from_a_bug(history: History) -> None:
+    if history.storage.engine.dialect.name == "sqlite":
+        pytest.skip("a file does not refuse connections")
+    number, _ = ask(history, 0)
+    close_optuna(history.storage)
+    history.storage.engine.pool._creator = _refused  # type: ignore[attr-defined]
+    with pytest.raises(DatabaseUnreachableError, match="does not answer"):
+        history.tell(number, 0.5, {})
+
+
+def _refused(*arguments: object) -> object:
+    import psycopg
+
+    return psycopg.connect("host=127.0.0.1 port=1 connect_timeout=1")

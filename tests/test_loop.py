@@ -412,6 +412,10 @@ def test_an_owner_killed_without_warning_loses_what_came_after_its_checkpoint(
     assert same_weights(resumed, expected)
     assert resumed.run.points == expected.run.points
     assert resumed.result.score == expected.result.score
+    with every_step() as seen:  # killed after its last step: nothing is left but to say so
+        late = train(classifier, checkpoint=checkpoint)
+    assert late.facts()[:2] == expected.facts()[:2]
+    assert seen == []
 
 
 def test_a_diverged_run_breaks_at_the_same_step_for_its_next_owner(
@@ -511,6 +515,15 @@ def test_an_epoch_visits_each_train_image_at_most_once(
     assert len({tuple(visited(seed, epoch)) for seed in (7, 8) for epoch in (0, 1)}) == 4
     reached = set().union(*(visited(7, epoch) for epoch in range(10)))
     assert reached == set(classifier.splits.train.tolist())  # nobody is always left over
+
+
+def test_each_step_augments_in_its_own_way(classify: Callable[..., Classifier]) -> None:
+    classifier = classify()
+    classifier.images = classifier.images[:1].expand_as(classifier.images)  # all are one image
+    first, again, second = (classifier.batch(7, step)[0] for step in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, classifier.batch(8, 0)[0])
 
 
 def test_the_train_split_is_normalised_to_mean_zero_and_deviation_one(

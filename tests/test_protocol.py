@@ -43,9 +43,7 @@ SOURCE = '"""Mine."""\n\nA = 1\nB = [A, 2]\n'
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_changed_field_is_named_with_both_values(
-    field: str, changed: dict[str, object]
-) -> None:
+def test_a_changed_field_is_named_with_both_values(field: str, changed: dict[str, object]) -> None:
     stored, now = declared(STUDY, SOURCE), declared(replace(STUDY, **changed), SOURCE)
     assert stored[field] != now[field]
     words = f"study 'mine' was made with {field} = {stored[field]}, now it is {now[field]}; "
@@ -59,7 +57,10 @@ def test_the_name_is_not_part_of_the_protocol() -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ['"""Mine."""\n# said\nA = 1  # one\n\n\nB = [\n    A,\n    2,\n]\n', SOURCE.replace(" = ", "=")],
+    [
+        '"""Mine."""\n# said\nA = 1  # one\n\n\nB = [\n    A,\n    2,\n]\n',
+        SOURCE.replace(" = ", "="),
+    ],
 )
 def test_comments_and_layout_do_not_count(source: str) -> None:
     assert source != SOURCE

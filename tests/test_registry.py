@@ -74,11 +74,11 @@ def test_a_study_file_may_import_what_lies_beside_it(tmp_path: Path) -> None:
     assert load(str(path)).study.screening.n_trials == 5
 
 
-def test_an_error_in_a_module_beside_it_names_the_importing_line(tmp_path: Path) -> None:
+def test_a_syntax_error_in_a_module_beside_it_names_that_module(tmp_path: Path) -> None:
     (tmp_path / "my_broken_helper.py").write_text("x = (\n")
     path = tmp_path / "study.py"
     path.write_text("\n\nimport my_broken_helper\n")
-    with pytest.raises(StudyFileError, match=r"study\.py, line 3: .*my_broken_helper\.py.*line 1"):
+    with pytest.raises(StudyFileError, match=r"/my_broken_helper\.py, line 1: "):
         load(str(path))
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import URL, Engine, make_url, select
 from search.processes import is_gone, process_identity
 from search.space import Params
 from search.work import MAX_FAILURES, Claim, Ended, FencedOffError, Leases, Queue
-from studies.database import open_engine, prepare, reading, transaction
+from studies.database import DatabaseUnreachableError, open_engine, prepare, reading, transaction
 from studies.tables import EpochRecord, PointRecord, StudyRow, WorkRow
 from tests.rows import study_row
 from trainers.run import EpochRow, Point
@@ -180,6 +180,26 @@ def test_after_an_outage_the_watch_starts_anew(engine: Engine) -> None:
     time.sleep(0.3)
     observer.leases.forget()
     assert observer.claim() is None
+
+
+def test_a_database_that_does_not_answer_restarts_the_watch(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine.dialect.name != "sqlite":
+        pytest.skip("a locked file stands for the outage")
+    claim_everything_but_one(engine)
+    claimed(queue_on(engine, owner="living"))
+    monkeypatch.setattr("studies.database._BUSY_TIMEOUT_S", 0.05)
+    impatient = open_engine(engine.url)
+    observer = queue_on(impatient, owner="observer")
+    assert observer.claim() is None
+    time.sleep(0.3)
+    with transaction(engine) as session:
+        session.scalars(select(WorkRow)).first()
+        with pytest.raises(DatabaseUnreachableError):
+            observer.claim()
+    assert observer.claim() is None, "silence during the outage does not count"
+    impatient.dispose()
 
 
 def test_a_lease_of_a_dead_process_of_this_host_is_stale_at_once(engine: Engine) -> None:

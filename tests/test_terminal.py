@@ -1,0 +1,210 @@
+"""What a person sees: tables that fit, no control characters in files, bars on a terminal."""
+
+import contextlib
+import dataclasses
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from search.api import opened
+from search.result import StudyResult, load_result
+from search.terminal import print_result, print_studies, print_trials
+from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished
+
+HEADINGS = ["configuration", "max_lr", "pct_start", "div_factor", "validation", "test"]
+
+
+@pytest.fixture
+def result(finished: Finished) -> StudyResult:
+    with opened(finished.storage) as engine:
+        return load_result(engine, "table")
+
+
+@pytest.fixture(autouse=True)
+def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def table_of(text: str) -> list[str]:
+    """Return the lines of the result table: title, heading, rule and rows."""
+    lines = text.splitlines()
+    return lines[: lines.index("")]
+
+
+def assert_plain(text: str) -> None:
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\x9b]", text), ascii(text)
+
+
+def test_a_run_into_a_file_prints_plain_lines_only(finished: Finished) -> None:
+    assert_plain(finished.first.out)
+    assert_plain(finished.first.err)
+    lines = finished.first.err.splitlines()
+    assert lines[0] == f"database: {finished.storage}"
+    assert lines[1].startswith("study table: 1 worker(s) on ")
+    for stage, n in (("range test", 3), ("search", 12), ("confirmation", 9)):
+        ended = [line for line in lines if line.startswith(f"{stage} ")]
+        assert [line.split()[-1] for line in ended] == ["left"] * len(ended)
+        assert len(ended) <= n
+    assert sum(line.startswith("search ") for line in lines) >= 1
+
+
+def test_every_run_is_told_once(finished: Finished) -> None:
+    told = re.findall(r"^(\w+) \d+/\d+ · slot (\d+) · ", finished.first.err, re.MULTILINE)
+    assert len(told) == len(set(told))
+    last = [line for line in finished.first.err.splitlines() if " · slot " in line][-1]
+    assert last.startswith("confirmation 9/9 ")
+
+
+def test_the_answer_in_words(result: StudyResult, capsys: pytest.CaptureFixture[str]) -> None:
+    print_result(result, Path("page.html"), json=False)
+    out = capsys.readouterr().out
+    assert_plain(out)
+    assert result.verdict() in out
+    assert "12 configurations of which 0 diverged" in out
+    assert "n = 3 fresh seeds" in out
+    assert "noise of a seed: sd " in out
+    assert "range test 3 runs, 1,800 images" in out
+    assert "here 4 epochs x 10 batches of 10 images = 40." in out
+    assert out.splitlines()[-1] == "report: page.html"
+
+
+def test_the_call_to_paste_is_python_and_torchs_own(
+    result: StudyResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    print_result(result, Path("page.html"), json=False)
+    out = capsys.readouterr().out
+    source = out[out.index("scheduler = torch") : out.index("# total_steps")]
+    names = {
+        "torch": torch,
+        "optimizer": torch.optim.SGD([torch.zeros(1)], lr=1.0, momentum=0.9),
+        "epochs": 4,
+        "train_loader": range(10),
+    }
+    exec(source, names)
+    scheduler, rates = names["scheduler"], []
+    assert isinstance(scheduler, torch.optim.lr_scheduler.OneCycleLR)
+    for step in range(40):
+        rates.append(scheduler.get_last_lr()[0])
+        names["optimizer"].step()  # type: ignore[attr-defined]
+        if step < 39:
+            scheduler.step()
+    assert rates == pytest.approx(result.plan.lrs())
+    assert rates[-1] == pytest.approx(result.winner.params.max_lr / 250_000)
+
+
+def test_the_table_of_a_result_fits_eighty_columns(
+    result: StudyResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_result(result, Path("page.html"), json=False)
+    table = table_of(capsys.readouterr().out)
+    assert table[1].split() == HEADINGS
+    assert len(table) == 3 + len(result.candidates)
+    assert max(map(len, table)) <= 80
+    assert "…" not in "".join(table)
+    assert sum("(winner)" in line for line in table) == 1
+    assert sum(line.startswith("baseline") for line in table) == 1
+    means = [float(re.findall(r"(\S+) ±", line)[0]) for line in table[3:]]
+    assert means == sorted(means, reverse=True)
+
+
+def test_the_widest_values_still_fit(
+    result: StudyResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = tuple(
+        dataclasses.replace(
+            candidate,
+            slot=candidate.slot and 1000 + candidate.slot,
+            scores=(1.0, 0.0, 1.0),
+            test=(1.0, 0.0, 1.0),
+            params=dataclasses.replace(candidate.params, max_lr=1.234e-05, div_factor=12.345),
+        )
+        for candidate in result.candidates
+    )
+    winner = next(c for c in wide if c.slot)
+    widest = dataclasses.replace(result, name="n" * 200, candidates=wide, winner=winner)
+    print_result(widest, Path("page.html"), json=False)
+    table = "\n".join(table_of(capsys.readouterr().out))
+    assert max(map(len, table.splitlines())) <= 80
+    assert "…" not in table
+    assert table.count("66.67 ± 143.42") == 6
+    assert table.count("1.23e-05") == 3
+
+
+def test_of_losses_the_lowest_stands_first(
+    result: StudyResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_result(dataclasses.replace(result, direction="minimize"), Path("p.html"), json=False)
+    table = table_of(capsys.readouterr().out)
+    means = [float(re.findall(r"(\S+) ±", line)[0]) for line in table[3:]]
+    assert means == sorted(means)
+    assert len(set(means)) > 1
+
+
+def test_trials_are_a_table_that_fits(finished: Finished, main_here: Callable[..., Ended]) -> None:
+    ended = main_here("trials", "--study", "table", "--storage", finished.storage)
+    assert ended.code == 0
+    assert_plain(ended.out)
+    lines = ended.out.splitlines()
+    assert len(lines) == 2 + 12
+    assert lines[0].split()[:5] == ["slot", "state", "outcome", "score", "max_lr"]
+    assert max(map(len, lines)) <= 80
+    assert "…" not in ended.out
+    assert [line.split()[:3] for line in lines[2:]] == [
+        [str(slot), "done", "completed"] for slot in range(12)
+    ]
+
+
+def test_trials_that_have_not_run_have_empty_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("slot", "state", "outcome", "score", "max_lr", "pct_start", "div_factor", "seconds")
+    row = {**dict.fromkeys(names), "slot": 3, "state": "waiting"}
+    print_trials([row], csv=False)
+    assert capsys.readouterr().out.splitlines()[2].split() == ["3", "waiting"]
+
+
+def test_long_names_of_studies_are_kept_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "".join(chr(ord("a") + n % 26) for n in range(200))
+    print_studies([(name, "confirmation", 12, 12, datetime(2026, 1, 2, 3, 4))])
+    out = capsys.readouterr().out
+    assert_plain(out)
+    assert max(map(len, out.splitlines())) <= 80
+    first = [line.split(" ")[0] for line in out.splitlines()[2:]]
+    assert "".join(first) == name
+    assert "12/12" in out
+    assert "2026-01-02 03:04" in out
+
+
+def test_a_terminal_shows_bars_and_the_answer_stays_on_stdout(tmp_path: Path) -> None:
+    controller, terminal = pty.openpty()
+    run = ("run", "--study", str(TABLE_STUDY), "--storage", f"sqlite:///{tmp_path}/a.db")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search", *run, "--workers", "1", "--trials", "3"],
+        cwd=ROOT,
+        env={**os.environ, "TERM": "xterm-256color", "TABLE_SLEEP_S": "0.003"},
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        text=True,
+    )
+    os.close(terminal)
+    seen = b""
+    with contextlib.suppress(OSError):  # the end of a terminal that nobody holds any more
+        while part := os.read(controller, 65536):
+            seen += part
+    os.close(controller)
+    out, _ = process.communicate(timeout=60)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode())
+    assert process.returncode == 0, shown
+    assert b"\x1b[" in seen
+    for words in ("range test", "3/3", "best so far 0.", "epoch ", " left", "search", "9/9"):
+        assert words in shown
+    assert "Traceback" not in shown
+    assert_plain(out)
+    assert table_of(out)[1].split() == HEADINGS
