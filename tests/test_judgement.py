@@ -197,3 +197,20 @@ def test_nothing_is_proposed_when_half_of_the_sweeps_have_no_rebound(
     rebounds: list[float | None],
 ) -> None:
     assert propose(said(*rebounds)) is None
+
+
+def test_a_sweep_that_says_nothing_is_left_out_and_one_that_still_falls_counts_as_high() -> None:
+    turned = [Judgement("rebounded", rebound, None) for rebound in (0.1, 0.2, 0.4)]
+    mute = Judgement("never descended", None, None)
+    falling = Judgement("no rebound", None, None)
+    alone, with_mute, with_falling = (
+        propose(turned),
+        propose([*turned, mute]),
+        propose([*turned, falling]),
+    )
+    assert alone is not None
+    assert with_mute is not None
+    assert with_falling is not None
+    assert (alone.centre, with_mute.centre) == (pytest.approx(0.2), pytest.approx(0.2))
+    assert with_falling.centre == pytest.approx(math.sqrt(0.2 * 0.4))
+    assert propose([turned[0], mute]) is None

@@ -101,17 +101,17 @@ def _first_above(lrs: _Floats, losses: _Floats, level: float) -> float | None:
 
 
 def propose(judgements: Sequence[Judgement]) -> Proposal | None:
-    """Return bracket and proposal from the median rebound; None when most sweeps have none.
+    """Return bracket and proposal from the median rebound; None unless most sweeps rebounded.
 
-    A sweep without a rebound bounds it from above its last rate, so it counts as the highest;
-    the median is a number only while fewer than half of the sweeps are such.
+    A sweep that still fell at its last rate counts as the highest. One that never descended, or
+    had no finite loss, says nothing about where the turn is and is left out of the median.
     """
-    rebounds = sorted(j.rebound if j.rebound is not None else math.inf for j in judgements)
-    if not rebounds:
+    rebounds = [j.rebound for j in judgements if j.rebound is not None]
+    if 2 * len(rebounds) <= len(judgements):
         return None
-    middle = rebounds[(len(rebounds) - 1) // 2], rebounds[len(rebounds) // 2]
-    if math.inf in middle:
-        return None
+    still_falling = sum(j.ending == "no rebound" for j in judgements)
+    ordered = sorted(rebounds) + [math.inf] * still_falling
+    middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
     centre = math.sqrt(middle[0] * middle[1])
     return Proposal(
         centre=centre,

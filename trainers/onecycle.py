@@ -89,19 +89,22 @@ class OneCycle:
         return [(step, rates[step]) for step in sorted(steps)]
 
     def call(self, *, total_steps: str | None = None) -> str:
-        """Return the constructor call as Python source, for a loop of one's own: same rates."""
-        return (
-            "torch.optim.lr_scheduler.OneCycleLR(\n"
-            "    optimizer,\n"
-            f"    max_lr={self.max_lr!r},\n"
-            f"    total_steps={total_steps or self.total_steps},\n"
-            f"    pct_start={self.pct_start!r},\n"
-            f"    div_factor={self.div_factor!r},\n"
-            f"    final_div_factor={LAST_RATE_DIVISOR} / {self.div_factor!r},\n"
-            f"    base_momentum={self.base_momentum!r},\n"
-            f"    max_momentum={self.max_momentum!r},\n"
-            ")"
-        )
+        """Return the constructor call as Python source, for a loop of one's own.
+
+        Six digits of each parameter; torch's default momenta are left out.
+        """
+        arguments = {
+            "max_lr": f"{self.max_lr:.6g}",
+            "total_steps": total_steps or str(self.total_steps),
+            "pct_start": f"{self.pct_start:.6g}",
+            "div_factor": f"{self.div_factor:.6g}",
+            "final_div_factor": f"{LAST_RATE_DIVISOR:_} / {self.div_factor:.6g}",
+        }
+        if (self.base_momentum, self.max_momentum) != (0.85, 0.95):
+            arguments["base_momentum"] = f"{self.base_momentum:.6g}"
+            arguments["max_momentum"] = f"{self.max_momentum:.6g}"
+        lines = [f"    {name}={value},\n" for name, value in arguments.items()]
+        return f"torch.optim.lr_scheduler.OneCycleLR(\n    optimizer,\n{''.join(lines)})"
 
 
 @lru_cache(maxsize=8)
