@@ -112,6 +112,8 @@ def run(
         started = api.plan(study, trials=trials, workers=workers, device=device, data=data)
         terminal.print_plan(started, json=json)
         return
+    if report is not None:
+        _check_page(report)
     with terminal.Progress() as progress:
         result = api.run(
             study,
@@ -225,6 +227,16 @@ def _print_result(
         if not (keep_page and _is_current(path, engine, result.name)):
             write_report(engine, result, path)
     terminal.print_result(result, path, json=json)
+
+
+def _check_page(page: Path) -> None:
+    """Refuse a page that cannot be written before the search is paid for."""
+    from search.errors import UsageError
+
+    if page.is_dir() or any(folder.exists() and not folder.is_dir() for folder in page.parents):
+        raise UsageError(
+            f"--report {page}: must be a file in a folder that is there or can be made"
+        )
 
 
 def _is_current(page: Path, engine: "Engine", name: str) -> bool:

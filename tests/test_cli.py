@@ -261,6 +261,8 @@ def test_dry_run_prints_the_cost_and_stores_nothing(main_here: Main, tmp_path: P
         (["--name", ""], ["name", "''"]),
         (["--name", "n" * 201], ["name", "at most 200"]),
         (["--device", "tpu"], ["device", "'tpu'", "cpu"]),
+        (["--report", "/dev/null/a.html"], ["--report /dev/null/a.html", "folder"]),
+        (["--report", "/dev"], ["--report /dev:", "file"]),
     ],
     ids=lambda value: " ".join(value)[:20],
 )
@@ -415,16 +417,19 @@ def test_flags_and_files_that_differ_from_what_is_stored_are_refused(
 def test_out_of_time_gives_work_back_and_a_changed_fact_is_refused(
     main_here: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import torch  # noqa: F401  the time given is for work
+
     storage = f"sqlite:///{tmp_path}/a.db"
     run = ("run", "--study", str(TABLE_STUDY), "--storage", storage, "--workers", "1")
-    monkeypatch.setenv("TABLE_SLEEP_S", "0.01")
-    ended = main_here(*run, "--timeout-min", "0.03")
+    monkeypatch.setenv("TABLE_SLEEP_S", "0.02")
+    ended = main_here(*run, "--timeout-min", "0.05")
     assert ended.code == 75
     assert "out of time" in ended.err
     assert ended.out == ""
     states = rows(storage, "SELECT state FROM work")
-    assert ("waiting",) in states
     assert ("running",) not in states
+    given_back = "SELECT count(*) FROM work WHERE state = 'waiting' AND attempts = 1"
+    assert rows(storage, given_back) == [(1,)]
 
     monkeypatch.delenv("TABLE_SLEEP_S")
     monkeypatch.setenv("TABLE_FACT", "2")

@@ -97,8 +97,8 @@ def test_the_call_to_paste_is_python_and_torchs_own(
         names["optimizer"].step()  # type: ignore[attr-defined]
         if step < 39:
             scheduler.step()
-    assert rates == pytest.approx(result.plan.lrs())
-    assert rates[-1] == pytest.approx(result.winner.params.max_lr / 250_000)
+    assert rates == pytest.approx(result.plan.lrs(), rel=1e-4)  # the call is printed rounded
+    assert rates[-1] == pytest.approx(result.winner.params.max_lr / 250_000, rel=1e-4)
 
 
 def test_the_table_of_a_result_fits_eighty_columns(
@@ -186,9 +186,9 @@ def test_a_terminal_shows_bars_and_the_answer_stays_on_stdout(tmp_path: Path) ->
     controller, terminal = pty.openpty()
     run = ("run", "--study", str(TABLE_STUDY), "--storage", f"sqlite:///{tmp_path}/a.db")
     process = subprocess.Popen(
-        [sys.executable, "-m", "search", *run, "--workers", "1", "--trials", "3"],
+        [sys.executable, "-m", "search", *run, "--workers", "1", "--trials", "1"],
         cwd=ROOT,
-        env={**os.environ, "TERM": "xterm-256color", "TABLE_SLEEP_S": "0.003"},
+        env={**os.environ, "TERM": "xterm-256color", "TABLE_SLEEP_S": "0.005"},
         stdout=subprocess.PIPE,
         stderr=terminal,
         text=True,
@@ -203,7 +203,7 @@ def test_a_terminal_shows_bars_and_the_answer_stays_on_stdout(tmp_path: Path) ->
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode())
     assert process.returncode == 0, shown
     assert b"\x1b[" in seen
-    for words in ("range test", "3/3", "best so far 0.", "epoch ", " left", "search", "9/9"):
+    for words in ("range test", "3/3", "best so far 0.", "epoch ", " left", "search", "1/1"):
         assert words in shown
     assert "Traceback" not in shown
     assert_plain(out)
