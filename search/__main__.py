@@ -107,6 +107,7 @@ def run(
 ) -> None:
     """Search: range test, trials, confirmation, report. Started again, it goes on."""
     from search import api, terminal
+    from search.progress import Progress
 
     if dry_run:
         started = api.plan(study, trials=trials, workers=workers, device=device, data=data)
@@ -114,7 +115,7 @@ def run(
         return
     if report is not None:
         _check_page(report)
-    with terminal.Progress() as progress:
+    with Progress() as progress:
         result = api.run(
             study,
             storage=storage,

@@ -5,17 +5,15 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from search import catalog
-from search.budget import StageCost, costs
 from search.errors import GivenBackError, UsageError
+from search.plan import Started, estimate, load_task, warm_up
 from search.result import StudyResult, load_result
 from search.stop import Stop
 from studies.database import masked_text, open_engine, prepare, sqlite_file, storage_url
@@ -24,31 +22,12 @@ from studies.errors import UnknownStudyError
 from studies.protocol import compare, declared
 from studies.registry import Definition, load
 from studies.tables import StudyRow
-from trainers.device import DeviceKind, Site, cache_folder
-from trainers.run import Run, Trainer
-from trainers.sweep import Sweep
+from trainers.device import Site
+from trainers.run import Trainer
 
 log = logging.getLogger(__name__)
 
 ENDED = ("finished", "failed")
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A study that is ready to be worked on, and what it will cost here."""
-
-    row: StudyRow
-    definition: Definition
-    site: Site
-    trainer: Trainer
-    plan: tuple[StageCost, ...]
-    n_workers: int
-    images_per_s: float
-
-    @property
-    def seconds(self) -> float:
-        """How long the whole study takes here, from the timed warm-up; scoring not counted."""
-        return sum(cost.n_images for cost in self.plan) / self.images_per_s
 
 
 Watch = Callable[[Engine, Started], AbstractContextManager[object]]
@@ -88,8 +67,8 @@ def run(
             settle_ended(engine, row)
             return load_result(engine, name)
         with stop.on_signals():
-            trainer, site = load_task(definition, device=device, data=data)
-            rate = _warm_up(trainer, definition.study)
+            trainer, site = load_task(definition, row, device=device, data=data)
+            rate = warm_up(trainer, definition.study)
             facts = facts_of(trainer)
             row = catalog.find_or_create(engine, definition, name=name, seed=seed, n_trials=trials)
             catalog.resolve(engine, row, facts)
@@ -134,43 +113,6 @@ def opened(storage: str | None, *, make: bool = False) -> Iterator[Engine]:
         engine.dispose()
 
 
-def load_task(
-    definition: Definition, *, device: str, data: str | Path | None
-) -> tuple[Trainer, Site]:
-    """Load what is trained at this site; torch and the data are needed from here on."""
-    from trainers.device import resolve_device
-
-    site = Site(
-        device=resolve_device(device),
-        data=None if data is None else Path(data).expanduser().resolve(),
-        cache=cache_folder(),
-    )
-    return definition.study.task.trainer(site), site
-
-
-def estimate(
-    row: StudyRow,
-    definition: Definition,
-    trainer: Trainer,
-    site: Site,
-    *,
-    rate: float,
-    workers: int | None,
-) -> Started:
-    """Say what the study costs here, where one worker alone trains `rate` images per second."""
-    n_devices = _devices(site.device)
-    n_workers = workers or min(n_devices, row.n_trials)
-    return Started(
-        row=row,
-        definition=definition,
-        site=site,
-        trainer=trainer,
-        plan=costs(definition.study, n_trials=row.n_trials),
-        n_workers=n_workers,
-        images_per_s=min(n_workers, n_devices) * rate,
-    )
-
-
 def facts_of(trainer: Trainer) -> dict[str, str]:
     """Return what a loaded trainer says must be the same in all runs; empty if it says nothing."""
     found: dict[str, str] = getattr(trainer, "facts", dict)()
@@ -201,34 +143,6 @@ def _worked_here(
     from search.worker import Worker
 
     return Worker(engine, row, definition.study, trainer=trainer, site=site, stop=stop).work()
-
-
-def _warm_up(trainer: Trainer, study: Study) -> float:
-    """Return training images per second of one worker, from a few steps at vanishing rates.
-
-    The first round pays for what is loaded once; it counts only where steps take seconds.
-    """
-    n_steps, seconds = 2, 0.0
-    for at_least_s in (10.0, 0.5, 0.5, 0.5, 0.5):
-        plan = Sweep(start_lr=1e-9, end_lr=1e-8, total_steps=n_steps)
-        started = time.perf_counter()
-        trainer.fit(Run(plan=plan, seed=0, split=None))
-        seconds = time.perf_counter() - started
-        if seconds > at_least_s:
-            break
-        n_steps *= 4
-    return plan.total_steps * study.task.batch_size / seconds
-
-
-def _devices(kind: DeviceKind) -> int:
-    """Return how many runs this machine trains at once: GPUs, or CPU cores."""
-    if kind == "cpu":
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    if kind == "mps":
-        return 1
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def _definition(study: str | Path | Study) -> Definition:
@@ -286,8 +200,8 @@ def plan(
     workers = _possible_workers(definition, workers)
     n_trials = definition.study.screening.n_trials if trials is None else trials
     row = StudyRow(name=definition.study.name, n_trials=n_trials)
-    trainer, site = load_task(definition, device=device, data=data)
-    rate = _warm_up(trainer, definition.study)
+    trainer, site = load_task(definition, None, device=device, data=data)
+    rate = warm_up(trainer, definition.study)
     return estimate(row, definition, trainer, site, rate=rate, workers=workers)
 
 
@@ -316,7 +230,7 @@ def join(
             definition = load(row.spec)
             compare(name, row.declared, declared(definition.study, definition.source))
             with stop.on_signals():
-                trainer, site = load_task(definition, device=device, data=data)
+                trainer, site = load_task(definition, row, device=device, data=data)
                 catalog.resolve(engine, row, facts_of(trainer))
                 ended = _worked_here(engine, row, definition, trainer, site, stop)
             _raise_if_stopped(ended, stop)

@@ -1,5 +1,6 @@
 """The stored studies: find, create, list, delete."""
 
+import shutil
 import uuid
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,7 @@ from studies.errors import UnknownStudyError
 from studies.protocol import compare, declared
 from studies.registry import Definition
 from studies.tables import StudyRow, WorkRow
+from trainers.device import cache_folder
 
 BEAT_S = 5.0
 GRACE_S = 30.0
@@ -102,6 +104,7 @@ def _create(
         declared=declared(study, definition.source),
         seed=0 if seed is None else seed,
         direction=study.direction,
+        metric=study.metric,
         diverged_value=study.diverged_value,
         batch_size=study.task.batch_size,
         steps_per_epoch=study.task.steps_per_epoch,
@@ -149,7 +152,7 @@ def listing(engine: Engine) -> list[tuple[str, str, int, int, datetime]]:
 
 
 def delete(engine: Engine, name: str) -> None:
-    """Delete a stored study with all its runs, on our side and on Optuna's."""
+    """Delete a stored study with all its runs, on our side and on Optuna's, and its files here."""
     from search.history import History
 
     row = find(engine, name)
@@ -160,6 +163,8 @@ def delete(engine: Engine, name: str) -> None:
         history.close()
     with transaction(engine) as session:
         session.delete(session.get_one(StudyRow, row.id))
+    for folder in ("checkpoints", "logs"):
+        shutil.rmtree(cache_folder() / folder / row.id, ignore_errors=True)
 
 
 TRIAL_COLUMNS = (

@@ -25,38 +25,40 @@ HEIGHT_PX = 400
 
 
 def confirmation_figure(result: StudyResult) -> "Figure":
-    """Draw each candidate's accuracy: every seed, and the mean with its 95 % interval."""
+    """Draw each candidate's score: every seed, and the mean with its 95 % interval."""
     import plotly.graph_objects as go
 
-    ordered = sorted(result.candidates, key=lambda c: c.validation.mean)
+    ordered = result.ranked()[::-1]
     seeds = seeds_text([c.scores for c in ordered])
     rows = list(enumerate(ordered))
     tested = [(row, c.test) for row, c in rows if c.test is not None]
     figure = go.Figure(
         [
             go.Scatter(
-                x=[100 * score for c in ordered for score in c.scores],
+                x=[result.metric.factor * score for c in ordered for score in c.scores],
                 y=[row + 0.28 for row, c in rows for _ in c.scores],
                 mode="markers",
                 marker={"color": SKY, "size": 7, "opacity": 0.7},
                 name="validation, one seed",
-                hovertemplate="%{x:.2f} %<extra></extra>",
+                hovertemplate="%{x:.4g}<extra></extra>",
             ),
             _intervals(
                 [row + 0.12 for row, _ in rows],
                 [c.scores for c in ordered],
+                factor=result.metric.factor,
                 name=f"validation, mean of {seeds}",
                 marker={"color": BLUE, "size": 10},
             ),
             _intervals(
                 [row - 0.18 for row, _ in tested],
                 [scores for _, scores in tested],
+                factor=result.metric.factor,
                 name=f"test, mean of {seeds}",
                 marker={"color": ORANGE, "size": 10, "symbol": "square"},
             ),
         ]
     )
-    mean = 100 * result.baseline.validation.mean
+    mean = result.metric.factor * result.baseline.validation.mean
     _vertical(figure, mean, "baseline's validation mean", GREY, "dash")
     y = {
         "tickvals": [row for row, _ in rows],
@@ -64,7 +66,7 @@ def confirmation_figure(result: StudyResult) -> "Figure":
         "range": [-0.5, len(rows) - 0.5],
         "showgrid": False,
     }
-    _finish(figure, x={"title": {"text": "accuracy in %"}}, y=y)
+    _finish(figure, x={"title": {"text": result.metric.title}}, y=y)
     figure.update_layout(height=150 + 55 * len(rows))
     return figure
 
@@ -149,7 +151,7 @@ def range_test_figure(
 
 
 def search_figure(trials: Sequence[Mapping[str, Any]], result: StudyResult) -> "Figure":
-    """Draw validation accuracy against max_lr, one mark per configuration (n = 1 seed each).
+    """Draw the validation score against max_lr, one mark per configuration (n = 1 seed each).
 
     A diverged one stands at the lower edge: its score is chance by convention, not measured.
     `trials` are rows of `search.catalog.trials`.
@@ -159,14 +161,15 @@ def search_figure(trials: Sequence[Mapping[str, Any]], result: StudyResult) -> "
     scored = [t for t in trials if t["score"] is not None and t["max_lr"] is not None]
     whole = [t for t in scored if t["outcome"] != "diverged"]
     broken = [t for t in scored if t["outcome"] == "diverged"]
-    values = [100 * t["score"] for t in whole] or [0.0, 100.0]
-    room = max(0.12 * (max(values) - min(values)), 0.1)
+    factor = result.metric.factor
+    values = [factor * t["score"] for t in whole] or [0.0, factor]
+    room = 0.12 * (max(values) - min(values)) or 0.001 * factor
     bottom = min(values) - (2 * room if broken else room)
     figure = go.Figure(
         [
             go.Scatter(
                 x=[t["max_lr"] for t in whole],
-                y=[100 * t["score"] for t in whole],
+                y=values if whole else [],
                 mode="markers",
                 marker=_coloured_by_pct_start(whole),
                 name=f"configuration ({len(whole)}, n = 1 seed each)",
@@ -194,7 +197,7 @@ def search_figure(trials: Sequence[Mapping[str, Any]], result: StudyResult) -> "
         figure,
         x=_log_axis([*(t["max_lr"] for t in scored), *result.bracket], "max_lr"),
         y={
-            "title": {"text": "validation accuracy in %"},
+            "title": {"text": f"validation {result.metric.title}"},
             "range": [bottom, max(values) + room],
         },
     )
@@ -230,7 +233,7 @@ def schedule_figure(result: StudyResult) -> "Figure":
 _PCT_START_SCALE = [[0, "#3b528b"], [0.33, "#21918c"], [0.67, "#5ec962"], [1, "#fde725"]]
 
 _TRIAL_HOVER = (
-    "slot %{customdata[0]}: %{y:.2f} %<br>max_lr %{x:.3g}, pct_start %{customdata[1]:.2f}, "
+    "slot %{customdata[0]}: %{y:.4g}<br>max_lr %{x:.3g}, pct_start %{customdata[1]:.2f}, "
     "div_factor %{customdata[2]:.3g}<extra></extra>"
 )
 
@@ -239,6 +242,7 @@ def _intervals(
     rows: Sequence[float],
     scores: Sequence[Sequence[float]],
     *,
+    factor: float,
     name: str,
     marker: dict[str, Any],
 ) -> Any:
@@ -246,15 +250,15 @@ def _intervals(
     import plotly.graph_objects as go
 
     found = [estimate(values) for values in scores]
-    widths = [100 * e.half_width if math.isfinite(e.half_width) else None for e in found]
+    widths = [factor * e.half_width if math.isfinite(e.half_width) else None for e in found]
     return go.Scatter(
-        x=[100 * e.mean for e in found],
+        x=[factor * e.mean for e in found],
         y=list(rows),
         error_x={"type": "data", "array": widths, "thickness": 2, "width": 6},
         mode="markers",
         marker=marker,
         name=name,
-        hovertemplate="%{x:.2f} ± %{error_x.array:.2f} %<extra></extra>",
+        hovertemplate="%{x:.4g} ± %{error_x.array:.2g}<extra></extra>",
     )
 
 
@@ -279,10 +283,11 @@ def _ring(
     """Return a ring around the trial of a candidate; `bottom` is where diverged ones stand."""
     import plotly.graph_objects as go
 
+    factor = result.metric.factor
     found = [t for t in trials if t["slot"] == candidate.slot]
     return go.Scatter(
         x=[t["max_lr"] for t in found],
-        y=[bottom if t["outcome"] == "diverged" else 100 * t["score"] for t in found],
+        y=[bottom if t["outcome"] == "diverged" else factor * t["score"] for t in found],
         mode="markers",
         marker={
             "color": ORANGE if candidate.is_baseline else PURPLE,

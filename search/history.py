@@ -52,10 +52,10 @@ class History:
             load_if_exists=True,
             pruner=optuna.pruners.NopPruner(),
         )
-        owner = study.user_attrs.get(_OWNER)
-        if owner is None and not study.get_trials(deepcopy=False):
+        empty = not study.get_trials(deepcopy=False)  # new, or left by a start that was killed
+        if empty and study.direction.name.lower() == direction:
             study.set_user_attr(_OWNER, self.study_id)
-        elif owner != self.study_id:
+        elif study.user_attrs.get(_OWNER) != self.study_id:
             raise StudyError(
                 f"the database holds an Optuna study {self.name!r} that is not ours; "
                 "rename or delete it, or choose another --name"

@@ -8,16 +8,13 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
 from search.errors import EXIT_FINISHED, EXIT_GIVEN_BACK, EXIT_NO_RESULT, EXIT_USER_ERROR
+from search.plan import Started
 from search.stop import Stop
 from trainers.errors import UserError
-
-if TYPE_CHECKING:
-    from search.api import Started
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +31,7 @@ class Local:
     restarts: int = 0
 
 
-def run_workers(engine: Engine, started: "Started", stop: Stop) -> str:
+def run_workers(engine: Engine, started: Started, stop: Stop) -> str:
     """Run local workers until all have ended; return 'finished', 'failed' or 'stopped'.
 
     Raises UserError with the words of a worker that met something the user must fix.
@@ -58,7 +55,7 @@ def run_workers(engine: Engine, started: "Started", stop: Stop) -> str:
             worker.process.stdin.close()
 
 
-def _watch(engine: Engine, started: "Started", workers: list[Local], stop: Stop) -> str:
+def _watch(engine: Engine, started: Started, workers: list[Local], stop: Stop) -> str:
     told_to_stop = False
     while any(worker.process.poll() is None for worker in workers):
         if stop.asked() and not told_to_stop:
@@ -87,7 +84,7 @@ def _died(code: int) -> bool:
     return code not in (EXIT_FINISHED, EXIT_NO_RESULT, EXIT_USER_ERROR, EXIT_GIVEN_BACK)
 
 
-def _restart(engine: Engine, started: "Started", worker: Local) -> None:
+def _restart(engine: Engine, started: Started, worker: Local) -> None:
     code = worker.process.returncode
     cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     if worker.restarts == _MAX_RESTARTS:
@@ -109,7 +106,7 @@ def _terminate(workers: list[Local]) -> None:
 
 
 def _spawn(
-    engine: Engine, started: "Started", number: int, log_file: Path
+    engine: Engine, started: Started, number: int, log_file: Path
 ) -> subprocess.Popen[bytes]:
     """Start one worker in a process group of its own, so that Ctrl-C reaches it through us.
 

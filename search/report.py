@@ -12,11 +12,11 @@ from markupsafe import Markup
 from sqlalchemy import URL, Engine, func, select
 
 from search import catalog, range_test
-from search.budget import duration_text
 from search.errors import UsageError
 from search.figures import seeds_text
+from search.plan import duration_text
 from search.result import StudyResult
-from search.terminal import call_lines, candidate_name, interval_text, result_lines
+from search.terminal import call_lines, candidate_name, result_lines
 from studies.database import reading, sqlite_file
 from studies.tables import WorkRow
 
@@ -68,7 +68,7 @@ def page(engine: Engine, result: StudyResult) -> str:
         study=study,
         result=result,
         trials=trials,
-        candidates=sorted(result.candidates, key=lambda c: -c.validation.mean),
+        candidates=result.ranked(),
         figures=_figures(engine, study.id, result, trials),
         n_sweeps=next((s.n_runs for s in result.spent if s.stage == "range_test"), 0),
         noise=[s for s in result_lines(result) if s.startswith(("importance", "noise"))],
@@ -77,7 +77,6 @@ def page(engine: Engine, result: StudyResult) -> str:
         devices=_devices(engine, study.id),
         plotly=Markup(get_plotlyjs()),
         candidate_name=candidate_name,
-        interval_text=interval_text,
         duration_text=duration_text,
     )
 

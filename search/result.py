@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from search.confirmation import Comparison, Estimate, estimate
 from search.errors import NoResultError
+from search.metric import Metric
 from search.screening import BASELINE_SLOT
 from search.space import Params
 from search.work import params_of
@@ -54,6 +55,7 @@ class StudyResult:
 
     name: str
     direction: str
+    metric: Metric
     centre: float
     bracket: tuple[float, float]
     proposal: float
@@ -77,6 +79,11 @@ class StudyResult:
         """Torch's default 1cycle at the proposal."""
         return next(c for c in self.candidates if c.is_baseline)
 
+    def ranked(self) -> list[Candidate]:
+        """Return the candidates, best mean validation score first."""
+        best_first = -1 if self.direction == "maximize" else 1
+        return sorted(self.candidates, key=lambda c: best_first * c.validation.mean)
+
     @property
     def plan(self) -> OneCycle:
         """The winner's cycle."""
@@ -90,17 +97,18 @@ class StudyResult:
                 f"The baseline is the answer: no finalist had a better mean validation score "
                 f"over {n} fresh seeds. torch's defaults at the proposed max_lr were as good."
             )
-        difference = self.comparison.difference
+        difference, metric = self.comparison.difference, self.metric
         text = (
-            f"Winner minus baseline on the test split: {100 * difference.mean:+.2f} points, "
-            f"95 % interval [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}], "
+            f"Winner minus baseline on the test split: "
+            f"{metric.difference(difference.mean, sign='+')}, 95 % interval "
+            f"[{metric.signed(difference.low)}, {metric.signed(difference.high)}], "
             f"{difference.n} paired seeds."
         )
         if self.comparison.shown:
             return text
         return (
             f"No difference is shown. {text} With {difference.n} seeds a true difference of "
-            f"{100 * self.comparison.detectable:.2f} points would have shown 4 times out of 5."
+            f"{metric.difference(self.comparison.detectable)} would have shown 4 times out of 5."
         )
 
     def at_bound(self) -> str | None:
@@ -118,6 +126,7 @@ class StudyResult:
     def as_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
         document = asdict(self)
+        document["metric"] = self.metric.name
         document["winner"] = self.winner.slot
         document["verdict"] = self.verdict()
         document["onecycle_lr"] = {
@@ -153,6 +162,7 @@ def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyRes
     return StudyResult(
         name=row.name,
         direction=row.direction,
+        metric=Metric(row.metric),
         centre=row.centre,
         bracket=(row.bracket_low, row.bracket_high),
         proposal=row.proposal,

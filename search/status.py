@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from search.budget import StageCost
+from search.plan import StageCost
 from search.space import Params
 from search.work import params_of
 from studies.database import reading

@@ -92,7 +92,7 @@ class Worker:
         self.engine, self.row, self.study = engine, row, study
         self.trainer, self.site, self.stop = trainer, site, stop
         self.queue = Queue(engine, row, owner=worker_name(), process=process_identity())
-        self.device = device_name(site.device)
+        self.device = f"{site.device} ({device_name(site.device)})"
 
     @cached_property
     def history(self) -> History:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    TimeoutError,
+)
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
@@ -49,9 +55,10 @@ def storage_url(flag: str | None) -> URL:
     backend = url.get_backend_name()
     if backend == "postgresql":
         return url.set(drivername="postgresql+psycopg")
-    if backend != "sqlite" or url.database in (None, "", ":memory:"):
+    in_memory = url.database in (None, "", ":memory:") or "memory" in url.query.values()
+    if backend != "sqlite" or in_memory:
         raise DatabaseError(
-            f"storage {masked_text(url)!r} cannot hold a study; "
+            f"storage {url.render_as_string().replace('%3A', ':')!r} cannot hold a study; "
             "allowed: sqlite:///FILE, postgresql://USER:PASSWORD@HOST/NAME"
         )
     return url
@@ -172,8 +179,12 @@ def prepare(engine: Engine) -> None:
 
 
 def _is_prepared(engine: Engine) -> bool:
-    with _translated(engine), engine.connect() as connection:
-        names = set(inspect(connection).get_table_names())
+    try:
+        with _translated(engine), engine.connect() as connection:
+            names = set(inspect(connection).get_table_names())
+    except DBAPIError as error:
+        where, (cause, *_) = masked_text(engine.url), str(error.orig).strip().splitlines()
+        raise DatabaseError(f"database {where} cannot be used: {cause}") from error
     return {VERSION_TABLE, "studies", "trial_heartbeats", "alembic_version"} <= names
 
 

@@ -90,6 +90,7 @@ class Confirmation:
 class Study:
     """One question: which max_lr, pct_start and div_factor for this task and cycle length?
 
+    `metric` names what the trainer's score is; accuracies are shown in percent.
     `diverged_value` is what a cycle that broke is worth: for accuracy, 1 / number of classes.
     """
 
@@ -98,6 +99,7 @@ class Study:
     screening: Screening
     diverged_value: float
     direction: Literal["maximize", "minimize"] = "maximize"
+    metric: str = "accuracy"
     range_test: RangeTest = field(default_factory=RangeTest)
     space: Space = field(default_factory=Space)
     confirmation: Confirmation = field(default_factory=Confirmation)

@@ -39,6 +39,7 @@ class StudyRow(Base):
     resolved: Mapped[dict[str, str] | None] = mapped_column(JSON)
     seed: Mapped[int] = mapped_column(BigInteger)
     direction: Mapped[str] = mapped_column(String(8))
+    metric: Mapped[str] = mapped_column(String(40))
     diverged_value: Mapped[float] = mapped_column(Float(53))
     batch_size: Mapped[int] = mapped_column(Integer)
     steps_per_epoch: Mapped[int] = mapped_column(Integer)

@@ -15,6 +15,7 @@ def study_row(**values: object) -> StudyRow:
         "declared": {},
         "seed": 0,
         "direction": "maximize",
+        "metric": "accuracy",
         "diverged_value": 0.1,
         "batch_size": 10,
         "steps_per_epoch": 10,

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 
 import optuna
 import pytest
@@ -173,6 +174,24 @@ def test_the_flag_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("ONECYCLE_STORAGE", "sqlite:////tmp/from-environment.db")
     assert storage_url("sqlite:////tmp/from-flag.db").database == "/tmp/from-flag.db"
     assert storage_url(None).database == "/tmp/from-environment.db"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true", "mysql://h/x"],
+)
+def test_what_cannot_hold_a_study_is_refused_by_name(url: str) -> None:
+    with pytest.raises(DatabaseError, match="cannot hold a study; allowed: sqlite:///FILE"):
+        storage_url(url)
+
+
+def test_a_file_that_is_no_database_is_one_line(sqlite_url: URL) -> None:
+    assert sqlite_url.database is not None
+    Path(sqlite_url.database).write_bytes(b"not a database at all" * 100)
+    engine = open_engine(sqlite_url)
+    with pytest.raises(DatabaseError, match=r"cannot be used: file is not a database$"):
+        prepare(engine)
+    engine.dispose()
 
 
 def test_a_password_with_braces_percent_and_at_sign_works_and_is_never_shown(

@@ -46,6 +46,10 @@ def test_the_baseline_gets_exactly_its_parameters(history: History) -> None:
     assert ask(history, 0, fixed=fixed) == (0, fixed)
 
 
+def test_nothing_is_ever_pruned(history: History) -> None:
+    assert isinstance(history.study.pruner, optuna.pruners.NopPruner)
+
+
 def test_parameters_lie_in_the_space(history: History) -> None:
     space = Space()
     for slot in range(8):
@@ -139,6 +143,22 @@ def test_a_foreign_optuna_study_of_that_name_is_left_alone(url: URL) -> None:
     history.delete()
     assert optuna.get_all_study_names(history.storage) == ["some"]
     history.close()
+
+
+def test_what_a_start_killed_while_creating_left_is_taken_over(history: History, url: URL) -> None:
+    again = History(url, name="some", study_id="uuid-2")
+    again.create("maximize")
+    assert again.study.user_attrs["onecycle_study"] == "uuid-2"
+    again.close()
+
+
+def test_an_empty_study_of_the_other_direction_is_not_taken_over(
+    history: History, url: URL
+) -> None:
+    again = History(url, name="some", study_id="uuid-2")
+    with pytest.raises(StudyError, match="not ours"):
+        again.create("minimize")
+    again.close()
 
 
 def test_a_study_made_anew_behind_our_back_is_noticed(history: History, url: URL) -> None:

@@ -18,7 +18,7 @@ from trainers.audit import audit
 from trainers.augment import Augment
 from trainers.checkpoint import Checkpoint
 from trainers.data import Digits
-from trainers.device import Site
+from trainers.device import Precision, Site, cache_folder
 from trainers.loop import Classifier
 from trainers.models import digits_net
 from trainers.onecycle import OneCycle
@@ -542,3 +542,17 @@ def test_the_facts_of_a_task_name_data_and_parameters(
     facts = classify(model=linear).facts()
     assert facts["parameters"] == "1.weight (10, 64) torch.float32; 1.bias (10,) torch.float32"
     assert len(facts["data checksum"]) == 64
+
+
+@pytest.mark.parametrize("stored", ["bf16", "fp32"])
+def test_a_stored_study_keeps_its_precision_on_any_device(stored: Precision) -> None:
+    task = Task(
+        data=Digits(n_train=128, n_validation=64),
+        model="trainers.models:digits_net",
+        batch_size=64,
+        precision="auto",
+    )
+    site = Site(device="cpu", data=None, cache=cache_folder(), precision=stored)
+    trainer = task.trainer(site)
+    assert isinstance(trainer, Classifier)
+    assert trainer.facts()["precision"] == stored

@@ -54,6 +54,7 @@ def study_row() -> StudyRow:
         resolved={"precision": "fp32"},
         seed=7,
         direction="maximize",
+        metric="accuracy",
         diverged_value=0.1,
         batch_size=64,
         steps_per_epoch=STEPS_PER_EPOCH,

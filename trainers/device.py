@@ -26,11 +26,15 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Site:
-    """One place to train: a device, the user's data folder (if any) and the cache folder."""
+    """One place to train: a device, the user's data folder (if any) and the cache folder.
+
+    `precision` is what the study resolved when it was made; None where that is still to do.
+    """
 
     device: DeviceKind
     data: Path | None
     cache: Path
+    precision: Precision | None = None
 
 
 def resolve_device(asked: str) -> DeviceKind:
@@ -93,11 +97,9 @@ def reproducible(seed: int, kind: DeviceKind) -> Iterator["torch.device"]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         torch.set_num_threads(1 if kind == "cpu" else threads)
-        if kind == "cuda":
-            torch.backends.cudnn.deterministic = True
-            torch.backends.cudnn.benchmark = False
         try:
-            yield torch.device(kind)
+            with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
+                yield torch.device(kind)
         finally:
             torch.set_num_threads(threads)
 

@@ -5,6 +5,7 @@ The tree, over all three packages::
     UserError                       trainers.errors
     ├── DataError                   missing, corrupt or unsuitable data
     ├── DeviceError                 a device that is not there
+    ├── TaskError                   a model or loop that does not load
     ├── ScheduleError               a plan of learning rates that torch would not follow
     ├── StudyError                  studies.errors
     │   ├── UnknownStudyError       no definition, or no stored study, of that name
@@ -27,6 +28,10 @@ class DataError(UserError):
 
 class DeviceError(UserError):
     """A device that this machine or this build of torch does not have."""
+
+
+class TaskError(UserError):
+    """A factory of a model or a loop that does not load."""
 
 
 class ScheduleError(UserError):

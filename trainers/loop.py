@@ -37,7 +37,9 @@ class Classifier:
         self.mean = self.splits.mean.to(self.device)
         self.std = self.splits.std.to(self.device)
         self.precision: Precision = (
-            native_precision(self.kind) if task.precision == "auto" else task.precision
+            task.precision
+            if task.precision != "auto"
+            else site.precision or native_precision(self.kind)
         )
         with torch.random.fork_rng(devices=[]):
             model = load_factory(task.model)()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from trainers.augment import Augment
 from trainers.data import Cifar10, Digits, ImageFolder
 from trainers.device import Site
+from trainers.errors import TaskError
 from trainers.run import Trainer
 
 if TYPE_CHECKING:
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
 
 
 def load_factory(factory: str | Callable[..., Any]) -> Callable[..., Any]:
-    """Return `factory` itself, or what the text "module:name" points to."""
+    """Return `factory` itself, or what the text "module:name" points to; else TaskError."""
     if callable(factory):
         return factory
     module, _, name = factory.partition(":")
-    found = getattr(importlib.import_module(module), name)
-    assert callable(found), f"{factory} is not callable"
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise TaskError(f'no factory at {factory!r} ("module:name" is meant): {error}') from error
+    if not callable(found):
+        raise TaskError(f"factory {factory!r} must be callable, got {type(found).__name__}")
     return found  # type: ignore[no-any-return]
 
 

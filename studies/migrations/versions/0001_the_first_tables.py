@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("resolved", sa.JSON(), nullable=True),
         sa.Column("seed", sa.BigInteger(), nullable=False),
         sa.Column("direction", sa.String(length=8), nullable=False),
+        sa.Column("metric", sa.String(length=40), nullable=False),
         sa.Column("diverged_value", sa.Float(precision=53), nullable=False),
         sa.Column("batch_size", sa.Integer(), nullable=False),
         sa.Column("steps_per_epoch", sa.Integer(), nullable=False),
