@@ -101,6 +101,7 @@ class History:
             trial_id = study._storage.create_new_trial(study._study_id, template)
         else:
             trial_id = bound._trial_id
+        study._thread_local.cached_all_trials = None  # as Study.ask() does: samplers read this
         study.sampler = optuna.samplers.TPESampler(seed=seed_for(study_seed, "ask", slot) % 2**32)
         trial = optuna.trial.Trial(study, trial_id)
         return trial.number, suggest(trial, bracket, space)

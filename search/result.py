@@ -54,6 +54,7 @@ class StudyResult:
     """The answer of a finished study, with what it rests on."""
 
     name: str
+    spec: str
     direction: str
     metric: Metric
     centre: float
@@ -120,7 +121,7 @@ class StudyResult:
         side = "lower" if value <= low * 1.1 else "upper"
         return (
             f"The best max_lr lies at the {side} bound of the bracket. A new study measures a new "
-            f"one: python -m search.run --study {self.name} --name {self.name}-2 --seed 1"
+            f"one: python -m search.run --study {self.spec} --name {self.name}-2 --seed 1"
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -161,6 +162,7 @@ def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyRes
     assert row.bracket_high is not None
     return StudyResult(
         name=row.name,
+        spec=row.spec,
         direction=row.direction,
         metric=Metric(row.metric),
         centre=row.centre,

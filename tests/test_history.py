@@ -1,6 +1,7 @@
 """Optuna's side of a study: one trial per slot, told once, ours alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from statistics import median
 
 import optuna
 import pytest
@@ -91,6 +92,19 @@ def test_same_seed_same_history_same_parameters(history: History, url: URL) -> N
         history.tell(number, params.max_lr, {})
         other.tell(same_number, params.max_lr, {})
     other.close()
+
+
+@pytest.mark.parametrize(("sign", "better"), [(1, max), (-1, min)])
+def test_later_slots_follow_what_was_told(
+    history: History, sign: int, better: Callable[[float, float], float]
+) -> None:
+    asked = []
+    for slot in range(30):
+        number, params = ask(history, slot)
+        history.tell(number, sign * params.max_lr, {})
+        asked.append(params.max_lr)
+    early, late = median(asked[:10]), median(asked[20:])
+    assert better(early, late) == late
 
 
 def test_different_slots_get_different_parameters(history: History) -> None:
