@@ -63,5 +63,7 @@ def _why_not(verdicts: list[Judgement], settings: RangeTest) -> str:
         "never descended": f"check the task, or lower start_lr (now {settings.start_lr:g})",
         "no finite loss": "check the data and the model: the loss is not a number from the start",
     }
-    worst = max(set(endings), key=endings.count) if endings else "no finite loss"
-    return f"the range test found no bracket ({counts or 'no sweep ended'}): {advice.get(worst)}"
+    if not endings:
+        return "every sweep of the range test was given up"
+    worst = max(dict.fromkeys(endings), key=endings.count)
+    return f"the range test found no bracket ({counts}): {advice.get(worst, 'add sweeps')}"

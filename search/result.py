@@ -12,7 +12,7 @@ from search.errors import NoResultError
 from search.metric import Metric
 from search.screening import BASELINE_SLOT
 from search.space import Params
-from search.work import params_of
+from search.work import done_rows, params_of
 from studies.database import reading
 from studies.tables import StudyRow, WorkRow
 from trainers.onecycle import OneCycle
@@ -151,8 +151,8 @@ def load_result(engine: Engine, name: str) -> StudyResult:
 
 
 def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyResult:
-    search = _done(session, row, "search")
-    confirmed = _done(session, row, "confirmation")
+    search = done_rows(session, row.id, "search")
+    confirmed = done_rows(session, row.id, "confirmation")
     search_scores = {w.slot: w.score for w in search if w.score is not None}
     candidates = tuple(_candidates(confirmed, search_scores, result["test"]))
     comparisons = [_comparison(values) for values in result["comparisons"]]
@@ -212,16 +212,6 @@ def _candidates(
 
 def _comparison(values: dict[str, Any]) -> Comparison:
     return Comparison(Estimate(**values["difference"]), values["detectable"])
-
-
-def _done(session: Session, row: StudyRow, stage: str) -> list[WorkRow]:
-    return list(
-        session.scalars(
-            select(WorkRow)
-            .where(WorkRow.study_id == row.id, WorkRow.stage == stage, WorkRow.state == "done")
-            .order_by(WorkRow.slot)
-        )
-    )
 
 
 def _spent(session: Session, study_id: str) -> list[StageSpent]:

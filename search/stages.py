@@ -8,7 +8,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from search import confirmation, range_test, screening
-from search.work import params_of
+from search.work import done_rows, params_of
 from studies.database import reading, transaction
 from studies.definition import Study
 from studies.tables import StudyRow, WorkRow
@@ -59,21 +59,33 @@ def _end(row: StudyRow, stage: str, result: dict[str, Any]) -> None:
     row.stage, row.result, row.finished_at = stage, result, func.now()
 
 
+def _fail(session: Session, row: StudyRow, reason: str) -> None:
+    """End the study without a result; an exception that a run died of is part of the reason."""
+    tracebacks = session.scalars(
+        select(WorkRow.traceback)
+        .where(WorkRow.study_id == row.id, WorkRow.state == "failed")
+        .order_by(WorkRow.id.desc())
+    )
+    text = next((t for t in tracebacks if t), None)
+    if text is not None:
+        reason = f"{reason}; a run failed with {text.strip().splitlines()[-1]}"
+    _end(row, "failed", {"reason": reason})
+
+
 def _open_search(session: Session, row: StudyRow, study: Study) -> None:
     reason = range_test.conclude(session, row, study.range_test)
     if reason is not None:
-        _end(row, "failed", {"reason": reason})
+        _fail(session, row, reason)
         return
     row.stage = "search"
     session.add_all(screening.work_of(row, epochs=study.screening.epochs))
 
 
 def _open_confirmation(session: Session, row: StudyRow, study: Study) -> None:
-    ended = _done(session, row, "search")
+    ended = done_rows(session, row.id, "search")
     scores = {w.slot: w.score for w in ended if w.score is not None}
     if screening.BASELINE_SLOT not in scores:
-        reason = "the baseline was given up after repeated failures"
-        _end(row, "failed", {"reason": f"no comparison is possible: {reason}"})
+        _fail(session, row, "the baseline was given up, so nothing can be compared with it")
         return
     others = {s: v for s, v in scores.items() if s != screening.BASELINE_SLOT}
     chosen = [
@@ -104,11 +116,11 @@ def _open_confirmation(session: Session, row: StudyRow, study: Study) -> None:
 
 def _conclude(session: Session, row: StudyRow, importances: dict[str, float]) -> None:
     """Choose the winner by validation; read the sealed column once, for winner and baseline."""
-    ended = _done(session, row, "confirmation")
+    ended = done_rows(session, row.id, "confirmation")
     scores = _by_candidate(ended, "score")
     baseline = screening.BASELINE_SLOT
     if len(scores.get(baseline, {})) < 2:
-        _end(row, "failed", {"reason": "the baseline's confirmation cycles failed"})
+        _fail(session, row, "the baseline's confirmation cycles were given up")
         return
     seeds = sorted(scores[baseline])
     whole = {slot: [by[s] for s in seeds] for slot, by in scores.items() if set(by) >= set(seeds)}
@@ -141,16 +153,6 @@ def _schedules(
         assert params is not None
         found[str(slot)] = params.plan(row.length * steps_per_epoch).samples(_SCHEDULE_POINTS)
     return found
-
-
-def _done(session: Session, row: StudyRow, stage: str) -> list[WorkRow]:
-    return list(
-        session.scalars(
-            select(WorkRow)
-            .where(WorkRow.study_id == row.id, WorkRow.stage == stage, WorkRow.state == "done")
-            .order_by(WorkRow.slot)
-        )
-    )
 
 
 def _by_candidate(rows: list[WorkRow], column: str) -> dict[int, dict[int, float]]:

@@ -35,7 +35,10 @@ STAGE_NAMES = {
 
 def plan_text(started: Started) -> str:
     """Return the plan and its cost, before it is spent, as a few lines."""
-    lines = [f"study {started.row.name}: {started.n_workers} worker(s) on {started.site.device}"]
+    lines = [
+        f"study {started.row.name}: {started.n_workers} worker(s) on {started.site.device}, "
+        f"{started.images_per_s:,.0f} images/s"
+    ]
     for cost in started.plan:
         kind = "sweeps" if cost.stage == "range_test" else "cycles"
         lines.append(
@@ -43,10 +46,8 @@ def plan_text(started: Started) -> str:
             f"= {cost.n_images:>12,} training images"
         )
     total = sum(cost.n_images for cost in started.plan)
-    lines.append(
-        f"  {'in all':<12} {total:>34,} training images, about {duration_text(started.seconds)} "
-        f"here ({started.images_per_s:,.0f} images/s)"
-    )
+    lines.append(f"  {'in all':<12} {total:>35,} training images")
+    lines.append(f"  about {duration_text(started.seconds)} here")
     return "\n".join(lines)
 
 
@@ -75,7 +76,8 @@ def print_result(result: StudyResult, page: Path, *, json: bool) -> None:
         document = {**result.as_json(), "report": str(page)}
         print(json_module.dumps(document, indent=2))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
+    console.soft_wrap = not console.is_terminal  # a file keeps its lines whole
     console.print(_candidates_table(result), soft_wrap=False)
     for line in result_lines(result):
         console.print(line, markup=False)

@@ -237,6 +237,17 @@ def _claim_of(row: WorkRow) -> Claim:
     )
 
 
+def done_rows(session: Session, study_id: str, stage: str) -> list[WorkRow]:
+    """Return the finished runs of a stage by slot."""
+    return list(
+        session.scalars(
+            select(WorkRow)
+            .where(WorkRow.study_id == study_id, WorkRow.stage == stage, WorkRow.state == "done")
+            .order_by(WorkRow.slot)
+        )
+    )
+
+
 def params_of(row: WorkRow) -> Params | None:
     """Return the configuration of a row, None for a sweep or a slot not yet asked for."""
     if row.max_lr is None or row.pct_start is None or row.div_factor is None:

@@ -108,11 +108,12 @@ class Worker:
                 if claim is not None:
                     self._perform(claim)
                     continue
-                _patiently(repair, self.queue, self.history)
+                _patiently(settle, self.queue, self.history)
                 stage = _patiently(
                     advance, self.engine, self.row.id, self.study, self.history.importances
                 )
                 if stage == "finished" or stage == "failed":
+                    _patiently(repair, self.queue, self.history)
                     return "finished" if stage == "finished" else "failed"
                 self._wait(stage)
             return "stopped"
@@ -137,6 +138,7 @@ class Worker:
                 stopped = result.outcome == "stopped" and not run.diverged()
                 if stopped and not run.stop_asked():
                     raise AuditError("the loop stopped though nobody asked it to")
+                ended = None if stopped else self._ended(claim, run, result)
             except FencedOffError:
                 heartbeat.lost = True
             except (UserError, KeyboardInterrupt):
@@ -150,12 +152,14 @@ class Worker:
                 return
         if heartbeat.lost:
             log.warning("%s: another worker took this run over", _title(claim))
-        elif stopped:
+        elif ended is None:
             self._unless_lost(heartbeat, self.queue.give_back, claim)
         else:
-            assert run is not None
-            self._unless_lost(heartbeat, self._finish, claim, run, result)
-            checkpoint.remove()
+            self._unless_lost(heartbeat, self.queue.finish, claim, ended)
+            if not heartbeat.lost:
+                checkpoint.remove()
+                log.info("%s: %s", _title(claim), ended.outcome)
+            _patiently(settle, self.queue, self.history)
 
     def _unless_lost(
         self, heartbeat: Heartbeat, write: Callable[_P, object], *args: _P.args, **kw: _P.kwargs
@@ -206,8 +210,8 @@ class Worker:
         self.queue.bind(claim, number, params)
         return params
 
-    def _finish(self, claim: Claim, run: Run, result: RunResult) -> None:
-        """Write the end of a run to our table first, then tell Optuna."""
+    def _ended(self, claim: Claim, run: Run, result: RunResult) -> Ended:
+        """Return what is written of a run that ended: a cycle that broke is worth chance level."""
         broke = run.diverged() or (result.score is not None and not math.isfinite(result.score))
         judged = claim.stage != "range_test"
         score, sealed = (result.score, result.sealed_score) if judged else (None, None)
@@ -216,7 +220,7 @@ class Worker:
             sealed = score if run.sealed_split is not None else None
         if judged and score is None:
             raise AuditError("the loop completed a cycle without a score")
-        ended = Ended(
+        return Ended(
             outcome="diverged" if broke else "completed",
             score=score,
             sealed_score=sealed,
@@ -227,9 +231,6 @@ class Worker:
             diverged=run.diverged_at,
             points=() if judged else run.points,
         )
-        self.queue.finish(claim, ended)
-        log.info("%s: %s%s", _title(claim), ended.outcome, f" {score:.4f}" if judged else "")
-        settle(self.queue, self.history)
 
     def _fail(self, claim: Claim, error: Exception) -> None:
         """Write a failed attempt with its traceback."""

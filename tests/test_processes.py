@@ -125,3 +125,55 @@ def test_independent_starts_join_one_study(url: URL, start_onecycle: Start) -> N
     errors = [start.communicate(timeout=120)[1] for start in starts]
     assert [start.returncode for start in starts] == [0, 0, 0], errors
     assert_exact(url)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_loop_that_always_raises_ends_with_exit_code_1_and_its_exception(
+    workers: int, sqlite_url: URL, onecycle: Callable[..., Ended], tmp_path: Path
+) -> None:
+    study = tmp_path / "broken_study.py"
+    study.write_text(BROKEN_STUDY)
+    arguments = (
+        "run",
+        "--study",
+        str(study),
+        "--storage",
+        plain(sqlite_url),
+        "--workers",
+        str(workers),
+    )
+    ended = onecycle(*arguments)
+    assert ended.code == 1, ended.err
+    last = ended.err.strip().splitlines()[-1]
+    assert last.startswith("no result: study 'broken'")
+    assert last.endswith(
+        "every sweep of the range test was given up; "
+        "a run failed with RuntimeError: the layer does not fit"
+    )
+    assert onecycle(*arguments).code == 1, "and so does every later start"
+
+
+BROKEN_STUDY = """
+from studies.definition import RangeTest, Screening, Study
+from trainers.run import Run, RunResult
+from trainers.task import OwnLoop
+
+
+class Broken:
+    def __init__(self, site):
+        pass
+
+    def fit(self, run: Run) -> RunResult:
+        if run.plan.total_steps == 60:
+            raise RuntimeError("the layer does not fit")
+        return RunResult(score=None, outcome="completed", n_steps=2, n_images=2, seconds=1.0)
+
+
+STUDY = Study(
+    name="broken",
+    task=OwnLoop(factory=Broken, batch_size=1, steps_per_epoch=10),
+    screening=Screening(n_trials=2, epochs=4),
+    diverged_value=0.1,
+    range_test=RangeTest(n_sweeps=2, n_steps=60),
+)
+"""

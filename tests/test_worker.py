@@ -185,6 +185,16 @@ def test_a_loop_that_leaves_the_plan_is_never_a_result(bench: Bench) -> None:
     assert "step the scheduler once per optimizer step" in (bench.rows()[0].traceback or "")
 
 
+def test_a_cycle_without_a_score_is_a_failed_attempt(bench: Bench) -> None:
+    class Scoreless(Table):
+        def fit(self, run: Run) -> RunResult:
+            return dataclasses.replace(super().fit(run), score=None)
+
+    assert bench.work(trainer=Scoreless(bench.site)) == "failed"
+    assert {row.state for row in bench.rows()} == {"failed"}
+    assert "completed a cycle without a score" in (bench.rows()[0].traceback or "")
+
+
 def test_a_stop_in_mid_run_gives_the_work_back_and_the_next_worker_goes_on(bench: Bench) -> None:
     def stop_in_slot_1(run: Run) -> None:
         if run.seed == bench_seed(bench, slot=1):
