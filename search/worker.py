@@ -212,12 +212,14 @@ class Worker:
 
     def _ended(self, claim: Claim, run: Run, result: RunResult) -> Ended:
         """Return what is written of a run that ended: a cycle that broke is worth chance level."""
-        broke = run.diverged() or (result.score is not None and not math.isfinite(result.score))
         judged = claim.stage != "range_test"
+        broke = run.diverged() or (judged and self._is_worthless(result.score))
         score, sealed = (result.score, result.sealed_score) if judged else (None, None)
         if broke and judged:
             score = self.study.diverged_value
             sealed = score if run.sealed_split is not None else None
+        elif self._is_worthless(sealed):
+            sealed = self.study.diverged_value
         if judged and score is None:
             raise AuditError("the loop completed a cycle without a score")
         return Ended(
@@ -231,6 +233,14 @@ class Worker:
             diverged=run.diverged_at,
             points=() if judged else run.points,
         )
+
+    def _is_worthless(self, score: float | None) -> bool:
+        """Whether a score is no number, or worse than that of a cycle that broke."""
+        if score is None:
+            return False
+        gain = score - self.study.diverged_value
+        worse = gain < 0 if self.study.direction == "maximize" else gain > 0
+        return worse or not math.isfinite(score)
 
     def _fail(self, claim: Claim, error: Exception) -> None:
         """Write a failed attempt with its traceback."""

@@ -92,6 +92,7 @@ class Study:
 
     `metric` names what the trainer's score is; accuracies are shown in percent.
     `diverged_value` is what a cycle that broke is worth: for accuracy, 1 / number of classes.
+    A score that is worse, or no number, counts as that.
     """
 
     name: str

@@ -301,11 +301,14 @@ def test_the_owner_beats_while_it_trains(bench: Bench) -> None:
     assert beats[0] >= 3
 
 
-def test_a_non_finite_score_is_a_divergence(bench: Bench) -> None:
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, 0.05])
+def test_a_score_that_is_no_number_or_worse_than_a_broken_cycles_is_a_divergence(
+    bench: Bench, score: float
+) -> None:
     class NoScore(Table):
         def fit(self, run: Run) -> RunResult:
             result = super().fit(run)
-            return dataclasses.replace(result, score=math.nan) if run.split else result
+            return dataclasses.replace(result, score=score) if run.split else result
 
     assert bench.work(trainer=NoScore(bench.site)) == "finished"
     assert {(row.outcome, row.score) for row in bench.rows()} == {("diverged", 0.1)}

@@ -1,0 +1,37 @@
+"""What the documents tell people to do works as written."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import URL
+
+from tests.conftest import ROOT, Ended, plain
+
+
+def test_the_loop_of_your_own_runs_as_pasted(
+    tmp_path: Path, sqlite_url: URL, onecycle: Callable[..., Ended]
+) -> None:
+    page = (ROOT / "docs" / "your-own-loop.md").read_text()
+    (source,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    study = tmp_path / "line.py"
+    study.write_text(source)
+    ended = onecycle(
+        "run", "--study", str(study), "--storage", plain(sqlite_url), "--workers", "1"
+    )
+    assert ended.code == 0, ended.err
+    assert "line: squared error ± half of its 95 % interval, n = 5 fresh seeds" in ended.out
+    assert "points" not in ended.out
+
+
+def test_the_readme_names_every_command_and_no_other(onecycle: Callable[..., Ended]) -> None:
+    listed = set(re.findall(r"^│ (\w+) ", onecycle("--help", COLUMNS="100").out, re.MULTILINE))
+    table = (ROOT / "README.md").read_text().partition("## Commands")[2]
+    rows = re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == listed
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
