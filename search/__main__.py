@@ -249,8 +249,11 @@ def _is_current(page: Path, engine: "Engine", name: str) -> bool:
     return page.is_file() and page.stat().st_mtime >= ended.replace(tzinfo=UTC).timestamp()
 
 
-def main() -> None:
-    """Run a command and end with its exit code (search/errors.py)."""
+def main(called_as: str | None = None) -> None:
+    """Run a command and end with its exit code (search/errors.py).
+
+    `called_as` is the program's name in its help; None reads it off the command line.
+    """
     from search.errors import (
         EXIT_GIVEN_BACK,
         EXIT_INTERRUPTED,
@@ -264,7 +267,7 @@ def main() -> None:
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        app()
+        app(prog_name=called_as)
     except UserError as error:
         code, text = EXIT_USER_ERROR, f"error: {error}"
     except NoResultError as error:

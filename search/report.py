@@ -25,10 +25,14 @@ if TYPE_CHECKING:
 
 
 def default_path(url: URL, name: str) -> Path:
-    """Return where a study's page goes: beside a SQLite file, else the user's data folder."""
+    """Return where a study's page goes: beside a SQLite file, else the user's data folder.
+
+    The database's name is part of it, for another database may hold a study of that name.
+    """
     file = sqlite_file(url)
-    folder = file.parent if file is not None else platformdirs.user_data_path("onecycle")
-    return folder / f"{name}.html"
+    if file is not None:
+        return file.with_name(f"{file.stem}-{name}.html")
+    return platformdirs.user_data_path("onecycle") / f"{url.database}-{name}.html"
 
 
 def write_report(engine: Engine, result: StudyResult, path: Path) -> None:

@@ -106,7 +106,10 @@ class StudyResult:
             f"{difference.n} paired seeds."
         )
         if self.comparison.shown:
-            return text
+            better = (difference.mean > 0) == (self.direction == "maximize")
+            if better:
+                return f"The winner is better. {text}"
+            return f"The baseline is better after all: take it. {text}"
         return (
             f"No difference is shown. {text} With {difference.n} seeds a true difference of "
             f"{metric.difference(self.comparison.detectable)} would have shown 4 times out of 5."

@@ -6,4 +6,4 @@ from search.__main__ import main
 
 if __name__ == "__main__":
     sys.argv.insert(1, "run")
-    main()
+    main(called_as="python -m search")

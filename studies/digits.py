@@ -18,6 +18,6 @@ STUDY = Study(
         augment=Augment(crop=1),
         precision="fp32",
     ),
-    screening=Screening(n_trials=16, epochs=10),
+    screening=Screening(n_trials=24, epochs=10),
     diverged_value=1 / 10,
 )

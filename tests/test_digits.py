@@ -44,7 +44,7 @@ def test_every_slot_was_trained_exactly_once(finished_digits: FinishedStudy) -> 
     assert sorted(counts) == [
         ("confirmation", "done", 20, 20, 1),
         ("range_test", "done", 5, 5, 1),
-        ("search", "done", 16, 16, 1),
+        ("search", "done", 24, 24, 1),
     ]
 
 
@@ -72,7 +72,7 @@ def test_every_cycle_has_its_epochs_with_the_rates_of_its_plan(
         "SELECT max_lr, pct_start, div_factor, epoch, lr_first, lr_last FROM epoch "
         "JOIN work ON work.id = work_id WHERE outcome = 'completed'",
     )
-    assert len(rows) == 10 * 36
+    assert len(rows) == 10 * (24 + 20)
     per_epoch = STUDY.task.steps_per_epoch
     for max_lr, pct_start, div_factor, epoch, lr_first, lr_last in rows:
         plan = OneCycle(

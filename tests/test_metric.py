@@ -2,6 +2,9 @@
 
 import dataclasses
 
+import pytest
+
+from search.confirmation import Comparison, Estimate
 from search.metric import Metric
 from search.result import StudyResult, load_result
 from search.terminal import result_lines
@@ -34,3 +37,28 @@ def finished_result(finished: Finished) -> StudyResult:
 
     with opened(finished.storage) as engine:
         return load_result(engine, "table")
+
+
+@pytest.mark.parametrize(
+    ("direction", "low", "high", "said"),
+    [
+        ("maximize", 0.01, 0.03, "The winner is better. "),
+        ("maximize", -0.03, -0.01, "The baseline is better after all: take it. "),
+        ("minimize", -0.03, -0.01, "The winner is better. "),
+        ("minimize", 0.01, 0.03, "The baseline is better after all: take it. "),
+        ("maximize", -0.01, 0.03, "No difference is shown. "),
+    ],
+)
+def test_the_verdict_follows_the_interval_on_the_test_split(
+    direction: str, low: float, high: float, said: str, finished: Finished
+) -> None:
+    comparison = Comparison(Estimate((low + high) / 2, low, high, 5), detectable=0.02)
+    result = dataclasses.replace(
+        finished_result(finished), direction=direction, comparison=comparison
+    )
+    assert result.verdict().startswith(f"{said}Winner minus baseline on the test split: ")
+
+
+def test_a_baseline_that_wins_is_the_answer(finished: Finished) -> None:
+    result = dataclasses.replace(finished_result(finished), comparison=None)
+    assert result.verdict().startswith("The baseline is the answer: ")

@@ -239,7 +239,7 @@ def test_a_baseline_that_won_is_called_the_answer(engine: Engine, result: StudyR
 
 
 def test_a_page_lies_beside_the_sqlite_file_it_was_made_from() -> None:
-    assert default_path(make_url("sqlite:////a/b.db"), "digits") == Path("/a/digits.html")
+    assert default_path(make_url("sqlite:////a/b.db"), "digits") == Path("/a/b-digits.html")
 
 
 def test_the_folders_of_a_page_are_made_and_no_draft_stays(
