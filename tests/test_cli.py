@@ -167,7 +167,7 @@ def test_a_finished_study_says_so_and_prints_the_same_answer_without_torch(
 
 
 def test_a_page_that_was_deleted_is_written_again(finished: Finished, main_here: Main) -> None:
-    page = finished.database.with_name("table.html")
+    page = finished.database.with_name(f"{finished.database.stem}-table.html")
     before = page.read_text()
     page.unlink()
     run = ("run", "--study", str(finished.study_file), "--storage", finished.storage)
@@ -178,7 +178,7 @@ def test_a_page_that_was_deleted_is_written_again(finished: Finished, main_here:
 def test_a_page_from_before_the_end_of_the_study_is_replaced(
     finished: Finished, main_here: Main
 ) -> None:
-    page = finished.database.with_name("table.html")
+    page = finished.database.with_name(f"{finished.database.stem}-table.html")
     page.write_text("a page of long ago")
     os.utime(page, (0, 0))
     run = ("run", "--study", str(finished.study_file), "--storage", finished.storage)
