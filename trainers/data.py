@@ -116,7 +116,8 @@ def open_splits(data: Data, *, folder: Path | None, cache: Path) -> Splits:
 
 
 def _source(data: Data, folder: Path | None, cache: Path) -> Source:
-    from trainers.sources import DigitsSource, cifar10_source, tree_source
+    from trainers.cifar10 import cifar10_source
+    from trainers.sources import DigitsSource, tree_source
 
     if isinstance(data, Digits):
         if folder is not None:
