@@ -21,6 +21,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+db_app = typer.Typer(help="Care for the study database.", no_args_is_help=True)
+app.add_typer(db_app, name="db")
+
 StorageFlag = Annotated[
     str | None,
     typer.Option(
@@ -153,6 +156,41 @@ def worker(
     )
 
 
+@app.command()
+def status(
+    study: StoredFlag,
+    storage: StorageFlag = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again every 2 s until the study has ended.")
+    ] = False,
+) -> None:
+    """Print what is done, runs, waits and failed; nothing is changed."""
+    from search import api, monitor
+    from search.errors import UsageError
+
+    if json and watch:
+        raise UsageError("--json --watch: one document or many looks; take one of the two flags")
+    with api.opened(storage) as engine:
+        if watch:
+            monitor.watch_status(engine, study)
+        else:
+            monitor.print_status(engine, study, json=json)
+
+
+@app.command()
+def reap(study: StoredFlag, storage: StorageFlag = None) -> None:
+    """Give back the runs of workers that are gone, after watching them for the grace time."""
+    from search import api, catalog, monitor, reaper
+
+    with api.opened(storage) as engine:
+        row = catalog.find(engine, study)
+        held = reaper.running(engine, row)
+        typer.echo(f"watching {len(held)} run(s) for up to {row.grace_s:g} s", err=True)
+        given_back = reaper.reap(engine, row, held)
+    monitor.print_reaped(given_back, n_watched=len(held))
+
+
 @app.command(name="list")
 def list_(storage: StorageFlag = None) -> None:
     """List the stored studies."""
@@ -160,6 +198,43 @@ def list_(storage: StorageFlag = None) -> None:
 
     with api.opened(storage) as engine:
         terminal.print_studies(catalog.listing(engine))
+
+
+@app.command()
+def doctor(
+    storage: StorageFlag = None,
+    data: DataFlag = None,
+    device: DeviceFlag = "auto",
+    study: Annotated[
+        str | None,
+        typer.Option(
+            "--study",
+            help="Look for the data of this study, stored or bundled. Default: CIFAR-10.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Check what a search needs here: one line each, ok or what to do. Nothing is changed."""
+    from search.doctor import examine, is_ready, print_checks
+    from search.errors import EXIT_USER_ERROR
+
+    checks = examine(storage=storage, data=data, device=device, study=study)
+    print_checks(checks, json=json)
+    if not is_ready(checks):
+        raise typer.Exit(EXIT_USER_ERROR)
+
+
+@db_app.command(name="upgrade")
+def db_upgrade(storage: StorageFlag = None) -> None:
+    """Bring the tables of a database, ours and Optuna's, to this version; the data stays."""
+    from search import api
+
+    for done in api.upgrade(storage):
+        if done.before == done.after:
+            typer.echo(f"{done.schema} schema: {done.after}, current already")
+        else:
+            typer.echo(f"{done.schema} schema: from {done.before or 'none'} to {done.after}")
 
 
 @app.command()

@@ -9,26 +9,26 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import URL, Engine
 
 from search import catalog
 from search.errors import GivenBackError, UsageError
 from search.plan import Started, estimate, load_task, warm_up
 from search.result import StudyResult, load_result
 from search.stop import Stop
+from search.work import ENDED
 from studies.database import masked_text, open_engine, prepare, sqlite_file, storage_url
 from studies.definition import Study, check_name
 from studies.errors import UnknownStudyError
 from studies.protocol import compare, declared
 from studies.registry import Definition, load
 from studies.tables import StudyRow
+from studies.upgrade import Upgraded
+from studies.upgrade import upgrade as upgrade_tables
 from trainers.device import Site
 from trainers.run import Trainer
 
 log = logging.getLogger(__name__)
-
-ENDED = ("finished", "failed")
-
 
 Watch = Callable[[Engine, Started], AbstractContextManager[object]]
 
@@ -102,15 +102,30 @@ def opened(storage: str | None, *, make: bool = False) -> Iterator[Engine]:
     Raises UnknownStudyError where the SQLite file is not there and `make` does not ask for it.
     """
     url = storage_url(storage)
-    file = sqlite_file(url)
-    if file is not None and not make and not file.exists():
-        raise UnknownStudyError(f"no database at {file}: no study is stored there yet")
+    if not make:
+        _check_is_there(url)
     engine = open_engine(url)
     try:
         prepare(engine)
         yield engine
     finally:
         engine.dispose()
+
+
+def _check_is_there(url: URL) -> None:
+    file = sqlite_file(url)
+    if file is not None and not file.exists():
+        raise UnknownStudyError(f"no database at {file}: no study is stored there yet")
+
+
+def upgrade(storage: str | None) -> tuple[Upgraded, ...]:
+    """Bring the tables of a stored database to this version, ours and Optuna's.
+
+    Raises UnknownStudyError where the SQLite file is not there.
+    """
+    url = storage_url(storage)
+    _check_is_there(url)
+    return upgrade_tables(url)
 
 
 def facts_of(trainer: Trainer) -> dict[str, str]:
@@ -125,16 +140,24 @@ def _raise_if_stopped(ended: str, stop: Stop) -> None:
     if ended == "stopped":
         reason = "out of time" if stop.out_of_time() else "asked to stop"
         raise GivenBackError(f"{reason}: work given back; the same command goes on")
+    if ended == "renew":
+        raise GivenBackError(
+            "out of memory: only a new process has all of it; the same command goes on"
+        )
 
 
 def _worked(engine: Engine, started: Started, stop: Stop) -> str:
-    if started.n_workers > 1:
-        from search.launch import run_workers
+    """Work here, or in worker processes; also when memory ran out here, for they are renewed."""
+    from search.launch import run_workers
 
+    if started.n_workers > 1:
         return run_workers(engine, started, stop)
-    return _worked_here(
+    ended = _worked_here(
         engine, started.row, started.definition, started.trainer, started.site, stop
     )
+    if ended == "renew" and started.definition.spec:
+        return run_workers(engine, started, stop)
+    return ended
 
 
 def _worked_here(

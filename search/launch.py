@@ -57,46 +57,53 @@ def run_workers(engine: Engine, started: Started, stop: Stop) -> str:
 
 def _watch(engine: Engine, started: Started, workers: list[Local], stop: Stop) -> str:
     told_to_stop = False
-    while any(worker.process.poll() is None for worker in workers):
+    while True:
         if stop.asked() and not told_to_stop:
             told_to_stop = True
             _terminate(workers)
-        for worker in workers:
-            code = worker.process.poll()
-            if code == EXIT_USER_ERROR:
-                raise UserError(f"worker {worker.number}: {_last_line(worker.log_file)}")
-            if code is not None and _died(code) and not told_to_stop:
-                _restart(engine, started, worker)
+        codes = [worker.process.poll() for worker in workers]
+        if EXIT_USER_ERROR in codes:
+            worker = workers[codes.index(EXIT_USER_ERROR)]
+            raise UserError(f"worker {worker.number}: {_last_line(worker.log_file)}")
+        again = (
+            []
+            if told_to_stop
+            else [worker for worker, code in zip(workers, codes, strict=True) if _goes_on(code)]
+        )
+        for worker in again:
+            _restart(engine, started, worker)
+        if not again and None not in codes:
+            break
         time.sleep(0.1)
-    codes = [worker.process.returncode for worker in workers]
     if stop.asked():
         return "stopped"
-    if EXIT_USER_ERROR in codes:
-        worker = workers[codes.index(EXIT_USER_ERROR)]
-        raise UserError(f"worker {worker.number}: {_last_line(worker.log_file)}")
-    if EXIT_NO_RESULT in codes:
-        return "failed"
-    return "finished" if EXIT_FINISHED in codes else "stopped"
+    return "failed" if EXIT_NO_RESULT in codes else "finished"
 
 
-def _died(code: int) -> bool:
-    """Whether a worker ended in a way it does not end by itself."""
-    return code not in (EXIT_FINISHED, EXIT_NO_RESULT, EXIT_USER_ERROR, EXIT_GIVEN_BACK)
+def _goes_on(code: int | None) -> bool:
+    """Whether a worker that ended with `code` is to be started again: killed, or out of memory."""
+    return code is not None and code not in (EXIT_FINISHED, EXIT_NO_RESULT)
 
 
 def _restart(engine: Engine, started: Started, worker: Local) -> None:
+    """Start a worker that has ended again, with the same number and log file.
+
+    One that gave its work back wants a new process, because a run went out of memory; one that
+    died is given _MAX_RESTARTS more lives.
+    """
     code = worker.process.returncode
-    cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    if worker.restarts == _MAX_RESTARTS:
-        raise UserError(
-            f"worker {worker.number} died {_MAX_RESTARTS + 1} times, last of {cause}; "
-            f"its log: {worker.log_file}"
-        )
-    log.warning("worker %d died (%s); started again", worker.number, cause)
+    if code != EXIT_GIVEN_BACK:
+        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        if worker.restarts == _MAX_RESTARTS:
+            raise UserError(
+                f"worker {worker.number} died {_MAX_RESTARTS + 1} times, last of {cause}; "
+                f"its log: {worker.log_file}"
+            )
+        log.warning("worker %d died (%s); started again", worker.number, cause)
+        worker.restarts += 1
     assert worker.process.stdin is not None
     worker.process.stdin.close()
     worker.process = _spawn(engine, started, worker.number, worker.log_file)
-    worker.restarts += 1
 
 
 def _terminate(workers: list[Local]) -> None:

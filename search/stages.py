@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from search import confirmation, range_test, screening
-from search.work import done_rows, params_of
+from search.work import done_rows, end_study, params_of
 from studies.database import reading, transaction
 from studies.definition import Study
 from studies.tables import StudyRow, WorkRow
@@ -55,10 +54,6 @@ def _n_open(session: Session, study_id: str) -> int:
     )
 
 
-def _end(row: StudyRow, stage: str, result: dict[str, Any]) -> None:
-    row.stage, row.result, row.finished_at = stage, result, func.now()
-
-
 def _fail(session: Session, row: StudyRow, reason: str) -> None:
     """End the study without a result; an exception that a run died of is part of the reason."""
     tracebacks = session.scalars(
@@ -69,7 +64,7 @@ def _fail(session: Session, row: StudyRow, reason: str) -> None:
     text = next((t for t in tracebacks if t), None)
     if text is not None:
         reason = f"{reason}; a run failed with {text.strip().splitlines()[-1]}"
-    _end(row, "failed", {"reason": reason})
+    end_study(row, "failed", {"reason": reason})
 
 
 def _open_search(session: Session, row: StudyRow, study: Study) -> None:
@@ -139,7 +134,7 @@ def _conclude(session: Session, row: StudyRow, importances: dict[str, float]) ->
         "seed_noise": confirmation.seed_noise(whole),
         "schedules": _schedules(ended, {winner, baseline}, row.steps_per_epoch),
     }
-    _end(row, "finished", result)
+    end_study(row, "finished", result)
 
 
 def _schedules(

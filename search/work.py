@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from sqlalchemy import CursorResult, Engine, func, select, update
 from sqlalchemy.orm import Session
@@ -15,7 +16,14 @@ from studies.tables import EpochRecord, PointRecord, StudyRow, WorkRow
 from trainers.run import EpochRow, Point
 
 MAX_FAILURES = 3
-"""A run whose code raised this many times is given up; a killed owner does not count."""
+"""A run whose attempts failed this often is given up; a killed owner does not count."""
+MAX_BUGS_IN_A_ROW = 6
+"""So many attempts of a study, over all workers, that ended in a bug with no finished run between
+them stop the study: the code is broken, not one configuration."""
+ENDED = ("finished", "failed")
+"""The stages in which a study has no more work."""
+
+FailureKind = Literal["memory", "infrastructure", "bug"]
 
 
 class FencedOffError(Exception):
@@ -91,6 +99,8 @@ class Queue:
         """Take the next waiting run, else one whose owner is gone; None when there is neither."""
         try:
             with transaction(self.engine) as session:
+                if session.get_one(StudyRow, self.study_id).stage in ENDED:
+                    return None
                 row = self._next_waiting(session) or self._first_stale(session)
                 return None if row is None else self._take(row)
         except DatabaseUnreachableError:
@@ -157,6 +167,11 @@ class Queue:
             row.failure = row.traceback = None
             if ended.diverged is not None:
                 row.diverged_step, row.diverged_lr = ended.diverged.step, ended.diverged.lr
+            session.execute(
+                update(StudyRow)
+                .where(StudyRow.id == self.study_id, StudyRow.bugs_in_a_row > 0)
+                .values(bugs_in_a_row=0)
+            )
             session.add_all(_record(claim.work_id, point) for point in ended.points)
 
     def give_back(self, claim: Claim) -> None:
@@ -165,15 +180,28 @@ class Queue:
             row = self._hold(session, claim)
             row.state, row.owner, row.process = "waiting", None, None
 
-    def fail(self, claim: Claim, kind: str, traceback: str) -> bool:
-        """Write a failed attempt; return whether the run is given up (MAX_FAILURES)."""
+    def fail(self, claim: Claim, kind: FailureKind, traceback: str) -> bool:
+        """Write a failed attempt; return whether the run is given up (MAX_FAILURES).
+
+        MAX_BUGS_IN_A_ROW bugs with no finished run between them end the study.
+        """
         with transaction(self.engine) as session:
             row = self._hold(session, claim)
             row.failure, row.traceback = kind, traceback
             row.failures += 1
             row.state = "failed" if row.failures >= MAX_FAILURES else "waiting"
             row.owner = row.process = None
+            if kind == "bug":
+                self._count_bug(session, traceback)
             return row.state == "failed"
+
+    def _count_bug(self, session: Session, traceback: str) -> None:
+        study = session.get_one(StudyRow, self.study_id, with_for_update=True)
+        study.bugs_in_a_row += 1
+        if study.bugs_in_a_row >= MAX_BUGS_IN_A_ROW and study.stage not in ENDED:
+            last = traceback.strip().splitlines()[-1]
+            reason = f"{MAX_BUGS_IN_A_ROW} attempts in a row failed, the last with {last}"
+            end_study(study, "failed", {"reason": reason})
 
     def told(self, work_id: int) -> None:
         """Write that Optuna knows the end of this run."""
@@ -222,6 +250,13 @@ class Queue:
         if held.rowcount != 1:
             raise FencedOffError(f"run {claim.work_id} has another owner")
         return session.get_one(WorkRow, claim.work_id, populate_existing=True)
+
+
+def end_study(
+    study: StudyRow, stage: Literal["finished", "failed"], result: dict[str, Any]
+) -> None:
+    """Write that a study has ended, and with what."""
+    study.stage, study.result, study.finished_at = stage, result, func.now()
 
 
 def _claim_of(row: WorkRow) -> Claim:

@@ -18,7 +18,7 @@ from search.processes import process_identity, worker_name
 from search.screening import BASELINE_SLOT
 from search.stages import advance
 from search.stop import Stop
-from search.work import Claim, Ended, FencedOffError, Queue
+from search.work import Claim, Ended, FailureKind, FencedOffError, Queue
 from studies.database import DatabaseUnreachableError, reading
 from studies.definition import Study
 from studies.tables import StudyRow
@@ -92,6 +92,7 @@ class Worker:
         self.engine, self.row, self.study = engine, row, study
         self.trainer, self.site, self.stop = trainer, site, stop
         self.queue = Queue(engine, row, owner=worker_name(), process=process_identity())
+        self._out_of_memory = False
         self.device = f"{site.device} ({device_name(site.device)})"
 
     @cached_property
@@ -99,11 +100,14 @@ class Worker:
         """Optuna's side of the study."""
         return History(self.engine.url, name=self.row.name, study_id=self.row.id)
 
-    def work(self) -> Literal["finished", "failed", "stopped"]:
-        """Do runs until the study has ended or a stop is asked for."""
+    def work(self) -> Literal["finished", "failed", "stopped", "renew"]:
+        """Do runs until the study has ended or a stop is asked for.
+
+        'renew': a run went out of memory, and only a new process has all of it again.
+        """
         try:
             _patiently(repair, self.queue, self.history)
-            while not self.stop.asked():
+            while not (self.stop.asked() or self._out_of_memory):
                 claim = _patiently(self.queue.claim)
                 if claim is not None:
                     self._perform(claim)
@@ -116,7 +120,7 @@ class Worker:
                     _patiently(repair, self.queue, self.history)
                     return "finished" if stage == "finished" else "failed"
                 self._wait(stage)
-            return "stopped"
+            return "stopped" if self.stop.asked() else "renew"
         finally:
             self.history.close()
 
@@ -244,9 +248,8 @@ class Worker:
 
     def _fail(self, claim: Claim, error: Exception) -> None:
         """Write a failed attempt with its traceback."""
-        import torch
-
-        kind = "memory" if isinstance(error, torch.OutOfMemoryError) else "bug"
+        kind = failure_kind(error)
+        self._out_of_memory = kind == "memory"
         text = "".join(traceback.format_exception(error))
         given_up = self.queue.fail(claim, kind, text)
         log.error(
@@ -260,6 +263,18 @@ class Worker:
 
     def _checkpoint(self, claim: Claim) -> Checkpoint:
         return Checkpoint(self.site.cache / "checkpoints" / self.row.id / f"{claim.work_id}.pt")
+
+
+def failure_kind(error: Exception) -> FailureKind:
+    """Return what an exception says about an attempt: nothing about the configuration, ever.
+
+    torch raises OutOfMemoryError for GPUs, and a RuntimeError of its CPU allocator.
+    """
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "CPUAllocator" in str(error):
+        return "memory"
+    return "infrastructure" if isinstance(error, OSError) else "bug"
 
 
 def repair(queue: Queue, history: History) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from studies.errors import DatabaseError
+from studies.mounts import file_system_here, is_network
 from studies.tables import HEAD, VERSION_TABLE
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 TRANSIENT = (OperationalError, InterfaceError, TimeoutError)
 _BUSY_TIMEOUT_S = 60
 _LOCK_NAME = "onecycle-schema"
+UPGRADE = "run `onecycle db upgrade`, with the same --storage"
+POSTGRESQL_FORM = "postgresql://USER:PASSWORD@HOST/NAME"
 
 
 class DatabaseUnreachableError(DatabaseError):
@@ -49,8 +53,7 @@ def storage_url(flag: str | None) -> URL:
     except (ArgumentError, ValueError) as error:
         masked = re.sub(r"//.*@", "//***@", given)
         raise DatabaseError(
-            f"storage {masked!r} is no database URL; "
-            "allowed: sqlite:///FILE, postgresql://USER:PASSWORD@HOST/NAME"
+            f"storage {masked!r} is no database URL; allowed: sqlite:///FILE, {POSTGRESQL_FORM}"
         ) from error
     backend = url.get_backend_name()
     if backend == "postgresql":
@@ -59,14 +62,17 @@ def storage_url(flag: str | None) -> URL:
     if backend != "sqlite" or in_memory:
         raise DatabaseError(
             f"storage {url.render_as_string().replace('%3A', ':')!r} cannot hold a study; "
-            "allowed: sqlite:///FILE, postgresql://USER:PASSWORD@HOST/NAME"
+            f"allowed: sqlite:///FILE, {POSTGRESQL_FORM}"
         )
     return url
 
 
 def masked_text(url: URL) -> str:
     """Return the URL as text with the password as ***."""
-    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
+    if "password" in url.query:
+        url = url.update_query_dict({"password": "***"})
+    masked = url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
+    return masked.replace("password=%2A%2A%2A", "password=***")
 
 
 def sqlite_file(url: URL) -> Path | None:
@@ -95,7 +101,6 @@ def _engine_arguments(url: URL) -> dict[str, Any]:
 
 def _set_up_sqlite(connection: sqlite3.Connection, record: object) -> None:
     connection.isolation_level = None  # we begin transactions ourselves
-    connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute("PRAGMA foreign_keys=ON")
 
@@ -116,8 +121,13 @@ def _own_transactions(engine: Engine) -> None:
 
 
 def open_engine(url: URL) -> Engine:
-    """Return an engine on the database at `url`; nothing is connected yet."""
+    """Return an engine on the database at `url`; nothing is connected yet.
+
+    Raises DatabaseError for a SQLite file in a place where it cannot be, or would be damaged.
+    """
     file = sqlite_file(url)
+    if file is not None:
+        refuse_network(file)
     try:
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -131,6 +141,37 @@ def open_engine(url: URL) -> Engine:
         ) from error
     _own_transactions(engine)
     return engine
+
+
+def refuse_network(file: Path) -> None:
+    """Raise DatabaseError where `file` lies on a network file system.
+
+    In WAL mode all users of a file must share memory (https://sqlite.org/wal.html).
+    """
+    file_system = file_system_here(file)
+    if file_system is not None and is_network(file_system):
+        raise DatabaseError(
+            f"SQLite file {file} is on a network file system ({file_system}), where studies get "
+            f"damaged: use a local folder, or PostgreSQL as --storage {POSTGRESQL_FORM}"
+        )
+
+
+def open_to_look(url: URL) -> Engine:
+    """Return an engine for reading() that leaves no trace in the database.
+
+    A SQLite file that nobody has open is read as immutable: opening it otherwise, even
+    read-only, makes -wal and -shm files.
+    """
+    file = sqlite_file(url)
+    if file is None:
+        return create_engine(
+            url, poolclass=NullPool, connect_args=_engine_arguments(url)["connect_args"]
+        )
+    alone = not Path(f"{file}-wal").exists()
+    uri = f"{file.absolute().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
+    return create_engine(
+        url, creator=lambda: sqlite3.connect(uri, uri=True, timeout=5), poolclass=NullPool
+    )
 
 
 @contextmanager
@@ -170,17 +211,21 @@ def prepare(engine: Engine) -> None:
             if not _is_prepared(engine):
                 _create_schemas(engine)
     with reading(engine) as session:
-        found = session.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar_one()
+        found = session.execute(
+            text(f"SELECT version_num FROM {VERSION_TABLE}")
+        ).scalar_one_or_none()
     if found != HEAD:
+        advice = UPGRADE if found is None or found < HEAD else "upgrade onecycle-search"
         raise DatabaseError(
             f"database {masked_text(engine.url)} has schema {found}, this version needs {HEAD}: "
-            "upgrade onecycle-search, or the database"
+            f"{advice}"
         )
 
 
 def _is_prepared(engine: Engine) -> bool:
     try:
-        with _translated(engine), engine.connect() as connection:
+        look = engine.execution_options(onecycle_reading=True)
+        with _translated(engine), look.connect() as connection:
             names = set(inspect(connection).get_table_names())
     except DBAPIError as error:
         where, (cause, *_) = masked_text(engine.url), str(error.orig).strip().splitlines()
@@ -188,16 +233,44 @@ def _is_prepared(engine: Engine) -> bool:
     return {VERSION_TABLE, "studies", "trial_heartbeats", "alembic_version"} <= names
 
 
+def _use_wal(file: Path) -> None:
+    """Turn a SQLite file to write-ahead logging, once for ever; readers then block no writer.
+
+    Tried again while others look at the file: of all statements, this one does not wait for them.
+    """
+    connection = sqlite3.connect(file, timeout=_BUSY_TIMEOUT_S)
+    until = time.monotonic() + _BUSY_TIMEOUT_S
+    try:
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > until:
+                    raise DatabaseError(f"database {file} cannot be used: {error}") from error
+                time.sleep(0.02)
+    finally:
+        connection.close()
+
+
 def _create_schemas(engine: Engine) -> None:
+    file = sqlite_file(engine.url)
+    if file is not None:
+        _use_wal(file)
+    close_optuna(optuna_storage(engine.url))
+    with _translated(engine), engine.begin() as connection:
+        migrate(connection)
+
+
+def migrate(connection: Connection) -> None:
+    """Bring our tables to HEAD in the transaction of `connection`."""
     from alembic import command
     from alembic.config import Config
 
-    close_optuna(optuna_storage(engine.url))
     config = Config()
     config.set_main_option("script_location", "studies:migrations")
-    with _translated(engine), engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 @contextmanager
@@ -225,8 +298,10 @@ def schema_lock(engine: Engine) -> Iterator[None]:
             connection.execute(text("SELECT pg_advisory_unlock(hashtext(:name))"), key)
 
 
-def optuna_storage(url: URL) -> "RDBStorage":
+def optuna_storage(url: URL, *, any_version: bool = False) -> "RDBStorage":
     """Return Optuna's storage on the same database, under the same rules of connection.
+
+    Raises DatabaseError for tables of another version, unless `any_version` is asked for.
 
     Optuna formats the URL as a template, so braces in a password must stay percent-encoded;
     SQLAlchemy's rendering does that.
@@ -235,12 +310,27 @@ def optuna_storage(url: URL) -> "RDBStorage":
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = optuna.storages.RDBStorage(
-        url.render_as_string(hide_password=False), engine_kwargs=_engine_arguments(url)
+        url.render_as_string(hide_password=False),
+        engine_kwargs=_engine_arguments(url),
+        skip_compatibility_check=True,
     )
+    if not any_version:
+        _check_optuna_schema(storage, url)
     if url.get_backend_name() == "sqlite":
         storage.engine.dispose()  # the connection that the constructor opened has no listeners
         _own_transactions(storage.engine)
     return storage
+
+
+def _check_optuna_schema(storage: "RDBStorage", url: URL) -> None:
+    found, head = storage.get_current_version(), storage.get_head_version()
+    if found != head:
+        advice = UPGRADE if found in storage.get_all_versions() else "upgrade optuna"
+        close_optuna(storage)
+        raise DatabaseError(
+            f"database {masked_text(url)} has Optuna's schema {found}, the installed Optuna needs "
+            f"{head}: {advice}"
+        )
 
 
 def close_optuna(storage: "RDBStorage") -> None:

@@ -47,6 +47,7 @@ class StudyRow(Base):
     beat_s: Mapped[float] = mapped_column(Float(53))
     grace_s: Mapped[float] = mapped_column(Float(53))
     stage: Mapped[str] = mapped_column(String(16))
+    bugs_in_a_row: Mapped[int] = mapped_column(Integer, default=0)
     centre: Mapped[float | None] = mapped_column(Float(53))
     bracket_low: Mapped[float | None] = mapped_column(Float(53))
     bracket_high: Mapped[float | None] = mapped_column(Float(53))

@@ -23,5 +23,6 @@ def study_row(**values: object) -> StudyRow:
         "beat_s": 5.0,
         "grace_s": 30.0,
         "stage": "search",
+        "bugs_in_a_row": 0,
     }
     return StudyRow(**{**columns, **values})

@@ -93,22 +93,22 @@ def _first_start(
         failed.append(repr(error))
 
 
-def test_eight_processes_start_at_once_on_an_empty_database(url: URL) -> None:
+def test_sixteen_processes_start_at_once_on_an_empty_database(url: URL) -> None:
     context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(8)
+    barrier = context.Barrier(16)
     with context.Manager() as manager:
         failed = manager.list()
         text_url = url.render_as_string(hide_password=False)
         processes = [
             context.Process(target=_first_start, args=(text_url, barrier, failed))
-            for _ in range(8)
+            for _ in range(16)
         ]
         for process in processes:
             process.start()
         for process in processes:
             process.join()
         assert list(failed) == []
-        assert [process.exitcode for process in processes] == [0] * 8
+        assert [process.exitcode for process in processes] == [0] * 16
 
 
 def test_a_database_of_another_version_is_refused(engine: Engine) -> None:

@@ -146,10 +146,7 @@ def test_a_loop_that_always_raises_ends_with_exit_code_1_and_its_exception(
     assert ended.code == 1, ended.err
     last = ended.err.strip().splitlines()[-1]
     assert last.startswith("no result: study 'broken'")
-    assert last.endswith(
-        "every sweep of the range test was given up; "
-        "a run failed with RuntimeError: the layer does not fit"
-    )
+    assert "6 attempts in a row failed, the last with RuntimeError: the layer does not fit" in last
     assert onecycle(*arguments).code == 1, "and so does every later start"
 
 
@@ -175,5 +172,51 @@ STUDY = Study(
     screening=Screening(n_trials=2, epochs=4),
     diverged_value=0.1,
     range_test=RangeTest(n_sweeps=2, n_steps=60),
+)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_out_of_memory_is_tried_again_in_a_new_process(
+    workers: int, sqlite_url: URL, start_onecycle: Start, tmp_path: Path
+) -> None:
+    study = tmp_path / "memory_study.py"
+    study.write_text(MEMORY_STUDY)
+    run = start_onecycle(
+        "run", "--study", str(study), "--storage", plain(sqlite_url), "--workers", str(workers)
+    )
+    _, err = run.communicate(timeout=120)
+    assert run.returncode == 0, err
+    rows = query(sqlite_url, "SELECT state, count(*) FROM work GROUP BY 1")
+    assert rows == [("done", 3 + N_TRIALS + 9)], "sweeps, configurations, confirmation"
+    failed = query(sqlite_url, "SELECT failures, owner FROM work WHERE failures > 0")
+    assert [failures for failures, _ in failed] == [1]
+    after = query(sqlite_url, "SELECT DISTINCT owner FROM work WHERE stage = 'confirmation'")
+    assert (tmp_path / "memory_study.once").read_text() not in str(after), "it was renewed"
+
+
+MEMORY_STUDY = """
+import dataclasses
+import os
+from pathlib import Path
+
+from tests.table_study import STUDY as TABLE
+from tests.table_study import Table
+from trainers.onecycle import OneCycle
+from trainers.task import OwnLoop
+
+MARKER = Path(__file__).with_suffix(".once")
+
+
+class OutOfMemoryOnce(Table):
+    def fit(self, run):
+        if isinstance(run.plan, OneCycle) and not MARKER.exists():
+            MARKER.write_text(f":{os.getpid()}:")
+            raise MemoryError("the batch does not fit")
+        return super().fit(run)
+
+
+STUDY = dataclasses.replace(
+    TABLE, name="memory", task=OwnLoop(factory=OutOfMemoryOnce, batch_size=10, steps_per_epoch=10)
 )
 """

@@ -65,9 +65,18 @@ def cached(source: Source, cache: Path) -> CachedArrays:
     Raises DataError when the source cannot be decoded or the cache cannot be written. A finished
     cache is opened without writing, so it may be read-only.
     """
-    group = f"{source.name}-{_digest(source.text)}"
-    folder = cache / "decoded" / f"{group}-{_digest(f'{FORMAT} {source.fingerprint()}')}"
+    folder, group = _place(source, cache)
     return _open(folder) or _build_once(source, folder, group)
+
+
+def is_cached(source: Source, cache: Path) -> bool:
+    """Whether the arrays of `source` are decoded in the folder `cache`; nothing is written."""
+    return _open(_place(source, cache)[0]) is not None
+
+
+def _place(source: Source, cache: Path) -> tuple[Path, str]:
+    group = f"{source.name}-{_digest(source.text)}"
+    return cache / "decoded" / f"{group}-{_digest(f'{FORMAT} {source.fingerprint()}')}", group
 
 
 def _digest(text: str) -> str:

@@ -41,6 +41,7 @@ CIFAR10_CLASSES = (
 )
 CIFAR10_MD5 = "c58f30108f718f92721af3b95e74349a"
 CIFAR10_FOLDER = "cifar-10-batches-py"
+CIFAR10_ARCHIVE = "cifar-10-python.tar.gz"
 CIFAR10_LAYOUTS = f"{CIFAR10_FOLDER}/ (the original files) or {TREE_LAYOUT} (images)"
 DOWNLOAD_TIMEOUT_S = 60.0
 
@@ -63,6 +64,10 @@ class Cifar10Source:
 
     def fingerprint(self) -> str:
         return CIFAR10_MD5 if self.download else fingerprint_of(self.root, [CIFAR10_FOLDER])
+
+    def is_here(self) -> bool:
+        """Whether the archive or its unpacked folder lies in `root`; neither is read."""
+        return any((self.root / name).exists() for name in (CIFAR10_ARCHIVE, CIFAR10_FOLDER))
 
     def decode(self, into: Path) -> tuple[str, ...]:
         """Raises DataError when the download fails, or a file is missing or not the original."""

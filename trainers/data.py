@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from trainers.errors import DataError
@@ -113,6 +114,33 @@ def open_splits(data: Data, *, folder: Path | None, cache: Path) -> Splits:
         std=std,
         checksum=arrays.checksum,
     )
+
+
+class Presence(Enum):
+    """How far the data of a study is on its way to the decoded cache."""
+
+    DECODED = "decoded"
+    DECODED_LATER = "decoded later"
+    DOWNLOADED_LATER = "downloaded later"
+
+
+def look_for(data: Data, *, folder: Path | None, cache: Path) -> tuple[Presence, str]:
+    """Return where `data` is and what the first start will do, in words; nothing is changed.
+
+    Raises DataError as open_splits() does, but files are not read before they are decoded.
+    """
+    from trainers.cache import is_cached
+    from trainers.cifar10 import Cifar10Source
+
+    source = _source(data, folder, cache)
+    if is_cached(source, cache):
+        return Presence.DECODED, f"{source.text}: decoded in {cache}"
+    if isinstance(source, Cifar10Source) and source.download and not source.is_here():
+        return Presence.DOWNLOADED_LATER, (
+            "CIFAR-10 is not here yet: the first start of a study that needs it downloads 170 MB "
+            f"to {source.root}; without a network give --data FOLDER"
+        )
+    return Presence.DECODED_LATER, f"{source.text}: will be decoded at the first start"
 
 
 def _source(data: Data, folder: Path | None, cache: Path) -> Source:

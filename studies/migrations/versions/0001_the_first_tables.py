@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("beat_s", sa.Float(precision=53), nullable=False),
         sa.Column("grace_s", sa.Float(precision=53), nullable=False),
         sa.Column("stage", sa.String(length=16), nullable=False),
+        sa.Column("bugs_in_a_row", sa.Integer(), nullable=False),
         sa.Column("centre", sa.Float(precision=53), nullable=True),
         sa.Column("bracket_low", sa.Float(precision=53), nullable=True),
         sa.Column("bracket_high", sa.Float(precision=53), nullable=True),

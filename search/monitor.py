@@ -1,0 +1,146 @@
+"""What `status` and `reap` print: looks at a study as text or JSON, and what was given back."""
+
+import json as json_module
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from typing import Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+from sqlalchemy import Engine
+
+from search.catalog import find
+from search.overview import Failures, Overview, Running, overview, stored_definition
+from search.plan import duration_text
+from search.terminal import STAGE_NAMES
+from search.work import ENDED
+from studies.database import DatabaseUnreachableError
+from studies.definition import Study
+from studies.tables import WorkRow
+
+log = logging.getLogger(__name__)
+
+REPAINT_S = 2.0
+_COUNTS = ("done", "running", "waiting", "given up", "total")
+
+
+class Show(Protocol):
+    """Puts a look before the reader."""
+
+    def __call__(self, now: Overview) -> None: ...
+
+
+def print_status(engine: Engine, name: str, *, json: bool) -> None:
+    """Print on stdout how a stored study stands."""
+    now = overview(engine, name, _definition(engine, name))
+    if json:
+        print(json_module.dumps(asdict(now), indent=2))
+    else:
+        print("\n".join(status_lines(now)))
+
+
+def watch_status(engine: Engine, name: str) -> None:
+    """Show a study every REPAINT_S until it has ended or Ctrl-C, also through an outage."""
+    definition = _definition(engine, name)
+    with suppress(KeyboardInterrupt), _screen() as show:
+        ended = False
+        while not ended:
+            try:
+                now = overview(engine, name, definition)
+                show(now)
+                ended = now.ended
+            except DatabaseUnreachableError as error:
+                log.warning("%s", error)
+            if not ended:
+                time.sleep(REPAINT_S)
+
+
+def _definition(engine: Engine, name: str) -> Study | None:
+    """Return the study's definition, from its file; an ended study has nothing left to plan."""
+    row = find(engine, name)
+    return None if row.stage in ENDED else stored_definition(row)
+
+
+@contextmanager
+def _screen() -> Iterator[Show]:
+    """Repaint on a terminal; print again elsewhere."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        yield lambda now: print("\n".join([*status_lines(now), ""]), flush=True)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield lambda now: live.update(
+            Text("\n".join(status_lines(now)), no_wrap=True, overflow="ellipsis"), refresh=True
+        )
+
+
+def status_lines(now: Overview) -> list[str]:
+    """Return a look at a study as lines of text."""
+    lines = [_printable(f"study {now.study}: {_where(now)}")]
+    lines.append(f"  {'':<12}" + "".join(f"{heading:>10}" for heading in _COUNTS))
+    for s in now.stages:
+        numbers = (s.done, s.running, s.waiting, s.given_up, s.total)
+        lines.append(f"  {STAGE_NAMES[s.stage]:<12}" + "".join(f"{n:>10}" for n in numbers))
+    if now.running:
+        lines += ["running", *(f"  {_running_text(run, now.grace_s)}" for run in now.running)]
+    if now.failures:
+        lines += ["failed attempts", *(f"  {_failures_text(each)}" for each in now.failures)]
+    best = now.best
+    if best is not None:
+        params = "" if best.params is None else f": {best.params}"
+        lines.append(f"best so far {best.score:.4f} (slot {best.slot}{params})")
+    elif now.proposal is not None:
+        lines.append(f"proposed max_lr {now.proposal:.3g}")
+    if now.seconds_left is not None:
+        lines.append(f"about {duration_text(now.seconds_left)} left")
+    return lines
+
+
+def print_reaped(given_back: Sequence[WorkRow], *, n_watched: int) -> None:
+    """Print on stdout which runs were taken from their owners."""
+    for row in given_back:
+        owner = owner_text(row.owner or "")
+        print(_printable(f"given back: {STAGE_NAMES[row.stage]} {row.slot} · {owner}"))
+    print(f"{len(given_back)} of {n_watched} running run(s) given back")
+
+
+def _where(now: Overview) -> str:
+    if now.stage == "finished":
+        return f"finished; its answer: onecycle report --study {now.study}"
+    if now.stage == "failed":
+        return f"failed: {now.reason}"
+    return STAGE_NAMES[now.stage]
+
+
+def _running_text(run: Running, grace_s: float) -> str:
+    sweep = run.stage == "range_test"
+    words = [
+        f"{STAGE_NAMES[run.stage]} {run.slot}",
+        f"sweep of {run.length} steps" if sweep else f"epoch {run.epoch}/{run.length}",
+        owner_text(run.owner),
+        run.device or "",
+        f"silent for {run.silent_s:.0f} s"
+        + (f", stale (grace {grace_s:g} s)" if run.stale else ""),
+    ]
+    return _printable(" · ".join(word for word in words if word))
+
+
+def _failures_text(each: Failures) -> str:
+    runs = f"{each.n_attempts} in {each.n_runs} run(s)"
+    if each.kind is None:
+        return f"{runs} that finished later"
+    return _printable(" · ".join([f"{each.kind}: {runs}", *filter(None, [each.last_line])]))
+
+
+def owner_text(owner: str) -> str:
+    """Return 'host:pid' of a worker's name, which ends in a part that only makes it unique."""
+    return ":".join(owner.split(":")[:2])
+
+
+def _printable(text: str) -> str:
+    """Return text that cannot move a terminal's cursor: some of it came from other programs."""
+    return "".join(c if c.isprintable() else " " for c in text)
