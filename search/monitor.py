@@ -14,8 +14,8 @@ from rich.text import Text
 from sqlalchemy import Engine
 
 from search.catalog import find
-from search.overview import Failures, Overview, Running, overview, stored_definition
 from search.plan import duration_text
+from search.status import Failures, Overview, Running, overview, stored_definition
 from search.terminal import STAGE_NAMES
 from search.work import ENDED
 from studies.database import DatabaseUnreachableError

@@ -17,7 +17,7 @@ from rich.text import Text
 from sqlalchemy import Engine
 
 from search.plan import Started, duration_text
-from search.status import RunStatus, Status, status
+from search.snapshot import RunStatus, Snapshot, snapshot
 from search.terminal import STAGE_NAMES, plan_text
 from studies.database import DatabaseUnreachableError, masked_text
 
@@ -85,7 +85,7 @@ class _View:
 
     def __init__(self, engine: Engine, started: Started) -> None:
         self.engine, self.started = engine, started
-        self.now: Status | None = None
+        self.now: Snapshot | None = None
         self._since: tuple[float, int] | None = None  # a moment of progress: time, images done
         self._images_at_start = 0
         self._said: set[tuple[str, int]] = set()
@@ -94,7 +94,7 @@ class _View:
         """Read the database once; False while it does not answer."""
         first = self.now is None
         try:
-            self.now = status(self.engine, self.started.row.id, self.started.plan)
+            self.now = snapshot(self.engine, self.started.row.id, self.started.plan)
         except DatabaseUnreachableError as error:
             log.warning("%s", error)
             return False

@@ -1,119 +1,256 @@
-"""What is done, what runs, what was best so far: one look at the database."""
+"""How a study stands, from the database alone: counts, who runs what, failures, time left."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from search.plan import StageCost
+from search.catalog import find
+from search.plan import StageCost, costs
 from search.space import Params
-from search.work import params_of
+from search.stages import STAGES
+from search.work import ENDED, params_of
 from studies.database import reading
+from studies.definition import Study
+from studies.registry import load
 from studies.tables import EpochRecord, StudyRow, WorkRow
+from trainers.errors import UserError
 
 
-@dataclass(frozen=True, slots=True)
-class StageStatus:
-    """Runs of one stage: `total` is what the plan says, also before the stage is open."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageCounts:
+    """Runs of one stage by state; `total` is the plan's until the stage has opened."""
 
     stage: str
     done: int
-    failed: int
+    running: int
+    waiting: int
+    given_up: int
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class RunStatus:
-    """A run that waits, runs or has ended."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Running:
+    """A run that a worker holds; `silent_s` is the age of its last beat by the database's clock.
+
+    `device` is that of the worker's earlier runs, None before the first has ended.
+    """
 
     stage: str
     slot: int
-    state: str
-    length: int
     epoch: int
+    length: int
+    owner: str
+    device: str | None
+    silent_s: float
+    stale: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failures:
+    """Failed attempts of the runs whose last failure was of one kind; None: they finished since.
+
+    `last_line` ends the traceback of one of them.
+    """
+
+    kind: str | None
+    n_runs: int
+    n_attempts: int
+    last_line: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Best:
+    """The best configuration of the search so far."""
+
+    slot: int
+    score: float
     params: Params | None
-    outcome: str | None
-    score: float | None
-    seconds: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """A study at one moment."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overview:
+    """A study at one moment; `seconds_left` is None where nothing tells it."""
 
+    study: str
     stage: str
-    stages: tuple[StageStatus, ...]
-    runs: tuple[RunStatus, ...]
-    best: RunStatus | None
+    ended: bool
+    reason: str | None
+    grace_s: float
+    stages: tuple[StageCounts, ...]
+    running: tuple[Running, ...]
+    failures: tuple[Failures, ...]
+    best: Best | None
     proposal: float | None
-    images_done: int
-    images_total: int
-
-    @property
-    def running(self) -> list[RunStatus]:
-        """The runs that a worker holds."""
-        return [run for run in self.runs if run.state == "running"]
+    seconds_left: float | None
 
 
-def status(engine: Engine, study_id: str, plan: tuple[StageCost, ...]) -> Status:
-    """Return where the study stands; `plan` is what its stages cost."""
+def stored_definition(row: StudyRow) -> Study | None:
+    """Return what a stored study was made from; None where this host has it not, or another."""
+    try:
+        found = load(row.spec)
+    except UserError:
+        return None
+    return found.study if found.source == row.source else None
+
+
+def overview(engine: Engine, name: str, definition: Study | None) -> Overview:
+    """Return how a stored study stands; `definition` adds what stages to come will cost.
+
+    Raises UnknownStudyError where no study of that name is stored.
+    """
+    row = find(engine, name)
+    plan = () if definition is None else costs(definition, n_trials=row.n_trials)
     with reading(engine) as session:
-        row = session.get_one(StudyRow, study_id)
-        runs = tuple(_runs(session, study_id))
-    per_run = {cost.stage: cost.n_images // cost.n_runs for cost in plan if cost.n_runs}
-    done = sum(
-        per_run[run.stage] * (1 if run.state in ("done", "failed") else run.epoch / run.length)
-        for run in runs
-    )
-    return Status(
-        stage=row.stage,
-        stages=tuple(
-            StageStatus(
-                stage=cost.stage,
-                done=_count(runs, cost.stage, "done"),
-                failed=_count(runs, cost.stage, "failed"),
-                total=cost.n_runs,
-            )
-            for cost in plan
-        ),
-        runs=runs,
-        best=_best(runs, row.direction),
-        proposal=row.proposal,
-        images_done=int(done),
-        images_total=sum(cost.n_images for cost in plan),
-    )
-
-
-def _runs(session: Session, study_id: str) -> list[RunStatus]:
-    epoch = func.coalesce(func.max(EpochRecord.epoch), 0)
-    rows = session.execute(
-        select(WorkRow, epoch)
-        .outerjoin(EpochRecord, EpochRecord.work_id == WorkRow.id)
-        .where(WorkRow.study_id == study_id)
-        .group_by(WorkRow.id)
-        .order_by(WorkRow.id)
-    )
-    return [
-        RunStatus(
-            stage=work.stage,
-            slot=work.slot,
-            state=work.state,
-            length=work.length,
-            epoch=epochs,
-            params=params_of(work),
-            outcome=work.outcome,
-            score=work.score,
-            seconds=work.seconds,
+        stages = tuple(_stages(session, row, plan))
+        running = tuple(_running(session, row))
+        ended = row.stage in ENDED
+        return Overview(
+            study=row.name,
+            stage=row.stage,
+            ended=ended,
+            reason=(row.result or {}).get("reason"),
+            grace_s=row.grace_s,
+            stages=stages,
+            running=running,
+            failures=tuple(_failures(session, row)),
+            best=_best(session, row),
+            proposal=row.proposal,
+            seconds_left=None if ended else _seconds_left(session, row, plan, stages, running),
         )
-        for work, epochs in rows
+
+
+def _stages(session: Session, row: StudyRow, plan: Iterable[StageCost]) -> list[StageCounts]:
+    rows = session.execute(
+        select(WorkRow.stage, WorkRow.state, func.count())
+        .where(WorkRow.study_id == row.id)
+        .group_by(WorkRow.stage, WorkRow.state)
+    )
+    found: dict[str, dict[str, int]] = {}
+    for stage, state, n in rows:
+        found.setdefault(stage, {})[state] = n
+    planned = {cost.stage: cost.n_runs for cost in plan}
+    return [
+        _counts(stage, found.get(stage, {}), planned.get(stage, 0))
+        for stage in STAGES
+        if stage in found or stage in planned
     ]
 
 
-def _count(runs: tuple[RunStatus, ...], stage: str, state: str) -> int:
-    return sum(run.stage == stage and run.state == state for run in runs)
+def _counts(stage: str, by_state: Mapping[str, int], planned: int) -> StageCounts:
+    return StageCounts(
+        stage=stage,
+        done=by_state.get("done", 0),
+        running=by_state.get("running", 0),
+        waiting=by_state.get("waiting", 0),
+        given_up=by_state.get("failed", 0),
+        total=sum(by_state.values()) or planned,
+    )
 
 
-def _best(runs: tuple[RunStatus, ...], direction: str) -> RunStatus | None:
-    scored = [run for run in runs if run.stage == "search" and run.score is not None]
-    sign = 1 if direction == "maximize" else -1
-    return max(scored, key=lambda run: sign * (run.score or 0.0), default=None)
+def _running(session: Session, row: StudyRow) -> list[Running]:
+    epoch = (
+        select(func.coalesce(func.max(EpochRecord.epoch), 0))
+        .where(EpochRecord.work_id == WorkRow.id)
+        .scalar_subquery()
+    )
+    held = session.execute(
+        select(WorkRow, epoch)
+        .where(WorkRow.study_id == row.id, WorkRow.state == "running")
+        .order_by(WorkRow.id)
+    ).all()
+    now = _in_utc(session.execute(select(func.now())).scalar_one())
+    devices = _devices(session, row, {work.owner for work, _ in held})
+    found = []
+    for work, n_epochs in held:
+        silent_s = 0.0 if work.beat_at is None else (now - work.beat_at).total_seconds()
+        found.append(
+            Running(
+                stage=work.stage,
+                slot=work.slot,
+                epoch=n_epochs,
+                length=work.length,
+                owner=work.owner or "",
+                device=devices.get(work.owner),
+                silent_s=max(0.0, silent_s),
+                stale=silent_s > row.grace_s,
+            )
+        )
+    return found
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """Return the database's clock as its DateTime columns hold it: UTC, without a zone."""
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _devices(session: Session, row: StudyRow, owners: set[str | None]) -> dict[str | None, str]:
+    """Return owner -> device on which it ended a run."""
+    rows = session.execute(
+        select(WorkRow.owner, func.max(WorkRow.device))
+        .where(WorkRow.study_id == row.id, WorkRow.owner.in_(owners), WorkRow.device.is_not(None))
+        .group_by(WorkRow.owner)
+    )
+    return {owner: device for owner, device in rows if device is not None}
+
+
+def _failures(session: Session, row: StudyRow) -> list[Failures]:
+    kinds = session.execute(
+        select(WorkRow.failure, func.count(), func.sum(WorkRow.failures), func.max(WorkRow.id))
+        .where(WorkRow.study_id == row.id, WorkRow.failures > 0)
+        .group_by(WorkRow.failure)
+    ).all()
+    last = select(WorkRow.id, WorkRow.traceback).where(WorkRow.id.in_([k[3] for k in kinds]))
+    texts = {work_id: text for work_id, text in session.execute(last)}
+    found = [
+        Failures(kind=kind, n_runs=n, n_attempts=int(total), last_line=_last_line(texts[work_id]))
+        for kind, n, total, work_id in kinds
+    ]
+    return sorted(found, key=lambda failures: (failures.kind is None, failures.kind or ""))
+
+
+def _last_line(traceback: str | None) -> str | None:
+    lines = (traceback or "").strip().splitlines()
+    return lines[-1] if lines else None
+
+
+def _best(session: Session, row: StudyRow) -> Best | None:
+    score = WorkRow.score.desc() if row.direction == "maximize" else WorkRow.score.asc()
+    work = session.scalars(
+        select(WorkRow)
+        .where(
+            WorkRow.study_id == row.id,
+            WorkRow.stage == "search",
+            WorkRow.state == "done",
+            WorkRow.score.is_not(None),
+        )
+        .order_by(score, WorkRow.slot)
+        .limit(1)
+    ).first()
+    if work is None or work.score is None:
+        return None
+    return Best(slot=work.slot, score=work.score, params=params_of(work))
+
+
+def _seconds_left(
+    session: Session,
+    row: StudyRow,
+    plan: Iterable[StageCost],
+    stages: Iterable[StageCounts],
+    running: Iterable[Running],
+) -> float | None:
+    """Return remaining images / images per second of one worker so far / workers that live."""
+    images, seconds = session.execute(
+        select(func.sum(WorkRow.n_images), func.sum(WorkRow.seconds)).where(
+            WorkRow.study_id == row.id, WorkRow.state == "done"
+        )
+    ).one()
+    n_workers = len({run.owner for run in running if not run.stale})
+    per_run = {cost.stage: cost.n_images / cost.n_runs for cost in plan if cost.n_runs}
+    if not (images and seconds and n_workers and per_run):
+        return None
+    rest = sum((s.total - s.done - s.given_up) * per_run.get(s.stage, 0.0) for s in stages)
+    begun = sum(per_run.get(r.stage, 0.0) * r.epoch / r.length for r in running)
+    return float((rest - begun) / (float(images) / seconds) / n_workers)

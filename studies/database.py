@@ -179,6 +179,8 @@ def _translated(engine: Engine) -> Iterator[None]:
     try:
         yield
     except TRANSIENT as error:
+        if getattr(getattr(error, "orig", None), "sqlite_errorname", "") == "SQLITE_ERROR":
+            raise  # a statement that SQLite refuses, not a database that is away
         cause = str(getattr(error, "orig", error)).strip().splitlines() or [type(error).__name__]
         raise DatabaseUnreachableError(
             f"database {masked_text(engine.url)} does not answer: {cause[0]}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 import pytest
 from sqlalchemy import URL, Engine, inspect, make_url, text
+from sqlalchemy.exc import OperationalError
 
 from studies.database import (
     DatabaseUnreachableError,
@@ -215,3 +216,16 @@ def test_an_unreachable_server_is_one_masked_line(postgres_server: URL) -> None:
     assert "does not answer" in message
     assert PASSWORD not in message
     assert ":***@127.0.0.1:1/" in message
+
+
+def test_a_statement_that_is_refused_is_not_an_outage(sqlite_url: URL) -> None:
+    engine = open_engine(sqlite_url)
+    prepare(engine)
+    with pytest.raises(OperationalError, match="no such column"):
+        _ask_nonsense(engine)
+    engine.dispose()
+
+
+def _ask_nonsense(engine: Engine) -> None:
+    with reading(engine) as session:
+        session.execute(text("SELECT missing_column FROM study"))

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from sqlalchemy import URL, Engine, insert, select, text, update
 
-from search.overview import overview, stored_definition
 from search.processes import process_identity
 from search.reaper import give_back, running
+from search.status import overview, stored_definition
 from search.work import Claim, FencedOffError, Queue
 from studies.database import open_engine, prepare, reading, transaction
 from studies.registry import load
