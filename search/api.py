@@ -16,7 +16,7 @@ from search.errors import GivenBackError, UsageError
 from search.plan import Started, estimate, load_task, warm_up
 from search.result import StudyResult, load_result
 from search.stop import Stop
-from search.work import ENDED
+from search.work import ENDED, Queue
 from studies.database import masked_text, open_engine, prepare, sqlite_file, storage_url
 from studies.definition import Study, check_name
 from studies.errors import UnknownStudyError
@@ -81,8 +81,6 @@ def run(
 
 def settle_ended(engine: Engine, row: StudyRow) -> None:
     """Tell Optuna what a killed last worker did not; mostly there is nothing to tell."""
-    from search.work import Queue
-
     queue = Queue(engine, row, owner="", process=None)
     if queue.untold():
         from search.history import History

@@ -34,7 +34,6 @@ class RunStatus:
     params: Params | None
     outcome: str | None
     score: float | None
-    seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,6 @@ def _runs(session: Session, study_id: str) -> list[RunStatus]:
             params=params_of(work),
             outcome=work.outcome,
             score=work.score,
-            seconds=work.seconds,
         )
         for work, epochs in rows
     ]

@@ -7,7 +7,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from search import confirmation, range_test, screening
-from search.work import done_rows, end_study, params_of
+from search.work import done_rows, end_study, last_line, params_of
 from studies.database import reading, transaction
 from studies.definition import Study
 from studies.tables import StudyRow, WorkRow
@@ -63,7 +63,7 @@ def _fail(session: Session, row: StudyRow, reason: str) -> None:
     )
     text = next((t for t in tracebacks if t), None)
     if text is not None:
-        reason = f"{reason}; a run failed with {text.strip().splitlines()[-1]}"
+        reason = f"{reason}; a run failed with {last_line(text)}"
     end_study(row, "failed", {"reason": reason})
 
 

@@ -11,7 +11,7 @@ from search.catalog import find
 from search.plan import StageCost, costs
 from search.space import Params
 from search.stages import STAGES
-from search.work import ENDED, params_of
+from search.work import ENDED, last_line, params_of
 from studies.database import reading
 from studies.definition import Study
 from studies.registry import load
@@ -205,15 +205,15 @@ def _failures(session: Session, row: StudyRow) -> list[Failures]:
     last = select(WorkRow.id, WorkRow.traceback).where(WorkRow.id.in_([k[3] for k in kinds]))
     texts = {work_id: text for work_id, text in session.execute(last)}
     found = [
-        Failures(kind=kind, n_runs=n, n_attempts=int(total), last_line=_last_line(texts[work_id]))
+        Failures(
+            kind=kind,
+            n_runs=n,
+            n_attempts=int(total),
+            last_line=last_line(text) if (text := texts[work_id]) else None,
+        )
         for kind, n, total, work_id in kinds
     ]
     return sorted(found, key=lambda failures: (failures.kind is None, failures.kind or ""))
-
-
-def _last_line(traceback: str | None) -> str | None:
-    lines = (traceback or "").strip().splitlines()
-    return lines[-1] if lines else None
 
 
 def _best(session: Session, row: StudyRow) -> Best | None:

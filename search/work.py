@@ -99,7 +99,8 @@ class Queue:
         """Take the next waiting run, else one whose owner is gone; None when there is neither."""
         try:
             with transaction(self.engine) as session:
-                if session.get_one(StudyRow, self.study_id).stage in ENDED:
+                stage = select(StudyRow.stage).where(StudyRow.id == self.study_id)
+                if session.scalar(stage) in ENDED:
                     return None
                 row = self._next_waiting(session) or self._first_stale(session)
                 return None if row is None else self._take(row)
@@ -199,7 +200,7 @@ class Queue:
         study = session.get_one(StudyRow, self.study_id, with_for_update=True)
         study.bugs_in_a_row += 1
         if study.bugs_in_a_row >= MAX_BUGS_IN_A_ROW and study.stage not in ENDED:
-            last = traceback.strip().splitlines()[-1]
+            last = last_line(traceback)
             reason = f"{MAX_BUGS_IN_A_ROW} attempts in a row failed, the last with {last}"
             end_study(study, "failed", {"reason": reason})
 
@@ -257,6 +258,11 @@ def end_study(
 ) -> None:
     """Write that a study has ended, and with what."""
     study.stage, study.result, study.finished_at = stage, result, func.now()
+
+
+def last_line(traceback: str) -> str:
+    """Return the end of a traceback: the exception and its words."""
+    return traceback.strip().splitlines()[-1]
 
 
 def _claim_of(row: WorkRow) -> Claim:
