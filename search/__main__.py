@@ -37,6 +37,14 @@ StoredFlag = Annotated[
     str, typer.Option("--study", help="Name of a stored study.", show_default=False)
 ]
 DeviceFlag = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+GpusFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--gpus",
+        help="GPUs to use, by index among the visible ones: 0,1. Default: all.",
+        show_default=False,
+    ),
+]
 DataFlag = Annotated[
     Path | None,
     typer.Option(
@@ -93,6 +101,7 @@ def run(
         typer.Option("--seed", help="Seed of a new study. Default: 0.", show_default=False),
     ] = None,
     device: DeviceFlag = "auto",
+    gpus: GpusFlag = None,
     data: DataFlag = None,
     timeout_min: TimeoutFlag = None,
     report: Annotated[
@@ -112,6 +121,7 @@ def run(
     from search import api, terminal
     from search.progress import Progress
 
+    device = _device_with(gpus, device)
     if dry_run:
         started = api.plan(study, trials=trials, workers=workers, device=device, data=data)
         terminal.print_plan(started, json=json)
@@ -139,6 +149,7 @@ def worker(
     study: StoredFlag,
     storage: StorageFlag = None,
     device: DeviceFlag = "auto",
+    gpus: GpusFlag = None,
     data: DataFlag = None,
     timeout_min: TimeoutFlag = None,
     until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
@@ -146,6 +157,7 @@ def worker(
     """Join a stored study as one more worker."""
     from search import api
 
+    device = _device_with(gpus, device)
     api.join(
         study,
         storage=storage,
@@ -303,6 +315,19 @@ def _print_result(
         if not (keep_page and _is_current(path, engine, result.name)):
             write_report(engine, result, path)
     terminal.print_result(result, path, json=json)
+
+
+def _device_with(gpus: str | None, device: str) -> str:
+    """Return the device to use; let this process see the named GPUs only, before torch looks."""
+    from search.errors import UsageError
+    from trainers.gpus import use_gpus
+
+    if gpus is None:
+        return device
+    if device not in ("auto", "cuda"):
+        raise UsageError(f"--gpus {gpus}: goes with --device cuda or auto, got --device {device}")
+    use_gpus(gpus)
+    return "cuda"
 
 
 def _check_page(page: Path) -> None:

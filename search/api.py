@@ -13,6 +13,7 @@ from sqlalchemy import URL, Engine
 
 from search import catalog
 from search.errors import GivenBackError, UsageError
+from search.patience import Patience
 from search.plan import Started, estimate, load_task, warm_up
 from search.result import StudyResult, load_result
 from search.stop import Stop
@@ -25,7 +26,7 @@ from studies.registry import Definition, load
 from studies.tables import StudyRow
 from studies.upgrade import Upgraded
 from studies.upgrade import upgrade as upgrade_tables
-from trainers.device import Site
+from trainers.device import Site, cache_folder
 from trainers.run import Trainer
 
 log = logging.getLogger(__name__)
@@ -59,32 +60,32 @@ def run(
     _check_counts(workers=workers, trials=trials, seed=seed, timeout_min=timeout_min)
     workers = _possible_workers(definition, workers)
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
-    with opened(storage, make=True) as engine:
+    with stop.on_signals(), opened(storage, make=True) as engine:
         row = catalog.find_matching(engine, definition, name=name, seed=seed, n_trials=trials)
         if row is not None and row.stage in ENDED:
             where = masked_text(engine.url)
             log.info("study %r in %s is %s: nothing left to do", name, where, row.stage)
             settle_ended(engine, row)
             return load_result(engine, name)
-        with stop.on_signals():
-            trainer, site = load_task(definition, row, device=device, data=data)
-            rate = warm_up(trainer, definition.study)
-            facts = facts_of(trainer)
-            row = catalog.find_or_create(engine, definition, name=name, seed=seed, n_trials=trials)
-            catalog.resolve(engine, row, facts)
-            started = estimate(row, definition, trainer, site, rate=rate, workers=workers)
-            with watch(engine, started) if watch is not None else nullcontext():
-                ended = _worked(engine, started, stop)
+        trainer, site = load_task(definition, row, device=device, data=data)
+        rate = warm_up(trainer, definition.study)
+        facts = facts_of(trainer)
+        row = catalog.find_or_create(engine, definition, name=name, seed=seed, n_trials=trials)
+        catalog.resolve(engine, row, facts)
+        started = estimate(row, definition, trainer, site, rate=rate, workers=workers)
+        with watch(engine, started) if watch is not None else nullcontext():
+            ended = _worked(engine, started, stop)
         _raise_if_stopped(ended, stop)
         return load_result(engine, name)
 
 
 def settle_ended(engine: Engine, row: StudyRow) -> None:
-    """Tell Optuna what a killed last worker did not; mostly there is nothing to tell."""
+    """Do what a killed last worker did not: mostly there is nothing to tell or to remove."""
+    catalog.remove_checkpoints(row.id, cache_folder())
     queue = Queue(engine, row, owner="", process=None)
     if queue.untold():
         from search.history import History
-        from search.worker import repair
+        from search.settle import repair
 
         history = History(engine.url, name=row.name, study_id=row.id)
         try:
@@ -94,8 +95,10 @@ def settle_ended(engine: Engine, row: StudyRow) -> None:
 
 
 @contextmanager
-def opened(storage: str | None, *, make: bool = False) -> Iterator[Engine]:
-    """Open the study database; its connections end with the block.
+def opened(
+    storage: str | None, *, make: bool = False, patiently: Patience | None = None
+) -> Iterator[Engine]:
+    """Open the study database, waited for by `patiently`; its connections end with the block.
 
     Raises UnknownStudyError where the SQLite file is not there and `make` does not ask for it.
     """
@@ -104,7 +107,7 @@ def opened(storage: str | None, *, make: bool = False) -> Iterator[Engine]:
         _check_is_there(url)
     engine = open_engine(url)
     try:
-        prepare(engine)
+        (patiently or Patience(Stop(), seconds=0))(prepare, engine)
         yield engine
     finally:
         engine.dispose()
@@ -163,7 +166,11 @@ def _worked_here(
 ) -> str:
     from search.worker import Worker
 
-    return Worker(engine, row, definition.study, trainer=trainer, site=site, stop=stop).work()
+    worker = Worker(engine, row, definition.study, trainer=trainer, site=site, stop=stop)
+    ended = worker.work()
+    if ended in ENDED:
+        catalog.remove_checkpoints(row.id, site.cache)
+    return ended
 
 
 def _definition(study: str | Path | Study) -> Definition:
@@ -238,10 +245,12 @@ def join(
     """Work on a stored study in this process until it has ended; see run() for what is raised."""
     _check_counts(timeout_min=timeout_min)
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
-    if until_stdin_closes:
+    patiently = Patience(stop, seconds=0)
+    if until_stdin_closes:  # started by a search that had its database a moment ago
         threading.Thread(target=_stop_at_end_of_stdin, args=(stop,), daemon=True).start()
-    with opened(storage) as engine:
-        row = catalog.find(engine, name)
+        patiently = Patience(stop)
+    with stop.on_signals(), opened(storage, patiently=patiently) as engine:
+        row = patiently(catalog.find, engine, name)
         if row.stage not in ENDED:
             if not row.spec:
                 raise UsageError(
@@ -250,12 +259,11 @@ def join(
                 )
             definition = load(row.spec)
             compare(name, row.declared, declared(definition.study, definition.source))
-            with stop.on_signals():
-                trainer, site = load_task(definition, row, device=device, data=data)
-                catalog.resolve(engine, row, facts_of(trainer))
-                ended = _worked_here(engine, row, definition, trainer, site, stop)
+            trainer, site = load_task(definition, row, device=device, data=data)
+            patiently(catalog.resolve, engine, row, facts_of(trainer))
+            ended = _worked_here(engine, row, definition, trainer, site, stop)
             _raise_if_stopped(ended, stop)
-        if catalog.find(engine, name).stage == "failed":
+        if patiently(catalog.find, engine, name).stage == "failed":
             load_result(engine, name)
 
 

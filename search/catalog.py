@@ -3,6 +3,7 @@
 import shutil
 import uuid
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, func, select
@@ -14,7 +15,7 @@ from studies.errors import UnknownStudyError
 from studies.protocol import compare, declared
 from studies.registry import Definition
 from studies.tables import StudyRow, WorkRow
-from trainers.device import cache_folder
+from trainers.device import cache_folder, checkpoint_folder
 
 BEAT_S = 5.0
 GRACE_S = 30.0
@@ -163,8 +164,13 @@ def delete(engine: Engine, name: str) -> None:
         history.close()
     with transaction(engine) as session:
         session.delete(session.get_one(StudyRow, row.id))
-    for folder in ("checkpoints", "logs"):
-        shutil.rmtree(cache_folder() / folder / row.id, ignore_errors=True)
+    remove_checkpoints(row.id, cache_folder())
+    shutil.rmtree(cache_folder() / "logs" / row.id, ignore_errors=True)
+
+
+def remove_checkpoints(study_id: str, cache: Path) -> None:
+    """Delete what owners killed after their last step left; a folder out of reach is let be."""
+    shutil.rmtree(checkpoint_folder(cache) / study_id, ignore_errors=True)
 
 
 TRIAL_COLUMNS = (

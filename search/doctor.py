@@ -29,7 +29,13 @@ from studies.registry import BUNDLED, load
 from studies.tables import HEAD, StudyRow
 from studies.upgrade import optuna_versions, versions
 from trainers.data import Cifar10, Data, Presence, look_for
-from trainers.device import cache_folder, device_name, native_precision, resolve_device
+from trainers.device import (
+    cache_folder,
+    checkpoint_folder,
+    device_name,
+    native_precision,
+    resolve_device,
+)
 from trainers.errors import UserError
 from trainers.task import Task
 
@@ -61,7 +67,8 @@ def examine(
         "file system": lambda: _file_system(storage_url(storage)),
         "device": lambda: _device(device),
         "data": lambda: _data(storage, data, study),
-        "cache": lambda: _cache(cache_folder()),
+        "cache": lambda: _folder(cache_folder(), "ONECYCLE_CACHE"),
+        "checkpoints": lambda: _folder(checkpoint_folder(cache_folder()), "ONECYCLE_CHECKPOINTS"),
         "cache disk": lambda: _free_disk(cache_folder()),
         "database disk": lambda: _database_disk(storage_url(storage)),
     }
@@ -197,12 +204,12 @@ def _study(storage: str | None, name: str) -> Study:
     return load(name).study
 
 
-def _cache(folder: Path) -> Found:
+def _folder(folder: Path, variable: str) -> Found:
     if not folder.exists():
         problem = _cannot_be_made(folder)
         return problem or ("ok", f"{folder}: will be made at the first start")
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        return "to do", f"{folder} cannot be written: set ONECYCLE_CACHE to a folder that can"
+        return "to do", f"{folder} cannot be written: set {variable} to a folder that can"
     return "ok", f"{folder} can be written"
 
 

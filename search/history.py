@@ -26,11 +26,18 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except StorageInternalError as error:
-        cause = error.__cause__
-        if not isinstance(cause, TRANSIENT):
+        lost = _lost_connection(error)
+        if lost is None:
             raise
-        line = str(getattr(cause, "orig", cause)).strip().partition("\n")[0]
+        line = str(getattr(lost, "orig", lost)).strip().partition("\n")[0]
         raise DatabaseUnreachableError(f"Optuna's storage does not answer: {line}") from error
+
+
+def _lost_connection(error: BaseException | None) -> BaseException | None:
+    """Return the lost connection behind an error: Optuna may meet a second error over it."""
+    while error is not None and not isinstance(error, TRANSIENT):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 class History:
@@ -84,18 +91,19 @@ class History:
         space: Space,
         fixed: Params | None,
         asked_before: bool,
+        attributes: Mapping[str, object],
     ) -> tuple[int, Params]:
         """Return the trial number and parameters of a slot; each slot has one trial for ever.
 
-        The trial is made in one commit with its slot, so an owner killed while asking leaves
-        something that the next one finds (`asked_before`).
+        The trial is made in one commit with its slot and `attributes`, so an owner killed while
+        asking leaves something that the next one finds (`asked_before`).
         """
         study = self.study
         bound = self._trial_of(slot) if asked_before else None
         if bound is None:
             template = create_trial(
                 state=TrialState.RUNNING,
-                user_attrs={"slot": slot},
+                user_attrs={"slot": slot, **attributes},
                 system_attrs={"fixed_params": asdict(fixed)} if fixed is not None else {},
             )
             trial_id = study._storage.create_new_trial(study._study_id, template)

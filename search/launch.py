@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from search.errors import EXIT_FINISHED, EXIT_GIVEN_BACK, EXIT_NO_RESULT, EXIT_U
 from search.plan import Started
 from search.stop import Stop
 from trainers.errors import UserError
+from trainers.gpus import gpu_of
 
 log = logging.getLogger(__name__)
 
@@ -34,25 +36,20 @@ class Local:
 def run_workers(engine: Engine, started: Started, stop: Stop) -> str:
     """Run local workers until all have ended; return 'finished', 'failed' or 'stopped'.
 
-    Raises UserError with the words of a worker that met something the user must fix.
+    Raises UserError with the words of a worker that met something the user must fix. A second
+    signal kills the workers with this process.
     """
     folder = started.site.cache / "logs" / started.row.id
     folder.mkdir(parents=True, exist_ok=True)
-    workers = [
-        Local(
-            n, _spawn(engine, started, n, folder / f"worker-{n}.log"), folder / f"worker-{n}.log"
-        )
-        for n in range(started.n_workers)
-    ]
-    try:
-        return _watch(engine, started, workers, stop)
-    finally:
-        for worker in workers:
-            if worker.process.poll() is None:
-                worker.process.terminate()
-            worker.process.wait()
-            assert worker.process.stdin is not None
-            worker.process.stdin.close()
+    workers: list[Local] = []
+    with stop.taking_along(lambda: _kill(workers)):
+        try:
+            for n in range(started.n_workers):
+                log_file = folder / f"worker-{n}.log"
+                workers.append(Local(n, _spawn(engine, started, n, log_file), log_file))
+            return _watch(engine, started, workers, stop)
+        finally:
+            _end(workers, within_s=started.row.grace_s)
 
 
 def _watch(engine: Engine, started: Started, workers: list[Local], stop: Stop) -> str:
@@ -60,7 +57,7 @@ def _watch(engine: Engine, started: Started, workers: list[Local], stop: Stop) -
     while True:
         if stop.asked() and not told_to_stop:
             told_to_stop = True
-            _terminate(workers)
+            _ask_to_stop(workers)
         codes = [worker.process.poll() for worker in workers]
         if EXIT_USER_ERROR in codes:
             worker = workers[codes.index(EXIT_USER_ERROR)]
@@ -101,15 +98,40 @@ def _restart(engine: Engine, started: Started, worker: Local) -> None:
             )
         log.warning("worker %d died (%s); started again", worker.number, cause)
         worker.restarts += 1
-    assert worker.process.stdin is not None
-    worker.process.stdin.close()
+    _ask_to_stop([worker])
     worker.process = _spawn(engine, started, worker.number, worker.log_file)
 
 
-def _terminate(workers: list[Local]) -> None:
+def _ask_to_stop(workers: list[Local]) -> None:
+    """Close our end of the pipes.
+
+    A signal would be one too many: systemd and Slurm send theirs to the workers as well, and a
+    second one ends a worker at once.
+    """
     for worker in workers:
-        if worker.process.poll() is None:
-            worker.process.send_signal(signal.SIGTERM)
+        assert worker.process.stdin is not None
+        worker.process.stdin.close()
+
+
+def _end(workers: list[Local], *, within_s: float) -> None:
+    """Wait for workers that still run to give back their work, and kill those that do not."""
+    _ask_to_stop(workers)
+    until = time.monotonic() + within_s
+    for worker in workers:
+        try:
+            worker.process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            log.warning("worker %d did not end within %g s: killed", worker.number, within_s)
+            _kill([worker])
+            worker.process.wait()
+
+
+def _kill(workers: list[Local]) -> None:
+    """Kill workers with what they started, such as the processes of a DataLoader."""
+    for worker in workers:
+        if worker.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(worker.process.pid, signal.SIGKILL)
 
 
 def _spawn(
@@ -118,7 +140,7 @@ def _spawn(
     """Start one worker in a process group of its own, so that Ctrl-C reaches it through us.
 
     It holds the other end of our pipe: when we are gone, however that came, it gives back its
-    work and ends. The database URL travels in the environment: a command line shows passwords.
+    work and ends.
     """
     command = [
         sys.executable,
@@ -133,16 +155,10 @@ def _spawn(
     ]
     if started.site.data is not None:
         command += ["--data", str(started.site.data)]
-    environment = {
-        **os.environ,
-        "ONECYCLE_STORAGE": engine.url.render_as_string(hide_password=False),
-    }
-    if started.site.device == "cuda":
-        environment["CUDA_VISIBLE_DEVICES"] = _gpu(number)
     with log_file.open("ab") as output:
         return subprocess.Popen(
             command,
-            env=environment,
+            env=_environment(engine, started, number),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
@@ -150,13 +166,20 @@ def _spawn(
         )
 
 
-def _gpu(number: int) -> str:
-    """Return the GPU of a worker: the visible ones in turn."""
-    import torch
+def _environment(engine: Engine, started: Started, number: int) -> dict[str, str]:
+    """Return the environment of a worker: its database, its GPU, on a CPU its one thread.
 
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    visible = named.split(",") if named else [str(n) for n in range(torch.cuda.device_count())]
-    return visible[number % len(visible)]
+    A command line would show the password of the database to every user of the machine.
+    """
+    environment = {
+        **os.environ,
+        "ONECYCLE_STORAGE": engine.url.render_as_string(hide_password=False),
+    }
+    if started.site.device == "cuda":
+        environment["CUDA_VISIBLE_DEVICES"] = gpu_of(number)
+    if started.site.device == "cpu":
+        environment.setdefault("OMP_NUM_THREADS", "1")
+    return environment
 
 
 def _last_line(file: Path) -> str:

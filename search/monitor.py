@@ -15,8 +15,15 @@ from sqlalchemy import Engine
 
 from search.catalog import find
 from search.plan import duration_text
-from search.status import Failures, Overview, Running, overview, stored_definition
-from search.terminal import STAGE_NAMES
+from search.stages import STAGE_NAMES
+from search.status import (
+    Failures,
+    Overview,
+    Running,
+    Worker,
+    overview,
+    stored_definition,
+)
 from search.work import ENDED
 from studies.database import DatabaseUnreachableError
 from studies.definition import Study
@@ -86,7 +93,12 @@ def status_lines(now: Overview) -> list[str]:
         numbers = (s.done, s.running, s.waiting, s.given_up, s.total)
         lines.append(f"  {STAGE_NAMES[s.stage]:<12}" + "".join(f"{n:>10}" for n in numbers))
     if now.running:
-        lines += ["running", *(f"  {_running_text(run, now.grace_s)}" for run in now.running)]
+        devices = {worker.name: worker.device for worker in now.workers}
+        shown = (_running_text(run, devices.get(run.owner), now.grace_s) for run in now.running)
+        lines += ["running", *(f"  {text}" for text in shown)]
+    idle = [worker for worker in now.workers if worker.waits_for is not None]
+    if idle:
+        lines += ["idle", *(f"  {_idle_text(worker, now.grace_s)}" for worker in idle)]
     if now.failures:
         lines += ["failed attempts", *(f"  {_failures_text(each)}" for each in now.failures)]
     best = now.best
@@ -116,17 +128,26 @@ def _where(now: Overview) -> str:
     return STAGE_NAMES[now.stage]
 
 
-def _running_text(run: Running, grace_s: float) -> str:
+def _running_text(run: Running, device: str | None, grace_s: float) -> str:
     sweep = run.stage == "range_test"
     words = [
         f"{STAGE_NAMES[run.stage]} {run.slot}",
         f"sweep of {run.length} steps" if sweep else f"epoch {run.epoch}/{run.length}",
         owner_text(run.owner),
-        run.device or "",
-        f"silent for {run.silent_s:.0f} s"
-        + (f", stale (grace {grace_s:g} s)" if run.stale else ""),
+        device or "",
+        _silence_text(run, grace_s),
     ]
     return _printable(" · ".join(word for word in words if word))
+
+
+def _idle_text(worker: Worker, grace_s: float) -> str:
+    words = [owner_text(worker.name), worker.device, f"waits for {worker.waits_for}"]
+    return _printable(" · ".join([*words, _silence_text(worker, grace_s)]))
+
+
+def _silence_text(seen: Running | Worker, grace_s: float) -> str:
+    stale = f", stale (grace {grace_s:g} s)" if seen.stale else ""
+    return f"silent for {seen.silent_s:.0f} s{stale}"
 
 
 def _failures_text(each: Failures) -> str:

@@ -33,6 +33,14 @@ def is_gone(identity: str | None) -> bool:
     return same_host and process_identity(int(pid)) != identity
 
 
+def on_another_host(identity: str | None) -> bool:
+    """Whether that process surely ran on another host, or before this one was started again."""
+    own = process_identity()
+    if identity is None or own is None:
+        return False
+    return identity.partition("/")[0] != own.partition("/")[0]
+
+
 def worker_name() -> str:
     """Return a name for this worker that a person can read and no other worker has."""
     return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"

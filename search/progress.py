@@ -18,7 +18,8 @@ from sqlalchemy import Engine
 
 from search.plan import Started, duration_text
 from search.snapshot import RunStatus, Snapshot, snapshot
-from search.terminal import STAGE_NAMES, plan_text
+from search.stages import STAGE_NAMES
+from search.terminal import plan_text
 from studies.database import DatabaseUnreachableError, masked_text
 
 log = logging.getLogger(__name__)

@@ -2,10 +2,11 @@
 
 import time
 
-from sqlalchemy import CursorResult, Engine, select, update
+from sqlalchemy import Engine
 
-from search.work import Leases
-from studies.database import reading, transaction
+from search.leases import Leases
+from search.rows import release, running_rows
+from studies.database import reading
 from studies.tables import StudyRow, WorkRow
 
 _MAX_PAUSE_S = 1.0
@@ -14,13 +15,7 @@ _MAX_PAUSE_S = 1.0
 def running(engine: Engine, study: StudyRow) -> list[WorkRow]:
     """Return the runs of a study that a worker holds."""
     with reading(engine) as session:
-        return list(
-            session.scalars(
-                select(WorkRow)
-                .where(WorkRow.study_id == study.id, WorkRow.state == "running")
-                .order_by(WorkRow.id)
-            )
-        )
+        return running_rows(session, study.id)
 
 
 def reap(engine: Engine, study: StudyRow, held: list[WorkRow]) -> list[WorkRow]:
@@ -29,7 +24,7 @@ def reap(engine: Engine, study: StudyRow, held: list[WorkRow]) -> list[WorkRow]:
     Ends when each has moved or was given back: after `grace_s` by this process's clock at the
     latest, later only where the database did not answer for a time, which proves nothing.
     """
-    leases = Leases(study.grace_s)
+    leases = Leases(beat_s=study.beat_s, grace_s=study.grace_s)
     unmoved = {row.id: (row.token, row.beat) for row in held}
     given_back = []
     while True:
@@ -38,25 +33,8 @@ def reap(engine: Engine, study: StudyRow, held: list[WorkRow]) -> list[WorkRow]:
         if time.monotonic() - asked > study.beat_s:
             leases.forget()
         stale = {row.id for row in rows if leases.is_stale(row)}
-        given_back += [row for row in rows if row.id in stale and give_back(engine, row)]
+        given_back += [row for row in rows if row.id in stale and release(engine, row)]
         unmoved = {row.id: (row.token, row.beat) for row in rows if row.id not in stale}
         if not unmoved:
             return given_back
         time.sleep(min(_MAX_PAUSE_S, study.grace_s / 10))
-
-
-def give_back(engine: Engine, row: WorkRow) -> bool:
-    """Let any worker take this run, unless its owner has moved since it was looked at."""
-    with transaction(engine) as session:
-        changed = session.execute(
-            update(WorkRow)
-            .where(
-                WorkRow.id == row.id,
-                WorkRow.state == "running",
-                WorkRow.token == row.token,
-                WorkRow.beat == row.beat,
-            )
-            .values(state="waiting", owner=None, process=None)
-        )
-        assert isinstance(changed, CursorResult)
-        return changed.rowcount == 1

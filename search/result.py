@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 from search.confirmation import Comparison, Estimate, estimate
 from search.errors import NoResultError
 from search.metric import Metric
+from search.rows import done_rows, params_of
 from search.screening import BASELINE_SLOT
 from search.space import Params
-from search.work import done_rows, params_of
 from studies.database import reading
 from studies.tables import StudyRow, WorkRow
 from trainers.onecycle import OneCycle

@@ -6,8 +6,8 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from search.plan import StageCost
+from search.rows import params_of
 from search.space import Params
-from search.work import params_of
 from studies.database import reading
 from studies.tables import EpochRecord, StudyRow, WorkRow
 

@@ -7,7 +7,8 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from search import confirmation, range_test, screening
-from search.work import done_rows, end_study, last_line, params_of
+from search.rows import done_rows, params_of
+from search.work import end_study, last_line
 from studies.database import reading, transaction
 from studies.definition import Study
 from studies.tables import StudyRow, WorkRow
@@ -15,6 +16,11 @@ from studies.tables import StudyRow, WorkRow
 _SCHEDULE_POINTS = 400
 
 STAGES = ("range_test", "search", "confirmation")
+STAGE_NAMES = {
+    "range_test": "range test",
+    "search": "search",
+    "confirmation": "confirmation",
+}
 
 
 def advance(

@@ -4,18 +4,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from search.catalog import find
 from search.plan import StageCost, costs
+from search.rows import params_of
 from search.space import Params
 from search.stages import STAGES
-from search.work import ENDED, last_line, params_of
+from search.work import ENDED, last_line
 from studies.database import reading
 from studies.definition import Study
 from studies.registry import load
-from studies.tables import EpochRecord, StudyRow, WorkRow
+from studies.tables import EpochRecord, StudyRow, WorkerRow, WorkRow
 from trainers.errors import UserError
 
 
@@ -33,19 +34,27 @@ class StageCounts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Running:
-    """A run that a worker holds; `silent_s` is the age of its last beat by the database's clock.
-
-    `device` is that of the worker's earlier runs, None before the first has ended.
-    """
+    """A run that a worker holds; `silent_s`: since its last beat, by the database's clock."""
 
     stage: str
     slot: int
     epoch: int
     length: int
     owner: str
-    device: str | None
     silent_s: float
     stale: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Worker:
+    """Somebody who has joined; `waits_for` is None where a run is held, or about to be."""
+
+    name: str
+    host: str
+    device: str
+    silent_s: float
+    stale: bool
+    waits_for: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +90,7 @@ class Overview:
     grace_s: float
     stages: tuple[StageCounts, ...]
     running: tuple[Running, ...]
+    workers: tuple[Worker, ...]
     failures: tuple[Failures, ...]
     best: Best | None
     proposal: float | None
@@ -106,6 +116,7 @@ def overview(engine: Engine, name: str, definition: Study | None) -> Overview:
     with reading(engine) as session:
         stages = tuple(_stages(session, row, plan))
         running = tuple(_running(session, row))
+        workers = tuple(_workers(session, row, running))
         ended = row.stage in ENDED
         return Overview(
             study=row.name,
@@ -115,6 +126,7 @@ def overview(engine: Engine, name: str, definition: Study | None) -> Overview:
             grace_s=row.grace_s,
             stages=stages,
             running=running,
+            workers=workers,
             failures=tuple(_failures(session, row)),
             best=_best(session, row),
             proposal=row.proposal,
@@ -161,8 +173,7 @@ def _running(session: Session, row: StudyRow) -> list[Running]:
         .where(WorkRow.study_id == row.id, WorkRow.state == "running")
         .order_by(WorkRow.id)
     ).all()
-    now = _in_utc(session.execute(select(func.now())).scalar_one())
-    devices = _devices(session, row, {work.owner for work, _ in held})
+    now = _now(session)
     found = []
     for work, n_epochs in held:
         silent_s = 0.0 if work.beat_at is None else (now - work.beat_at).total_seconds()
@@ -173,7 +184,6 @@ def _running(session: Session, row: StudyRow) -> list[Running]:
                 epoch=n_epochs,
                 length=work.length,
                 owner=work.owner or "",
-                device=devices.get(work.owner),
                 silent_s=max(0.0, silent_s),
                 stale=silent_s > row.grace_s,
             )
@@ -181,25 +191,41 @@ def _running(session: Session, row: StudyRow) -> list[Running]:
     return found
 
 
-def _in_utc(moment: datetime) -> datetime:
+def _now(session: Session) -> datetime:
     """Return the database's clock as its DateTime columns hold it: UTC, without a zone."""
+    moment = session.execute(select(func.now())).scalar_one()
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def _devices(session: Session, row: StudyRow, owners: set[str | None]) -> dict[str | None, str]:
-    """Return owner -> device on which it ended a run."""
-    rows = session.execute(
-        select(WorkRow.owner, func.max(WorkRow.device))
-        .where(WorkRow.study_id == row.id, WorkRow.owner.in_(owners), WorkRow.device.is_not(None))
-        .group_by(WorkRow.owner)
+def _workers(session: Session, row: StudyRow, running: Iterable[Running]) -> list[Worker]:
+    """Return who has joined; one that holds a run shows life by that run's beat."""
+    now, beats = _now(session), {run.owner: run.silent_s for run in running}
+    joined = session.scalars(
+        select(WorkerRow).where(WorkerRow.study_id == row.id).order_by(WorkerRow.joined_at)
     )
-    return {owner: device for owner, device in rows if device is not None}
+    found = []
+    for worker in joined:
+        seen_s = max(0.0, (now - worker.seen_at).total_seconds())
+        silent_s = beats.get(worker.name, seen_s)
+        found.append(
+            Worker(
+                name=worker.name,
+                host=worker.name.partition(":")[0],
+                device=worker.device,
+                silent_s=silent_s,
+                stale=silent_s > row.grace_s,
+                waits_for=None if worker.name in beats else worker.waits_for,
+            )
+        )
+    return found
 
 
 def _failures(session: Session, row: StudyRow) -> list[Failures]:
+    # a failure of the place is recorded once and not counted
+    attempts = case((WorkRow.failures == 0, 1), else_=WorkRow.failures)
     kinds = session.execute(
-        select(WorkRow.failure, func.count(), func.sum(WorkRow.failures), func.max(WorkRow.id))
-        .where(WorkRow.study_id == row.id, WorkRow.failures > 0)
+        select(WorkRow.failure, func.count(), func.sum(attempts), func.max(WorkRow.id))
+        .where(WorkRow.study_id == row.id, or_(WorkRow.failures > 0, WorkRow.failure.is_not(None)))
         .group_by(WorkRow.failure)
     ).all()
     last = select(WorkRow.id, WorkRow.traceback).where(WorkRow.id.in_([k[3] for k in kinds]))

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -12,12 +12,17 @@ _SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
 )
 
+# coreutils' timeout, and launchers that pass on what their group got too, signal twice at once.
+_ONE_REQUEST_S = 0.2
+
 
 class Stop:
     """Whether to stop, and why: the first signal that came, or a deadline that passed."""
 
     def __init__(self, *, timeout_s: float | None = None) -> None:
         self.signal: int | None = None
+        self._signal_at = 0.0
+        self._before_the_end: Callable[[], None] | None = None
         self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self._event = threading.Event()
 
@@ -55,8 +60,21 @@ class Stop:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    @contextmanager
+    def taking_along(self, end: Callable[[], None]) -> Iterator[None]:
+        """Within the block a second signal calls `end` before it ends this process."""
+        self._before_the_end = end
+        try:
+            yield
+        finally:
+            self._before_the_end = None
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self._signal_at = number, now
+        elif now - self._signal_at >= _ONE_REQUEST_S:
+            if self._before_the_end is not None:
+                self._before_the_end()
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.signal = number

@@ -15,6 +15,7 @@ from rich.table import Table
 from search.catalog import TRIAL_COLUMNS
 from search.plan import Started, duration_text
 from search.result import Candidate, StudyResult
+from search.stages import STAGE_NAMES
 
 _SHOWN_COLUMNS = (
     "slot",
@@ -26,11 +27,6 @@ _SHOWN_COLUMNS = (
     "div_factor",
     "seconds",
 )
-STAGE_NAMES = {
-    "range_test": "range test",
-    "search": "search",
-    "confirmation": "confirmation",
-}
 
 
 def plan_text(started: Started) -> str:

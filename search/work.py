@@ -1,29 +1,42 @@
 """The table of work: claim, lease, fence, write, give back."""
 
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sqlalchemy import CursorResult, Engine, func, select, update
+from sqlalchemy import (
+    CursorResult,
+    Engine,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
+from search.leases import Leases
 from search.processes import is_gone
+from search.roster import forget_worker
+from search.rows import params_of, release, running_rows, unmoved
 from search.space import Params
 from studies.database import DatabaseUnreachableError, reading, transaction
 from studies.tables import EpochRecord, PointRecord, StudyRow, WorkRow
 from trainers.run import EpochRow, Point
 
 MAX_FAILURES = 3
-"""A run whose attempts failed this often is given up; a killed owner does not count."""
+"""A run whose attempts failed this often, out of memory or by a bug, is given up; a killed owner
+does not count."""
 MAX_BUGS_IN_A_ROW = 6
 """So many attempts of a study, over all workers, that ended in a bug with no finished run between
 them stop the study: the code is broken, not one configuration."""
 ENDED = ("finished", "failed")
 """The stages in which a study has no more work."""
 
-FailureKind = Literal["memory", "infrastructure", "bug"]
+FailureKind = Literal["memory", "bug", "data", "infrastructure"]
+"""What ended an attempt; the last two are of the place where it ran, not of the run, and are not
+counted against it."""
 
 
 class FencedOffError(Exception):
@@ -59,32 +72,6 @@ class Ended:
     points: Sequence[Point] = ()
 
 
-class Leases:
-    """Which leases have gone quiet, by this process's own monotonic clock.
-
-    A lease is stale when its heartbeat counter has not moved for `grace_s` of our time: neither
-    another host's clock nor an outage of the database makes it so. (The rule of Kubernetes'
-    leader election.)
-    """
-
-    def __init__(self, grace_s: float) -> None:
-        self.grace_s = grace_s
-        self._seen: dict[int, tuple[int, int, float]] = {}
-
-    def is_stale(self, row: WorkRow) -> bool:
-        """Look at a running row once more and say whether its owner may be replaced."""
-        now = time.monotonic()
-        token, beat, since = self._seen.get(row.id, (-1, -1, now))
-        if (token, beat) != (row.token, row.beat):
-            since = now
-        self._seen[row.id] = (row.token, row.beat, since)
-        return now - since >= self.grace_s or is_gone(row.process)
-
-    def forget(self) -> None:
-        """Start all watches anew: the database was away, so silence means nothing."""
-        self._seen.clear()
-
-
 class Queue:
     """One worker's hands on a study's table of work."""
 
@@ -93,20 +80,50 @@ class Queue:
     ) -> None:
         self.engine, self.study_id = engine, study.id
         self.owner, self.process = owner, process
-        self.leases = Leases(study.grace_s)
+        self.leases = Leases(beat_s=study.beat_s, grace_s=study.grace_s)
 
     def claim(self) -> Claim | None:
         """Take the next waiting run, else one whose owner is gone; None when there is neither."""
         try:
-            with transaction(self.engine) as session:
-                stage = select(StudyRow.stage).where(StudyRow.id == self.study_id)
-                if session.scalar(stage) in ENDED:
-                    return None
-                row = self._next_waiting(session) or self._first_stale(session)
-                return None if row is None else self._take(row)
+            claim = self._claim_waiting()
+            self.leases.answered()
+            return claim or self._claim_stale()
         except DatabaseUnreachableError:
             self.leases.forget()
             raise
+
+    def _claim_waiting(self) -> Claim | None:
+        with transaction(self.engine) as session:
+            if self._is_over(session):
+                return None
+            row = session.scalars(
+                select(WorkRow)
+                .where(WorkRow.study_id == self.study_id, WorkRow.state == "waiting")
+                .order_by(WorkRow.round, WorkRow.length, WorkRow.slot)
+                .limit(1)
+                .with_for_update(skip_locked=True)
+            ).first()
+            return None if row is None else self._take(row)
+
+    def _claim_stale(self) -> Claim | None:
+        with reading(self.engine) as session:
+            stale = [
+                row for row in running_rows(session, self.study_id) if self.leases.is_stale(row)
+            ]
+        if not stale:
+            return None
+        with transaction(self.engine) as session:
+            row = session.scalars(
+                select(WorkRow).where(unmoved(stale[0])).with_for_update(skip_locked=True)
+            ).first()
+            if row is None or self._is_over(session):
+                return None
+            forget_worker(session, row.owner)
+            return self._take(row)
+
+    def _is_over(self, session: Session) -> bool:
+        stage = select(StudyRow.stage).where(StudyRow.id == self.study_id)
+        return session.scalar(stage) in ENDED
 
     def _take(self, row: WorkRow) -> Claim:
         row.state, row.owner, row.process = "running", self.owner, self.process
@@ -115,29 +132,14 @@ class Queue:
         row.beat, row.beat_at = 0, func.now()
         return _claim_of(row)
 
-    def _next_waiting(self, session: Session) -> WorkRow | None:
-        return session.scalars(
-            select(WorkRow)
-            .where(WorkRow.study_id == self.study_id, WorkRow.state == "waiting")
-            .order_by(WorkRow.round, WorkRow.length, WorkRow.slot)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        ).first()
+    def beat(self, claim: Claim, epochs: Sequence[EpochRow] = ()) -> None:
+        """Show that the owner lives, and write the epochs that its run has reported since.
 
-    def _first_stale(self, session: Session) -> WorkRow | None:
-        running = session.scalars(
-            select(WorkRow)
-            .where(WorkRow.study_id == self.study_id, WorkRow.state == "running")
-            .order_by(WorkRow.id)
-            .with_for_update(skip_locked=True)
-        ).all()
-        stale = [row for row in running if self.leases.is_stale(row)]
-        return stale[0] if stale else None
-
-    def beat(self, claim: Claim) -> None:
-        """Show that the owner lives; raise FencedOffError where another one has taken over."""
+        An epoch trained again by a later owner replaces the earlier row. Raises FencedOffError
+        where another one has taken over.
+        """
         with transaction(self.engine) as session:
-            self._hold(session, claim)
+            self._hold(session, claim, epochs)
 
     def bind(self, claim: Claim, number: int, params: Params) -> None:
         """Write which Optuna trial and parameters a slot has."""
@@ -150,17 +152,10 @@ class Queue:
                 params.div_factor,
             )
 
-    def write_epoch(self, claim: Claim, epoch: EpochRow) -> None:
-        """Write one epoch; an epoch trained again by a later owner replaces the earlier row."""
+    def finish(self, claim: Claim, ended: Ended, epochs: Sequence[EpochRow] = ()) -> WorkRow:
+        """Write how the run ended, with its last epochs and its points, in one commit."""
         with transaction(self.engine) as session:
-            self._hold(session, claim)
-            values = {name: getattr(epoch, name) for name in EpochRow.__slots__}
-            session.merge(EpochRecord(work_id=claim.work_id, **values))
-
-    def finish(self, claim: Claim, ended: Ended) -> None:
-        """Write how the run ended, with the points of a sweep, in one commit."""
-        with transaction(self.engine) as session:
-            row = self._hold(session, claim)
+            row = self._hold(session, claim, epochs)
             row.state = "done"
             for name in ("outcome", "score", "sealed_score", "n_steps", "n_images"):
                 setattr(row, name, getattr(ended, name))
@@ -174,11 +169,12 @@ class Queue:
                 .values(bugs_in_a_row=0)
             )
             session.add_all(_record(claim.work_id, point) for point in ended.points)
+            return row
 
-    def give_back(self, claim: Claim) -> None:
+    def give_back(self, claim: Claim, epochs: Sequence[EpochRow] = ()) -> None:
         """Let any worker go on with this run at once."""
         with transaction(self.engine) as session:
-            row = self._hold(session, claim)
+            row = self._hold(session, claim, epochs)
             row.state, row.owner, row.process = "waiting", None, None
 
     def fail(self, claim: Claim, kind: FailureKind, traceback: str) -> bool:
@@ -189,7 +185,7 @@ class Queue:
         with transaction(self.engine) as session:
             row = self._hold(session, claim)
             row.failure, row.traceback = kind, traceback
-            row.failures += 1
+            row.failures += kind in ("memory", "bug")
             row.state = "failed" if row.failures >= MAX_FAILURES else "waiting"
             row.owner = row.process = None
             if kind == "bug":
@@ -203,6 +199,19 @@ class Queue:
             last = last_line(traceback)
             reason = f"{MAX_BUGS_IN_A_ROW} attempts in a row failed, the last with {last}"
             end_study(study, "failed", {"reason": reason})
+
+    def held(self) -> int:
+        """Return how many runs of the study a worker holds."""
+        with reading(self.engine) as session:
+            return len(running_rows(session, self.study_id))
+
+    def release_dead(self) -> None:
+        """Let any worker take the runs whose owners, processes of this host, are gone."""
+        with reading(self.engine) as session:
+            held = running_rows(session, self.study_id)
+        for row in held:
+            if is_gone(row.process):
+                release(self.engine, row)
 
     def told(self, work_id: int) -> None:
         """Write that Optuna knows the end of this run."""
@@ -236,7 +245,7 @@ class Queue:
             )
             return {slot: number for slot, number in rows if number is not None}
 
-    def _hold(self, session: Session, claim: Claim) -> WorkRow:
+    def _hold(self, session: Session, claim: Claim, epochs: Sequence[EpochRow] = ()) -> WorkRow:
         """Return the row, locked and beaten, if it is still ours; raise FencedOffError if not."""
         held = session.execute(
             update(WorkRow)
@@ -250,6 +259,7 @@ class Queue:
         assert isinstance(held, CursorResult)
         if held.rowcount != 1:
             raise FencedOffError(f"run {claim.work_id} has another owner")
+        _write_epochs(session, claim.work_id, epochs)
         return session.get_one(WorkRow, claim.work_id, populate_existing=True)
 
 
@@ -278,22 +288,15 @@ def _claim_of(row: WorkRow) -> Claim:
     )
 
 
-def done_rows(session: Session, study_id: str, stage: str) -> list[WorkRow]:
-    """Return the finished runs of a stage by slot."""
-    return list(
-        session.scalars(
-            select(WorkRow)
-            .where(WorkRow.study_id == study_id, WorkRow.stage == stage, WorkRow.state == "done")
-            .order_by(WorkRow.slot)
-        )
+def _write_epochs(session: Session, work_id: int, epochs: Sequence[EpochRow]) -> None:
+    if not epochs:
+        return
+    again = EpochRecord.epoch.in_([epoch.epoch for epoch in epochs])
+    session.execute(delete(EpochRecord).where(EpochRecord.work_id == work_id, again))
+    by_number = {epoch.epoch: epoch for epoch in epochs}
+    session.execute(
+        insert(EpochRecord), [{"work_id": work_id, **asdict(e)} for e in by_number.values()]
     )
-
-
-def params_of(row: WorkRow) -> Params | None:
-    """Return the configuration of a row, None for a sweep or a slot not yet asked for."""
-    if row.max_lr is None or row.pct_start is None or row.div_factor is None:
-        return None
-    return Params(row.max_lr, row.pct_start, row.div_factor)
 
 
 def _record(work_id: int, point: Point) -> PointRecord:

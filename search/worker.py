@@ -2,78 +2,43 @@
 
 import logging
 import math
-import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import cached_property
-from types import TracebackType
-from typing import Literal, ParamSpec, TypeVar
+from typing import Literal
 
-import tenacity
 from sqlalchemy import Engine
 
 from search import range_test, space
+from search.failures import failure_kind
+from search.heartbeat import Heartbeat
 from search.history import History
+from search.patience import Patience
 from search.processes import process_identity, worker_name
+from search.roster import Roster
 from search.screening import BASELINE_SLOT
-from search.stages import advance
+from search.settle import repair, settle, tell
+from search.stages import STAGE_NAMES, advance
 from search.stop import Stop
-from search.work import Claim, Ended, FailureKind, FencedOffError, Queue
+from search.work import Claim, Ended, FencedOffError, Queue
 from studies.database import DatabaseUnreachableError, reading
 from studies.definition import Study
 from studies.tables import StudyRow
 from trainers.audit import AuditError, audit
 from trainers.checkpoint import Checkpoint
-from trainers.device import Site, device_name
-from trainers.errors import UserError
-from trainers.run import Plan, Run, RunResult, Trainer
+from trainers.device import Site, checkpoint_folder, device_name
+from trainers.errors import DataError, UserError
+from trainers.run import EpochRow, Plan, Run, RunResult, Trainer
 from trainers.seeding import seed_for
 
 log = logging.getLogger(__name__)
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+_POLL_S = 0.2
+_SIGNALS_TOGETHER_S = 0.5
 
-_patience = tenacity.retry(
-    retry=tenacity.retry_if_exception_type(DatabaseUnreachableError),
-    wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
-    stop=tenacity.stop_after_delay(300),
-    before_sleep=tenacity.before_sleep_log(log, logging.WARNING),
-    reraise=True,
-)
-
-
-class Heartbeat:
-    """Beats for one claim from a thread of its own; `lost` once another owner has taken over."""
-
-    def __init__(self, queue: Queue, claim: Claim, *, beat_s: float) -> None:
-        self.lost = False
-        self._queue, self._claim, self._beat_s = queue, claim, beat_s
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-
-    def __enter__(self) -> "Heartbeat":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._over.wait(self._beat_s):
-            try:
-                self._queue.beat(self._claim)
-            except FencedOffError:
-                self.lost = True
-                return
-            except DatabaseUnreachableError as error:
-                log.warning("%s; training goes on", error)
+MAX_PLACE_FAILURES = 3
+"""After so many attempts in a row that failed of the place (disk, network, files), a worker ends:
+somebody has to look."""
 
 
 class Worker:
@@ -91,14 +56,29 @@ class Worker:
     ) -> None:
         self.engine, self.row, self.study = engine, row, study
         self.trainer, self.site, self.stop = trainer, site, stop
-        self.queue = Queue(engine, row, owner=worker_name(), process=process_identity())
-        self._out_of_memory = False
+        name, process = worker_name(), process_identity()
         self.device = f"{site.device} ({device_name(site.device)})"
+        self.queue = Queue(engine, row, owner=name, process=process)
+        self.roster = Roster(engine, row, name=name, process=process, device=self.device)
+        self.patiently = Patience(stop)
+        self._out_of_memory = False
+        self._place_failures = 0
+        self._waits_in: str | None = None
 
     @cached_property
     def history(self) -> History:
         """Optuna's side of the study."""
         return History(self.engine.url, name=self.row.name, study_id=self.row.id)
+
+    @cached_property
+    def _bracket(self) -> tuple[float, float, float]:
+        """Lowest and highest max_lr and the proposal: written once, before the search opens."""
+        with reading(self.engine) as session:
+            row = session.get_one(StudyRow, self.row.id)
+        assert row.bracket_low is not None
+        assert row.bracket_high is not None
+        assert row.proposal is not None
+        return row.bracket_low, row.bracket_high, row.proposal
 
     def work(self) -> Literal["finished", "failed", "stopped", "renew"]:
         """Do runs until the study has ended or a stop is asked for.
@@ -106,74 +86,127 @@ class Worker:
         'renew': a run went out of memory, and only a new process has all of it again.
         """
         try:
-            _patiently(repair, self.queue, self.history)
-            while not (self.stop.asked() or self._out_of_memory):
-                claim = _patiently(self.queue.claim)
-                if claim is not None:
-                    self._perform(claim)
-                    continue
-                _patiently(settle, self.queue, self.history)
-                stage = _patiently(
-                    advance, self.engine, self.row.id, self.study, self.history.importances
-                )
-                if stage == "finished" or stage == "failed":
-                    _patiently(repair, self.queue, self.history)
-                    return "finished" if stage == "finished" else "failed"
-                self._wait(stage)
-            return "stopped" if self.stop.asked() else "renew"
+            self.patiently(self.roster.join)
+            self.patiently(self._repair)
+            return self._work()
+        except DatabaseUnreachableError as error:
+            if not self.stop.asked():
+                raise
+            log.warning("%s; a run held here is taken over in %g s", error, self.row.grace_s)
+            return "stopped"
         finally:
-            self.history.close()
+            self.roster.leave()
+            if "history" in self.__dict__:
+                self.history.close()
+
+    def _repair(self) -> None:
+        repair(self.queue, self.history)
+
+    def _settle(self) -> None:
+        settle(self.queue, self.history)
+
+    def _work(self) -> Literal["finished", "failed", "stopped", "renew"]:
+        while not (self.stop.asked() or self._out_of_memory):
+            claim = self.patiently(self.queue.claim)
+            if claim is not None:
+                self._perform(claim)
+                continue
+            self.patiently(self._settle)
+            stage = self.patiently(self._advance)
+            if stage == "finished" or stage == "failed":
+                self.patiently(self._repair)
+                return "finished" if stage == "finished" else "failed"
+            self._wait(stage)
+        return "stopped" if self.stop.asked() else "renew"
+
+    def _advance(self) -> str:
+        return advance(self.engine, self.row.id, self.study, self.history.importances)
 
     def _wait(self, stage: str) -> None:
-        """Wait a moment for the runs that others hold."""
-        log.debug("waiting at the end of the %s for the runs of other workers", stage)
-        self.stop.sleep(0.2)
+        """Wait a moment for the runs that others hold, and say so."""
+        held = self.patiently(self.queue.held)
+        if not held:
+            return
+        reason = f"{held} {STAGE_NAMES[stage]} run(s) of other workers"
+        self.patiently(self.roster.wait, reason)
+        if self._waits_in != stage:
+            log.info("waiting for %s to end", reason)
+        self._waits_in = stage
+        self.stop.sleep(min(_POLL_S, self.row.beat_s))
 
     def _perform(self, claim: Claim) -> None:
         """Do one run and write how it ended; every way out leaves the row in a state to go on."""
         checkpoint = self._checkpoint(claim)
         with Heartbeat(self.queue, claim, beat_s=self.row.beat_s) as heartbeat:
-            run: Run | None = None
-            try:
-                run = self._run(claim, heartbeat, checkpoint)
-                result = self.trainer.fit(run)
-                run.look()
-                audit(run.plan, run.points, result)
-                stopped = result.outcome == "stopped" and not run.diverged()
-                if stopped and not run.stop_asked():
-                    raise AuditError("the loop stopped though nobody asked it to")
-                ended = None if stopped else self._ended(claim, run, result)
-            except FencedOffError:
-                heartbeat.lost = True
-            except (UserError, KeyboardInterrupt):
-                self._unless_lost(heartbeat, self.queue.give_back, claim)
-                raise
-            except Exception as error:
-                if run is not None and run.stop_asked():
-                    self._unless_lost(heartbeat, self.queue.give_back, claim)
-                else:
-                    self._unless_lost(heartbeat, self._fail, claim, error)
-                return
-        if heartbeat.lost:
-            log.warning("%s: another worker took this run over", _title(claim))
-        elif ended is None:
-            self._unless_lost(heartbeat, self.queue.give_back, claim)
-        else:
-            self._unless_lost(heartbeat, self.queue.finish, claim, ended)
-            if not heartbeat.lost:
-                checkpoint.remove()
-                log.info("%s: %s", _title(claim), ended.outcome)
-            _patiently(settle, self.queue, self.history)
-
-    def _unless_lost(
-        self, heartbeat: Heartbeat, write: Callable[_P, object], *args: _P.args, **kw: _P.kwargs
-    ) -> None:
-        """Write about a run if it is still ours; an owner that was replaced stays quiet."""
+            ended = self._attempt(claim, heartbeat, checkpoint)
         try:
-            if not heartbeat.lost:
-                _patiently(write, *args, **kw)
+            if heartbeat.lost:
+                raise FencedOffError
+            self._write(claim, ended, heartbeat.unwritten)
+        except FencedOffError:
+            log.warning("%s: another worker took this run over", _title(claim))
+        else:
+            if isinstance(ended, Ended):
+                checkpoint.remove()
+        self._look_at_the_place(ended if isinstance(ended, BaseException) else None)
+
+    def _attempt(
+        self, claim: Claim, heartbeat: Heartbeat, checkpoint: Checkpoint
+    ) -> Ended | BaseException | None:
+        """Return how the run ended, what it raised, or None where it was stopped or lost."""
+        try:
+            run = self._run(claim, heartbeat, checkpoint)
+            result = self.trainer.fit(run)
+            run.look()
+            audit(run.plan, run.points, result)
+            if result.outcome != "stopped" or run.diverged():
+                return self._ended(claim, run, result)
+            if not run.stop_asked():
+                raise AuditError("the loop stopped though nobody asked it to")
         except FencedOffError:
             heartbeat.lost = True
+        except (UserError, KeyboardInterrupt) as error:
+            return error
+        except Exception as error:
+            if failure_kind(error) == "infrastructure":
+                self.stop.sleep(_SIGNALS_TOGETHER_S)  # a signal may meet our children before us
+            if not (self.stop.asked() or heartbeat.lost):
+                return error
+            log.info("%s: %r after a request to stop", _title(claim), error)
+        return None
+
+    def _write(
+        self, claim: Claim, ended: Ended | BaseException | None, epochs: Sequence[EpochRow]
+    ) -> None:
+        """Write how a run ended that is still ours; raise FencedOffError where it is not."""
+        if isinstance(ended, Ended):
+            row = self.patiently(self.queue.finish, claim, ended, epochs)
+            log.info("%s: %s", _title(claim), ended.outcome)
+            if claim.stage == "search":
+                self.patiently(lambda: tell(self.queue, self.history, row))
+        elif isinstance(ended, Exception) and failure_kind(ended) is not None:
+            self._fail(claim, ended)
+        else:
+            self.patiently(self.queue.give_back, claim, epochs)
+
+    def _look_at_the_place(self, error: BaseException | None) -> None:
+        """Raise what the user must fix before more work is of use."""
+        if isinstance(error, (UserError, KeyboardInterrupt)):
+            raise error
+        kind = failure_kind(error) if isinstance(error, Exception) else None
+        if kind == "data":
+            raise DataError(f"the data cannot be read: {error}") from error
+        if kind != "infrastructure":
+            self._place_failures = 0
+            return
+        self._place_failures += 1
+        if self._place_failures >= MAX_PLACE_FAILURES:
+            raise UserError(
+                f"{MAX_PLACE_FAILURES} attempts in a row failed here, the last with "
+                f"{type(error).__name__}: {error}; "
+                "the runs were given back, and the same command goes on"
+            ) from error
+        self.stop.sleep(self._place_failures)
 
     def _run(self, claim: Claim, heartbeat: Heartbeat, checkpoint: Checkpoint) -> Run:
         sweep = claim.stage == "range_test"
@@ -185,7 +218,7 @@ class Worker:
             seed=seed_for(self.row.seed, claim.stage, claim.round, number),
             split=None if sweep else "validation",
             sealed_split="test" if fresh else None,
-            on_epoch=lambda epoch: _patiently(self.queue.write_epoch, claim, epoch),
+            on_epoch=heartbeat.epoch,
             stop_asked=lambda: self.stop.asked() or heartbeat.lost,
             checkpoint=checkpoint,
         )
@@ -193,23 +226,26 @@ class Worker:
     def _plan(self, claim: Claim) -> Plan:
         if claim.stage == "range_test":
             return range_test.plan(self.study.range_test)
-        params = claim.params or _patiently(self._ask, claim)
+        params = claim.params or self._asked(claim)
         return params.plan(claim.length * self.study.task.steps_per_epoch)
 
-    def _ask(self, claim: Claim) -> space.Params:
+    def _asked(self, claim: Claim) -> space.Params:
         """Bind the slot to an Optuna trial and its parameters, once for all owners."""
-        with reading(self.engine) as session:
-            row = session.get_one(StudyRow, self.row.id)
-        assert row.bracket_low is not None
-        assert row.bracket_high is not None
-        assert row.proposal is not None
+        try:
+            return self._ask(claim, asked_before=claim.token > 1)
+        except DatabaseUnreachableError:
+            return self.patiently(self._ask, claim, asked_before=True)
+
+    def _ask(self, claim: Claim, *, asked_before: bool) -> space.Params:
+        low, high, proposal = self._bracket
         number, params = self.history.ask(
             claim.slot,
-            study_seed=row.seed,
-            bracket=(row.bracket_low, row.bracket_high),
+            study_seed=self.row.seed,
+            bracket=(low, high),
             space=self.study.space,
-            fixed=space.baseline(row.proposal) if claim.slot == BASELINE_SLOT else None,
-            asked_before=claim.token > 1,
+            fixed=space.baseline(proposal) if claim.slot == BASELINE_SLOT else None,
+            asked_before=asked_before,
+            attributes={"worker": self.queue.owner, "device": self.device},
         )
         self.queue.bind(claim, number, params)
         return params
@@ -249,9 +285,10 @@ class Worker:
     def _fail(self, claim: Claim, error: Exception) -> None:
         """Write a failed attempt with its traceback."""
         kind = failure_kind(error)
+        assert kind is not None
         self._out_of_memory = kind == "memory"
         text = "".join(traceback.format_exception(error))
-        given_up = self.queue.fail(claim, kind, text)
+        given_up = self.patiently(self.queue.fail, claim, kind, text)
         log.error(
             "%s failed (%s): %s: %s%s",
             _title(claim),
@@ -262,51 +299,8 @@ class Worker:
         )
 
     def _checkpoint(self, claim: Claim) -> Checkpoint:
-        return Checkpoint(self.site.cache / "checkpoints" / self.row.id / f"{claim.work_id}.pt")
-
-
-def failure_kind(error: Exception) -> FailureKind:
-    """Return what an exception says about an attempt: nothing about the configuration, ever.
-
-    torch raises OutOfMemoryError for GPUs, and a RuntimeError of its CPU allocator.
-    """
-    import torch
-
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "CPUAllocator" in str(error):
-        return "memory"
-    return "infrastructure" if isinstance(error, OSError) else "bug"
-
-
-def repair(queue: Queue, history: History) -> None:
-    """Put right what owners killed between two commits left behind."""
-    settle(queue, history)
-    history.drop_unbound(queue.bound())
-
-
-def settle(queue: Queue, history: History) -> None:
-    """Tell Optuna of every ended run that it was not told of, whoever did the run."""
-    for row in queue.untold():
-        assert row.trial_number is not None
-        attributes = {
-            "outcome": row.outcome or row.failure,
-            "seconds": row.seconds,
-            "device": row.device,
-            "worker": row.owner,
-            "epochs": row.length,
-            "diverged_step": row.diverged_step,
-            "diverged_lr": row.diverged_lr,
-        }
-        history.tell(
-            row.trial_number,
-            row.score if row.state == "done" else None,
-            {name: value for name, value in attributes.items() if value is not None},
-        )
-        queue.told(row.id)
-
-
-def _patiently(write: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
-    """Call, and call again while the database does not answer (for up to five minutes)."""
-    return _patience(write)(*args, **kwargs)
+        folder = checkpoint_folder(self.site.cache) / self.row.id
+        return Checkpoint(folder / f"{claim.work_id}.pt", expected=claim.token > 1)
 
 
 def _title(claim: Claim) -> str:

@@ -175,7 +175,7 @@ def open_to_look(url: URL) -> Engine:
 
 
 @contextmanager
-def _translated(engine: Engine) -> Iterator[None]:
+def _translated(url: URL) -> Iterator[None]:
     try:
         yield
     except TRANSIENT as error:
@@ -183,14 +183,18 @@ def _translated(engine: Engine) -> Iterator[None]:
             raise  # a statement that SQLite refuses, not a database that is away
         cause = str(getattr(error, "orig", error)).strip().splitlines() or [type(error).__name__]
         raise DatabaseUnreachableError(
-            f"database {masked_text(engine.url)} does not answer: {cause[0]}"
+            f"database {masked_text(url)} does not answer: {cause[0]}"
         ) from error
 
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Session]:
     """One unit of work that writes: committed at the end, rolled back on an exception."""
-    with _translated(engine), Session(engine, expire_on_commit=False) as session, session.begin():
+    with (
+        _translated(engine.url),
+        Session(engine, expire_on_commit=False) as session,
+        session.begin(),
+    ):
         yield session
 
 
@@ -198,7 +202,11 @@ def transaction(engine: Engine) -> Iterator[Session]:
 def reading(engine: Engine) -> Iterator[Session]:
     """One consistent look at the database that blocks no writer."""
     look = engine.execution_options(onecycle_reading=True)
-    with _translated(engine), Session(look, expire_on_commit=False) as session, session.begin():
+    with (
+        _translated(engine.url),
+        Session(look, expire_on_commit=False) as session,
+        session.begin(),
+    ):
         yield session
 
 
@@ -227,7 +235,7 @@ def prepare(engine: Engine) -> None:
 def _is_prepared(engine: Engine) -> bool:
     try:
         look = engine.execution_options(onecycle_reading=True)
-        with _translated(engine), look.connect() as connection:
+        with _translated(engine.url), look.connect() as connection:
             names = set(inspect(connection).get_table_names())
     except DBAPIError as error:
         where, (cause, *_) = masked_text(engine.url), str(error.orig).strip().splitlines()
@@ -260,7 +268,7 @@ def _create_schemas(engine: Engine) -> None:
     if file is not None:
         _use_wal(file)
     close_optuna(optuna_storage(engine.url))
-    with _translated(engine), engine.begin() as connection:
+    with _translated(engine.url), engine.begin() as connection:
         migrate(connection)
 
 
@@ -291,7 +299,7 @@ def schema_lock(engine: Engine) -> Iterator[None]:
         isolation_level="AUTOCOMMIT",
         connect_args=_engine_arguments(engine.url)["connect_args"],
     )
-    with _translated(engine), lock.connect() as connection:
+    with _translated(engine.url), lock.connect() as connection:
         key = {"name": _LOCK_NAME}
         connection.execute(text("SELECT pg_advisory_lock(hashtext(:name))"), key)
         try:
@@ -310,14 +318,15 @@ def optuna_storage(url: URL, *, any_version: bool = False) -> "RDBStorage":
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.RDBStorage(
-        url.render_as_string(hide_password=False),
-        engine_kwargs=_engine_arguments(url),
-        skip_compatibility_check=True,
-    )
-    if not any_version:
-        _check_optuna_schema(storage, url)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with _translated(url):
+        storage = optuna.storages.RDBStorage(
+            url.render_as_string(hide_password=False),
+            engine_kwargs=_engine_arguments(url),
+            skip_compatibility_check=True,
+        )
+        if not any_version:
+            _check_optuna_schema(storage, url)
     if url.get_backend_name() == "sqlite":
         storage.engine.dispose()  # the connection that the constructor opened has no listeners
         _own_transactions(storage.engine)

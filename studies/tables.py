@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "onecycle_alembic_version"
-HEAD = "0001"
+HEAD = "0002"
 
 
 class Base(DeclarativeBase):
@@ -101,6 +101,20 @@ class WorkRow(Base):
     device: Mapped[str | None] = mapped_column(Text)
     failure: Mapped[str | None] = mapped_column(String(16))
     traceback: Mapped[str | None] = mapped_column(Text)
+
+
+class WorkerRow(Base):
+    """One worker from joining to leaving; what it trains is told by the work that it owns."""
+
+    __tablename__ = "worker"
+
+    name: Mapped[str] = mapped_column(String(300), primary_key=True)
+    study_id: Mapped[str] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"), index=True)
+    process: Mapped[str | None] = mapped_column(Text)
+    device: Mapped[str] = mapped_column(Text)
+    waits_for: Mapped[str | None] = mapped_column(Text)
+    joined_at: Mapped[datetime] = mapped_column(DateTime, server_default=func.now())
+    seen_at: Mapped[datetime] = mapped_column(DateTime, server_default=func.now())
 
 
 class EpochRecord(Base):

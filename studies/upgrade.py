@@ -70,7 +70,7 @@ def optuna_versions() -> tuple[str, ...]:
     """Return the versions of tables that the installed Optuna knows, the one it makes first."""
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = optuna.storages.RDBStorage("sqlite://")  # in memory
     try:
         return tuple(storage.get_all_versions())

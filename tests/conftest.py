@@ -5,75 +5,40 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy import URL, make_url
+
+from tests.postgres import PostgresServer, program
 
 ROOT = Path(__file__).parent.parent
 TABLE_STUDY = ROOT / "tests" / "table_study.py"
-PASSWORD = "p{a}ss%w@rd"
 
 
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every test out of the user's folders; decoded data is shared within the session."""
     monkeypatch.setenv("ONECYCLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("ONECYCLE_CHECKPOINTS", raising=False)
     monkeypatch.delenv("ONECYCLE_STORAGE", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data-home"))
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[URL]:
-    """A PostgreSQL server of our own on 127.0.0.1; skipped where none is installed."""
-    initdb, pg_ctl = _postgres_program("initdb"), _postgres_program("pg_ctl")
-    if initdb is None or pg_ctl is None:
+def postgres_server() -> Iterator[PostgresServer]:
+    """A running PostgreSQL server; skipped where none is installed."""
+    if program("initdb") is None or program("pg_ctl") is None:
         reason = "PostgreSQL's initdb and pg_ctl are not installed"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    folder = Path(tempfile.mkdtemp(prefix="onecycle-pg-"))
-    port = _free_port()
-    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    if user:
-        shutil.chown(folder, "postgres")
-    secret = folder / "secret"
-    secret.write_text(PASSWORD)
-    secret.chmod(0o644)
-    try:
-        _quiet(
-            *user,
-            initdb,
-            "-D",
-            str(folder / "data"),
-            "-U",
-            "onecycle",
-            "-A",
-            "scram-sha-256",
-            f"--pwfile={secret}",
-            "--no-sync",
-        )
-        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        _quiet(
-            *user,
-            pg_ctl,
-            "-D",
-            str(folder / "data"),
-            "-w",
-            "-o",
-            options,
-            "-l",
-            str(folder / "log"),
-            "start",
-        )
-        yield URL.create("postgresql+psycopg", "onecycle", PASSWORD, "127.0.0.1", port, "postgres")
-    finally:
-        _quiet(*user, pg_ctl, "-D", str(folder / "data"), "-m", "immediate", "stop")
-        shutil.rmtree(folder, ignore_errors=True)
+    server = PostgresServer()
+    server.start()
+    yield server
+    server.remove()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -82,15 +47,16 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[URL]:
     if request.param == "sqlite":
         yield make_url(f"sqlite:///{tmp_path}/studies.db")
         return
-    server: URL = request.getfixturevalue("postgres_server")
-    name = f"test_{uuid.uuid4().hex}"
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield server.set(database=name)
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    with server.database() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[URL]:
+    """The URL of an empty PostgreSQL database."""
+    with postgres_server.database() as url:
+        yield url
 
 
 @pytest.fixture
@@ -246,26 +212,3 @@ def finished_digits(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
 def plain(url: URL) -> str:
     """Return a URL as a user writes it, password included."""
     return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=False)
-
-
-def _postgres_program(name: str) -> str | None:
-    found = shutil.which(name)
-    if found is not None:
-        return found
-    installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return str(installed[-1]) if installed else None
-
-
-def _quiet(*command: str) -> None:
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/", check=False
-    )
-    assert done.returncode == 0, done.stdout
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -55,6 +55,42 @@ def test_the_same_study_elsewhere_gives_the_same_configurations(tmp_path: Path) 
     assert other.candidates != first.candidates
 
 
+class Saving(Table):
+    """Saves a state in each run, and finds none of the runs before."""
+
+    def fit(self, run: Run) -> RunResult:
+        files = self.site.cache / "checkpoints"
+        assert list(files.glob("*/*")) == []
+        run.save({"step": 0})
+        run.save({"step": 1})
+        assert len(list(files.glob("*/*"))) == (0 if run.checkpoint is None else 2)
+        return super().fit(run)
+
+
+def test_a_finished_run_leaves_nothing_to_the_next(sqlite_url: URL) -> None:
+    task = OwnLoop(factory=Saving, batch_size=10, steps_per_epoch=10)
+    result = api.run(dataclasses.replace(SMALL, task=task), storage=plain(sqlite_url))
+    assert result.n_trials == 4
+
+
+def test_checkpoints_of_killed_owners_do_not_outlive_the_study(
+    sqlite_url: URL, tmp_path: Path
+) -> None:
+    folder, storage = tmp_path / "cache" / "checkpoints", plain(sqlite_url)
+    (folder / "of another study").mkdir(parents=True)
+    with pytest.raises(GivenBackError):
+        api.run(SMALL, storage=storage, timeout_min=1e-9)
+    engine = create_engine(storage)
+    with engine.connect() as connection:
+        study_id = connection.execute(text("SELECT id FROM study")).scalar_one()
+    engine.dispose()
+    for _ in ("at the end", "once more, after the end"):
+        (folder / study_id).mkdir()
+        (folder / study_id / "0.pt").write_bytes(b"of an owner killed after its last step")
+        api.run(SMALL, storage=storage)
+        assert [left.name for left in folder.iterdir()] == ["of another study"]
+
+
 def test_optuna_reads_every_configuration_from_the_same_database(finished: Finished) -> None:
     study = optuna.load_study(study_name="table", storage=finished.storage)
     assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.COMPLETE] * 12

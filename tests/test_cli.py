@@ -20,7 +20,8 @@ import pytest
 from sqlalchemy import URL, create_engine, inspect, text
 
 from studies.database import optuna_storage
-from tests.conftest import PASSWORD, ROOT, TABLE_STUDY, Ended, Finished, plain
+from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished, plain
+from tests.postgres import PASSWORD
 
 Main = Callable[..., Ended]
 
@@ -493,6 +494,28 @@ def test_delete_asks_and_no_keeps_the_study(
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     assert main_here("delete", "--study", "table", "--storage", storage).code == 0
     assert n_stored(tmp_path / "copy.db") == 0
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_delete_takes_the_studys_files_along(
+    finished: Finished,
+    main_here: Main,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    elsewhere: bool,
+) -> None:
+    cache, shared = tmp_path / "cache", tmp_path / "shared"
+    if elsewhere:
+        monkeypatch.setenv("ONECYCLE_CHECKPOINTS", str(shared))
+    checkpoints = shared if elsewhere else cache / "checkpoints"
+    storage = finished.copied_to(tmp_path)
+    ((study_id,),) = rows(storage, "SELECT id FROM study WHERE name = 'table'")
+    for folder in (checkpoints, cache / "logs"):
+        for owner in (str(study_id), "another"):
+            (folder / owner).mkdir(parents=True)
+            (folder / owner / "file").write_text("")
+    assert main_here("delete", "--study", "table", "--storage", storage, "--yes").code == 0
+    assert [p.name for f in (checkpoints, cache / "logs") for p in f.iterdir()] == ["another"] * 2
 
 
 def test_run_list_delete_and_the_same_name_again(url: URL, main_here: Main) -> None:

@@ -24,7 +24,8 @@ from studies.database import (
 )
 from studies.errors import DatabaseError
 from studies.tables import HEAD, VERSION_TABLE, Base, StudyRow
-from tests.conftest import PASSWORD, plain
+from tests.conftest import plain
+from tests.postgres import PASSWORD, PostgresServer
 from tests.rows import study_row
 
 
@@ -196,9 +197,9 @@ def test_a_file_that_is_no_database_is_one_line(sqlite_url: URL) -> None:
 
 
 def test_a_password_with_braces_percent_and_at_sign_works_and_is_never_shown(
-    postgres_server: URL,
+    postgres_server: PostgresServer,
 ) -> None:
-    written = plain(postgres_server)
+    written = plain(postgres_server.url)
     url = storage_url(written)
     assert url.password == PASSWORD
     assert PASSWORD not in masked_text(url)
@@ -207,8 +208,8 @@ def test_a_password_with_braces_percent_and_at_sign_works_and_is_never_shown(
     close_optuna(storage)
 
 
-def test_an_unreachable_server_is_one_masked_line(postgres_server: URL) -> None:
-    engine = open_engine(postgres_server.set(port=1))
+def test_an_unreachable_server_is_one_masked_line(postgres_server: PostgresServer) -> None:
+    engine = open_engine(postgres_server.url.set(port=1))
     with pytest.raises(DatabaseUnreachableError) as caught:
         prepare(engine)
     message = str(caught.value)

@@ -9,6 +9,7 @@ import torch
 from trainers.device import (
     DeviceKind,
     cache_folder,
+    checkpoint_folder,
     device_name,
     native_precision,
     reproducible,
@@ -99,3 +100,13 @@ def test_the_cache_folder_is_the_named_one_or_the_platforms(
     monkeypatch.delenv("ONECYCLE_CACHE")
     assert cache_folder().is_absolute()
     assert "onecycle" in cache_folder().parts
+
+
+def test_checkpoints_lie_in_the_cache_or_where_they_are_wanted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert checkpoint_folder(tmp_path) == tmp_path / "checkpoints"
+    monkeypatch.setenv("ONECYCLE_CHECKPOINTS", "~/shared")
+    assert checkpoint_folder(tmp_path) == Path.home() / "shared"
+    monkeypatch.setenv("ONECYCLE_CHECKPOINTS", "")
+    assert checkpoint_folder(tmp_path) == tmp_path / "checkpoints"

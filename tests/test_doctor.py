@@ -15,7 +15,8 @@ from studies.database import open_engine, prepare, transaction
 from studies.errors import DatabaseError
 from studies.mounts import file_system_of, is_network
 from studies.tables import HEAD, VERSION_TABLE, EpochRecord, WorkRow
-from tests.conftest import PASSWORD, ROOT, Ended, Finished, plain
+from tests.conftest import ROOT, Ended, Finished, plain
+from tests.postgres import PASSWORD, PostgresServer
 from tests.rows import study_row
 from trainers.data import Digits, open_splits
 
@@ -230,17 +231,17 @@ def test_another_schema_is_named_with_what_to_do(
 
 
 def test_a_failing_check_stops_no_other_and_shows_no_password(
-    postgres_server: URL, main_here: Main
+    postgres_server: PostgresServer, main_here: Main
 ) -> None:
-    storage = plain(postgres_server.set(port=1))
+    storage = plain(postgres_server.url.set(port=1))
     ended = main_here("doctor", "--storage", storage, "--device", "abacus", "--study", "digits")
     assert ended.code == 2
     assert "***@127.0.0.1:1/postgres does not answer" in line(ended, "database")
     assert line(ended, "device").startswith("to do device 'abacus' is not known")
     assert line(ended, "cache disk").startswith("ok ")
-    assert len(ended.out.splitlines()) == 10
+    assert len(ended.out.splitlines()) == 11
     assert PASSWORD not in ended.out + ended.err
-    assert str(postgres_server.set(port=1).render_as_string(False)) not in ended.out + ended.err
+    assert storage not in ended.out + ended.err
 
 
 @pytest.mark.parametrize(
@@ -278,6 +279,25 @@ def test_a_cache_that_cannot_be_made_is_told(
         f"to do {tmp_path}/file/cache cannot be made: "
         f"{tmp_path}/file must be a folder that you can write"
     )
+
+
+def test_the_folder_of_checkpoints_is_looked_at_where_it_is_wanted(
+    tmp_path: Path, main_here: Main, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    assert line(main_here("doctor"), "checkpoints") == (
+        f"ok {cache}/checkpoints: will be made at the first start"
+    )
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ONECYCLE_CHECKPOINTS", str(tmp_path / "file"))
+    ended = main_here("doctor")
+    assert ended.code == 2
+    assert line(ended, "checkpoints") == (
+        f"to do {tmp_path}/file cannot be written: set ONECYCLE_CHECKPOINTS to a folder that can"
+    )
+    assert line(ended, "cache").startswith("ok ")
+    monkeypatch.setenv("ONECYCLE_CHECKPOINTS", str(tmp_path))
+    assert line(main_here("doctor"), "checkpoints") == f"ok {tmp_path} can be written"
 
 
 def test_little_room_is_a_warning_alone(main_here: Main, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +363,7 @@ def test_a_current_database_is_left_alone(url: URL, main_here: Main) -> None:
 
 def test_missing_tables_of_ours_are_made_beside_optunas(url: URL, main_here: Main) -> None:
     make(url)
-    change(url, *(f"DROP TABLE {name}" for name in ("point", "epoch", "work", "study")))
+    change(url, *(f"DROP TABLE {name}" for name in ("point", "epoch", "work", "worker", "study")))
     change(url, f"DELETE FROM {VERSION_TABLE}")
     refused = main_here("list", "--storage", plain(url))
     assert refused.code == 2

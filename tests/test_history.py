@@ -38,7 +38,13 @@ def ask(
     history: History, slot: int, *, asked_before: bool = False, fixed: Params | None = None
 ) -> tuple[int, Params]:
     return history.ask(
-        slot, study_seed=3, bracket=BRACKET, space=Space(), fixed=fixed, asked_before=asked_before
+        slot,
+        study_seed=3,
+        bracket=BRACKET,
+        space=Space(),
+        fixed=fixed,
+        asked_before=asked_before,
+        attributes={"worker": "host:1:a"},
     )
 
 

@@ -1,8 +1,10 @@
 """Real worker processes, killed with real signals."""
 
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from sqlalchemy import URL, create_engine, text
 
 from studies.database import close_optuna, optuna_storage
-from tests.conftest import TABLE_STUDY, Ended, plain
+from tests.conftest import ROOT, TABLE_STUDY, Ended, plain
 
 N_TRIALS = 12
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -197,6 +199,7 @@ def test_a_run_out_of_memory_is_tried_again_in_a_new_process(
 
 MEMORY_STUDY = """
 import dataclasses
+import json
 import os
 from pathlib import Path
 
@@ -220,3 +223,22 @@ STUDY = dataclasses.replace(
     TABLE, name="memory", task=OwnLoop(factory=OutOfMemoryOnce, batch_size=10, steps_per_epoch=10)
 )
 """
+
+
+def test_sixteen_first_starts_at_once_run_one_range_test(url: URL, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.first_starts", "16", plain(url)],
+        cwd=ROOT,
+        env={**os.environ, "TABLE_LEDGER": str(ledger)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert json.loads(done.stdout) == [0] * 16, done.stderr
+    assert_exact(url)
+    warm_up_seed = "0"
+    seeds = [seed for seed in ledger.read_text().split() if seed != warm_up_seed]
+    assert len(seeds) == 3 + N_TRIALS + 9, "each run was trained once"
+    assert len(set(seeds)) == 3 + N_TRIALS + 3, "the three confirmed share their seeds"

@@ -1,18 +1,22 @@
 """The seam: a training loop of somebody else's, as short as the documentation shows it."""
 
+import itertools
 import math
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainers.audit import audit
 from trainers.checkpoint import Checkpoint
 from trainers.judgement import judge
 from trainers.onecycle import OneCycle
-from trainers.run import Outcome, Point, Run, RunResult
+from trainers.run import EpochRow, Outcome, Point, Run, RunResult
 from trainers.sweep import LRCurve, Sweep
 
 
@@ -39,6 +43,56 @@ class Regression:
         outcome: Outcome = "diverged" if run.diverged() else "completed"
         score = -loss.item()
         return RunResult(score=score, outcome=outcome, n_steps=step, n_images=0, seconds=0.0)
+
+
+class Averaged:
+    """A user's own loop that keeps averaged weights and the best seen so far in its checkpoint."""
+
+    def fit(self, run: Run) -> RunResult:
+        torch.manual_seed(run.seed)
+        x = torch.randn(256, 8)
+        y = x.sum(1, keepdim=True)
+        self.model = nn.Sequential(nn.Linear(8, 1), nn.Dropout(0.2))
+        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.1)
+        scheduler = run.plan.scheduler(optimizer)
+        parts = {"model": self.model, "averaged": self.averaged, "optimizer": optimizer}
+        step, self.best, self.best_at = 0, math.inf, -1
+        if (kept := run.load()) is not None:
+            for name, part in (parts | {"scheduler": scheduler}).items():
+                part.load_state_dict(kept[name])
+            step, (self.best, self.best_at) = kept["step"], kept["best"]
+            torch.set_rng_state(kept["generator"])
+        while step < run.plan.total_steps and not run.should_stop():
+            chosen = torch.randint(256, (32,))
+            loss = nn.functional.mse_loss(self.model(x[chosen]), y[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            run.report(step, loss.detach(), lrs=[group["lr"] for group in optimizer.param_groups])
+            optimizer.step()
+            self.averaged.update_parameters(self.model)
+            step += 1
+            if step < run.plan.total_steps:
+                scheduler.step()
+            error = nn.functional.mse_loss(self.averaged(x), y).item()
+            if error < self.best:
+                self.best, self.best_at = error, step
+        states = {name: part.state_dict() for name, part in parts.items()}
+        place = {"step": step, "best": (self.best, self.best_at)}
+        generator = torch.get_rng_state()
+        run.save({**states, "scheduler": scheduler.state_dict(), "generator": generator, **place})
+        outcome: Outcome = "completed" if step == run.plan.total_steps else "stopped"
+        return RunResult(score=-self.best, outcome=outcome, n_steps=step, n_images=0, seconds=0.0)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Everything trained or averaged, by name."""
+        return {**self.model.state_dict(), **self.averaged.state_dict()}
+
+
+def stopping_after(n_steps: int) -> Callable[[], bool]:
+    """Asked once before each step, says yes when `n_steps` were taken."""
+    asked = itertools.count()
+    return lambda: next(asked) >= n_steps
 
 
 @pytest.fixture(autouse=True)
@@ -141,6 +195,56 @@ def test_another_owner_goes_on_with_state_and_points(tmp_path: Path) -> None:
     assert second.points == first.points
     assert len(second.points) == 5
     assert Run(plan=plan, seed=3, checkpoint=checkpoint).load() is None
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_averaged_weights_and_the_best_so_far_are_taken_over_bit_for_bit(
+    tmp_path: Path, number: int
+) -> None:
+    plan = OneCycle(max_lr=0.1, total_steps=100)
+    undisturbed = Averaged()
+    whole = Run(plan=plan, seed=5)
+    expected = undisturbed.fit(whole)
+    whole.look()
+    stop_at = random.Random(number).randrange(1, 100)
+    checkpoint = Checkpoint(tmp_path / "run.pt")
+    first = Run(plan=plan, seed=5, checkpoint=checkpoint, stop_asked=stopping_after(stop_at))
+    assert Averaged().fit(first).n_steps == stop_at
+    second = Run(plan=plan, seed=5, checkpoint=checkpoint)
+    resumed = Averaged()
+    assert resumed.fit(second) == expected, stop_at
+    second.look()
+    assert second.points == whole.points, stop_at
+    assert (resumed.best, resumed.best_at) == (undisturbed.best, undisturbed.best_at)
+    weights = resumed.weights()
+    assert int(weights["n_averaged"]) == 100
+    assert all(torch.equal(w, weights[name]) for name, w in undisturbed.weights().items()), stop_at
+
+
+def epoch_row(number: int, accuracy: float = 0.5) -> EpochRow:
+    return EpochRow(number, 0.1, 0.2, 1.0, 0.5, 1.5, accuracy, 2.0, 100.0)
+
+
+def test_epochs_before_a_checkpoint_are_reported_again(tmp_path: Path) -> None:
+    plan, checkpoint = OneCycle(max_lr=0.1, total_steps=100), Checkpoint(tmp_path / "run.pt")
+    lost: list[EpochRow] = []  # the owner was killed before it wrote them
+    first = Run(plan=plan, seed=1, checkpoint=checkpoint, on_epoch=lost.append)
+    first.epoch(epoch_row(1, accuracy=np.float64(0.25)))
+    first.epoch(epoch_row(2))
+    first.report(0, 0.5, lrs=[0.1], grad_norm=np.float64(2.0))
+    first.save({"step": 20})
+    written: list[EpochRow] = []
+    second = Run(plan=plan, seed=1, checkpoint=checkpoint, on_epoch=written.append)
+    assert second.load() == {"step": 20}
+    assert written == lost == [epoch_row(1, accuracy=0.25), epoch_row(2)]
+    second.epoch(epoch_row(3))
+    second.save({"step": 30})
+    third = Run(plan=plan, seed=1, checkpoint=checkpoint)
+    third.load()
+    assert [row.epoch for row in third.epochs] == [1, 2, 3]
+    assert third.points == [Point(0, 0.1, 0.5, 2.0)]
+    third.start_over()
+    assert (third.points, third.epochs) == ([], [])
 
 
 def test_a_broken_run_keeps_the_state_it_had_before(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ import pytest
 from sqlalchemy import URL, Engine, insert, select, text, update
 
 from search.processes import process_identity
-from search.reaper import give_back, running
+from search.reaper import running
+from search.roster import Roster
+from search.rows import release
 from search.status import overview, stored_definition
 from search.work import Claim, FencedOffError, Queue
 from studies.database import open_engine, prepare, reading, transaction
@@ -95,6 +97,14 @@ def queue_on(engine: Engine, owner: str, process: str | None = None) -> Queue:
         return Queue(engine, session.get_one(StudyRow, "s"), owner=owner, process=process)
 
 
+def joined(engine: Engine, name: str, *, device: str) -> Roster:
+    with reading(engine) as session:
+        study = session.get_one(StudyRow, "s")
+    roster = Roster(engine, study, name=name, process=None, device=device)
+    roster.join()
+    return roster
+
+
 def claimed(queue: Queue) -> Claim:
     claim = queue.claim()
     assert claim is not None
@@ -153,23 +163,45 @@ def test_a_silent_owner_is_shown_as_stale_by_the_databases_clock(
     engine: Engine, main_here: Main
 ) -> None:
     silent, living = queue_on(engine, "far:7:a"), queue_on(engine, "near:8:b")
-    change(engine, claimed(silent), state="done", device="cuda (a GPU)")
+    joined(engine, "far:7:a", device="cuda (a GPU)")
+    joined(engine, "near:8:b", device="cpu (a CPU)")
     change(engine, claimed(silent), beat_at=ago(105))
     claim = claimed(living)
     with transaction(engine) as session:
         session.add_all(
             EpochRecord(work_id=claim.work_id, epoch=n, **EPOCH_VALUES) for n in (1, 2)
         )
-    first, second = document(engine, main_here)["running"]
-    assert (first["owner"], first["device"], first["stale"]) == ("far:7:a", "cuda (a GPU)", True)
+    shown = document(engine, main_here)
+    first, second = shown["running"]
+    assert (first["owner"], first["stale"]) == ("far:7:a", True)
     assert 104 <= first["silent_s"] < 125
-    assert (second["owner"], second["device"], second["stale"]) == ("near:8:b", None, False)
+    assert (second["owner"], second["stale"]) == ("near:8:b", False)
     assert 0 <= second["silent_s"] < 20
-    assert (second["slot"], second["epoch"], second["length"]) == (2, 2, 4)
+    assert (second["slot"], second["epoch"], second["length"]) == (1, 2, 4)
+    workers = [(w["name"], w["host"], w["device"], w["stale"]) for w in shown["workers"]]
+    assert workers == [
+        ("far:7:a", "far", "cuda (a GPU)", True),
+        ("near:8:b", "near", "cpu (a CPU)", False),
+    ], "a worker shows life by the run that it holds"
     lines = main_here("status", *flags(engine)).out.splitlines()
     (stale,) = [line for line in lines if "stale" in line]
-    assert stale.startswith("  search 1 · epoch 0/4 · far:7 · cuda (a GPU) · silent for 1")
-    assert any(line.startswith("  search 2 · epoch 2/4 · near:8 · silent for ") for line in lines)
+    assert stale.startswith("  search 0 · epoch 0/4 · far:7 · cuda (a GPU) · silent for 1")
+    living_line = "  search 1 · epoch 2/4 · near:8 · cpu (a CPU) · silent for "
+    assert any(line.startswith(living_line) for line in lines)
+
+
+def test_an_idle_worker_is_shown_with_what_it_waits_for(engine: Engine, main_here: Main) -> None:
+    waiting = joined(engine, "near:9:c", device="cpu (a CPU)")
+    waiting.wait("2 search run(s) of other workers")
+    (worker,) = document(engine, main_here)["workers"]
+    assert worker["waits_for"] == "2 search run(s) of other workers"
+    lines = main_here("status", *flags(engine)).out.splitlines()
+    line = lines[lines.index("idle") + 1]
+    assert line.startswith(
+        "  near:9 · cpu (a CPU) · waits for 2 search run(s) of other workers · "
+    )
+    waiting.leave()
+    assert document(engine, main_here)["workers"] == []
 
 
 def test_failed_attempts_are_told_by_kind_with_the_end_of_a_traceback(
@@ -429,7 +461,7 @@ def test_an_owner_that_beats_after_the_last_look_keeps_its_run(engine: Engine) -
         study = session.get_one(StudyRow, "s")
     (before,) = running(engine, study)
     queue.beat(claim)
-    assert not give_back(engine, before)
+    assert not release(engine, before)
     queue.beat(claim)
     (now,) = running(engine, study)
-    assert give_back(engine, now)
+    assert release(engine, now)

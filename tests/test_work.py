@@ -9,13 +9,15 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import URL, Engine, make_url, select
 
+from search.leases import Leases
 from search.processes import is_gone, process_identity
 from search.space import Params
-from search.work import MAX_FAILURES, Claim, Ended, FencedOffError, Leases, Queue
+from search.work import MAX_FAILURES, Claim, Ended, FailureKind, FencedOffError, Queue
 from studies.database import DatabaseUnreachableError, open_engine, prepare, reading, transaction
 from studies.tables import EpochRecord, PointRecord, StudyRow, WorkRow
 from tests.rows import study_row
@@ -135,7 +137,7 @@ def test_an_owner_that_was_replaced_can_write_nothing(engine: Engine) -> None:
     writes = (
         lambda: old.beat(claim),
         lambda: old.bind(claim, 3, Params(0.1, 0.3, 25.0)),
-        lambda: old.write_epoch(claim, EPOCH),
+        lambda: old.beat(claim, [EPOCH]),
         lambda: old.finish(claim, ended()),
         lambda: old.give_back(claim),
         lambda: old.fail(claim, "bug", "..."),
@@ -255,10 +257,10 @@ def test_a_killed_owner_does_not_count_as_a_failure(engine: Engine) -> None:
 def test_an_epoch_trained_again_replaces_the_first_row(engine: Engine) -> None:
     queue = queue_on(engine)
     claim = claimed(queue)
-    queue.write_epoch(claim, EPOCH)
+    queue.beat(claim, [EPOCH])
     queue.give_back(claim)
     again = claimed(queue)
-    queue.write_epoch(again, EPOCH)
+    queue.beat(again, [EPOCH])
     with reading(engine) as session:
         rows = session.scalars(select(EpochRecord)).all()
     assert [(row.epoch, row.validation_accuracy) for row in rows] == [(1, 0.4)]
@@ -310,9 +312,43 @@ def test_a_process_is_known_by_more_than_its_number() -> None:
 
 
 def test_leases_watch_each_row_by_itself() -> None:
-    leases = Leases(grace_s=0.05)
+    leases = Leases(beat_s=1, grace_s=0.05)
     first, second = (WorkRow(id=n, token=1, beat=0, process=None) for n in (1, 2))
     assert not leases.is_stale(first)
     time.sleep(0.06)
     assert leases.is_stale(first)
     assert not leases.is_stale(second)
+
+
+def test_a_gap_in_the_looks_starts_the_watch_anew() -> None:
+    leases = Leases(beat_s=0.05, grace_s=0.2)
+    silent = WorkRow(id=1, token=1, beat=0, process=None)
+    assert not leases.is_stale(silent)
+    time.sleep(0.25)
+    assert not leases.is_stale(silent), "the database may have been away in between"
+    for _ in range(5):
+        time.sleep(0.05)
+        leases.answered()
+    assert leases.is_stale(silent), "answered all the time, and the owner was silent"
+
+
+@pytest.mark.parametrize(("kind", "failures"), [("data", 0), ("infrastructure", 0), ("bug", 1)])
+def test_failures_of_the_place_are_recorded_and_not_counted_against_the_run(
+    engine: Engine, kind: FailureKind, failures: int
+) -> None:
+    queue = queue_on(engine)
+    claim = claimed(queue)
+    assert not queue.fail(claim, kind, "Traceback\nOSError: no space")
+    row = row_of(engine, claim)
+    assert (row.state, row.failure, row.failures) == ("waiting", kind, failures)
+    assert row.traceback == "Traceback\nOSError: no space"
+
+
+def test_epochs_are_written_with_the_end_of_their_run(engine: Engine) -> None:
+    queue = queue_on(engine)
+    claim = claimed(queue)
+    queue.beat(claim, [EPOCH])
+    queue.finish(claim, ended(), [replace(EPOCH, epoch=2), replace(EPOCH, epoch=3)])
+    with reading(engine) as session:
+        epochs = session.scalars(select(EpochRecord.epoch).order_by(EpochRecord.epoch)).all()
+    assert epochs == [1, 2, 3]

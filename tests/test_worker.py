@@ -2,21 +2,27 @@
 
 import dataclasses
 import math
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
+from PIL import UnidentifiedImageError
 from sqlalchemy import URL, Engine, select
 
 from search import catalog
 from search.history import History
+from search.processes import process_identity
+from search.settle import repair
 from search.stop import Stop
 from search.work import MAX_FAILURES, Ended, Queue
-from search.worker import Worker, repair
+from search.worker import MAX_PLACE_FAILURES, Worker
 from studies.database import (
     close_optuna,
     open_engine,
@@ -27,10 +33,10 @@ from studies.database import (
 )
 from studies.definition import Study
 from studies.registry import Definition
-from studies.tables import StudyRow, WorkRow
+from studies.tables import StudyRow, WorkerRow, WorkRow
 from tests.table_study import STUDY, Table
 from trainers.device import Site
-from trainers.errors import DataError
+from trainers.errors import DataError, TaskError, UserError
 from trainers.onecycle import OneCycle
 from trainers.run import Run, RunResult
 from trainers.sweep import Sweep
@@ -246,13 +252,13 @@ def test_a_worker_that_was_fenced_off_drops_its_result_and_takes_other_work(benc
 
 
 def test_a_user_error_in_a_run_ends_the_worker_and_gives_the_run_back(bench: Bench) -> None:
-    def lose_the_data(run: Run) -> None:
-        raise DataError("the data folder went away")
+    def lose_the_model(run: Run) -> None:
+        raise TaskError("the model's file went away")
 
-    with pytest.raises(DataError, match="went away"):
-        bench.work(lose_the_data)
-    assert bench.rows()[0].state == "waiting"
-    assert bench.rows()[0].failures == 0
+    with pytest.raises(TaskError, match="went away"):
+        bench.work(lose_the_model)
+    row = bench.rows()[0]
+    assert (row.state, row.failure, row.failures) == ("waiting", None, 0)
 
 
 def test_a_crash_between_our_write_and_optunas_is_repaired(bench: Bench) -> None:
@@ -341,7 +347,35 @@ def test_failures_are_told_apart(bench: Bench, error: Exception, kind: str) -> N
         assert [r.attempts for r in bench.rows()] == [1, 0, 0, 0, 0], "nothing else was begun"
         assert bench.work() == "finished"
     assert bench.rows()[0].state == "done"
-    assert bench.rows()[0].failures == 1
+    assert bench.rows()[0].failures == (0 if kind == "infrastructure" else 1)
+
+
+def test_a_worker_whose_place_keeps_failing_ends_and_gives_nothing_up(bench: Bench) -> None:
+    def disk_is_full(run: Run) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match=r"3 attempts in a row failed here.*No space left"):
+        bench.work(disk_is_full)
+    row = bench.rows()[0]
+    assert (row.state, row.failure, row.failures, row.attempts) == (
+        "waiting",
+        "infrastructure",
+        0,
+        MAX_PLACE_FAILURES,
+    )
+    assert bench.work() == "finished"
+
+
+@pytest.mark.parametrize("error", [DataError("class 3 has no images"), UnidentifiedImageError()])
+def test_broken_data_is_recorded_and_ends_the_worker(bench: Bench, error: Exception) -> None:
+    def read_a_broken_file(run: Run) -> None:
+        raise error
+
+    with pytest.raises(DataError):
+        bench.work(read_a_broken_file)
+    row = bench.rows()[0]
+    assert (row.state, row.failure, row.failures) == ("waiting", "data", 0)
+    assert type(error).__name__ in (row.traceback or "")
 
 
 def test_bugs_with_finished_runs_between_them_do_not_stop_the_study(bench: Bench) -> None:
@@ -367,3 +401,47 @@ def test_a_study_that_was_stopped_hands_out_no_more_work(bench: Bench) -> None:
     assert Queue(bench.engine, study, owner="late", process=None).claim() is None
     assert study.result is not None
     assert study.result["reason"].endswith("the last with RuntimeError: broken")
+
+
+def test_a_worker_at_the_end_of_a_stage_says_what_it_waits_for(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    other = Queue(bench.engine, bench.row, owner="other", process=None)
+    claim = other.claim()
+    assert claim is not None
+
+    def give_back_when_waited_for() -> str:
+        while True:
+            with reading(bench.engine) as session:
+                reason = session.scalars(select(WorkerRow.waits_for)).one_or_none()
+            if reason is not None:
+                other.give_back(claim)
+                return reason
+            other.beat(claim)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(give_back_when_waited_for)
+        assert bench.work() == "finished"
+        assert waiting.result() == "1 range test run(s) of other workers"
+    assert "waiting for 1 range test run(s) of other workers to end" in caplog.messages
+    with reading(bench.engine) as session:
+        assert session.scalars(select(WorkerRow)).all() == [], "it has left"
+
+
+def test_a_run_of_a_dead_process_is_taken_before_anything_new_is_asked_for(bench: Bench) -> None:
+    def stop_in_the_search(run: Run) -> None:
+        if run.seed == bench_seed(bench, slot=2):
+            bench.stop.ask()
+
+    bench.work(stop_in_the_search)
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    identity = process_identity(process.pid)
+    killed = Queue(bench.engine, bench.row, owner="killed", process=identity)
+    claim = killed.claim()
+    assert claim is not None
+    process.wait()
+    order: list[int] = []
+    bench.stop = Stop()
+    bench.work(lambda run: order.append(run.seed))
+    assert order[0] == bench_seed(bench, slot=claim.slot)

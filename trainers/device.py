@@ -19,9 +19,18 @@ Precision = Literal["fp32", "bf16"]
 
 
 def cache_folder() -> Path:
-    """Return the folder of decoded data and checkpoints: ONECYCLE_CACHE, else the platform's."""
+    """Return the folder of what can be made again: ONECYCLE_CACHE, else the platform's."""
     named = os.environ.get("ONECYCLE_CACHE")
     return Path(named).expanduser() if named else platformdirs.user_cache_path("onecycle")
+
+
+def checkpoint_folder(cache: Path) -> Path:
+    """Return the folder of checkpoints: ONECYCLE_CHECKPOINTS, else `checkpoints` in the cache.
+
+    It may lie on shared storage: then a run goes on at another host where it was.
+    """
+    named = os.environ.get("ONECYCLE_CHECKPOINTS")
+    return Path(named).expanduser() if named else cache / "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,6 +7,7 @@ The tree, over all three packages::
     ├── DeviceError                 a device that is not there
     ├── TaskError                   a model or loop that does not load
     ├── ScheduleError               a plan of learning rates that torch would not follow
+    ├── CheckpointError             a loop's state that cannot be stored
     ├── StudyError                  studies.errors
     │   ├── UnknownStudyError       no definition, or no stored study, of that name
     │   ├── StudyFileError          a study file that does not load (file, line)
@@ -36,3 +37,7 @@ class TaskError(UserError):
 
 class ScheduleError(UserError):
     """A schedule that torch would refuse, or would silently not follow."""
+
+
+class CheckpointError(UserError):
+    """A state given to run.save() that holds more than data."""

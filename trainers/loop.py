@@ -1,5 +1,6 @@
 """The bundled training loop: one run of an image classifier, and its evaluation."""
 
+import logging
 import math
 import time
 from dataclasses import asdict, dataclass
@@ -19,6 +20,8 @@ from trainers.task import Task, load_factory
 if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
+
+log = logging.getLogger(__name__)
 
 _EVALUATION_BATCH = 500
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
@@ -139,7 +142,7 @@ class _Fit:
         self.clock = time.perf_counter()
         kept = run.load()
         if kept is not None:
-            self._restore(kept)
+            self._take_over(kept)
 
     def to_the_end(self) -> RunResult:
         """Train until the plan ends, training breaks or the run is asked to stop."""
@@ -235,29 +238,45 @@ class _Fit:
         device = self.classifier.device
         return _Tally(torch.zeros((), device=device), torch.zeros((), device=device))
 
+    def _take_over(self, kept: dict[str, Any]) -> None:
+        """Go on from an earlier owner's state if its device was of this kind: numbers differ."""
+        here, there = self.classifier.kind, kept["device"]
+        if there == here:
+            self._restore(kept)
+        else:
+            log.warning("the checkpoint is of a run on %s, not %s: it starts over", there, here)
+            self.run.start_over()
+
     def _state(self) -> dict[str, Any]:
         self._read_clock()
-        cuda = [torch.cuda.get_rng_state()] if self.classifier.kind == "cuda" else []
         return {
+            "device": self.classifier.kind,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
-            "generators": [torch.get_rng_state(), *cuda],
+            "generators": self._generators(),
             "tally": asdict(self.tally),
             "step": self.step,
             "seconds": self.seconds,
             "validation_accuracy": self.validation_accuracy,
         }
 
+    def _generators(self) -> dict[str, Tensor]:
+        """Return the states of the CPU's generator and, on another device, of that one's too."""
+        states = {"cpu": torch.get_rng_state()}
+        if self.classifier.kind != "cpu":
+            module = torch.get_device_module(self.classifier.device)
+            states[self.classifier.kind] = module.get_rng_state()
+        return states
+
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-        cpu, *cuda = state["generators"]
-        torch.set_rng_state(cpu)
-        for generator_state in cuda:
-            torch.cuda.set_rng_state(generator_state)
-        device = self.classifier.device
+        device, generators = self.classifier.device, state["generators"]
+        torch.set_rng_state(generators.pop("cpu"))
+        for kind, generator in generators.items():
+            torch.get_device_module(kind).set_rng_state(generator)
         sums = {name: state["tally"].pop(name).to(device) for name in ("loss", "correct")}
         self.tally = _Tally(**sums, **state["tally"])
         self.step = state["step"]

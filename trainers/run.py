@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ class Run:
     stop_asked: Callable[[], bool] = _never
     checkpoint: CheckpointFile | None = None
     points: list[Point] = field(default_factory=list)
+    epochs: list[EpochRow] = field(default_factory=list)
     diverged_at: Point | None = None
     _pending: list[tuple[int, float, "Tensor | float", float | None]] = field(default_factory=list)
 
@@ -133,7 +134,8 @@ class Run:
 
         A tensor is read later, several at once, so that a GPU is not made to wait at every step.
         """
-        self._pending.append((step, float(lrs[0]), loss, grad_norm))
+        norm = None if grad_norm is None else float(grad_norm)
+        self._pending.append((step, float(lrs[0]), loss, norm))
         if len(self._pending) >= _STEPS_BETWEEN_LOOKS:
             self.look()
 
@@ -149,6 +151,7 @@ class Run:
 
     def epoch(self, row: EpochRow) -> None:
         """Record a finished epoch."""
+        self.epochs.append(row)
         self.on_epoch(row)
 
     def diverged(self) -> bool:
@@ -160,25 +163,42 @@ class Run:
         return self.diverged() or self.stop_asked()
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Keep `state` (tensors, numbers, text) with what was reported, for another owner.
+        """Keep `state` with what was reported, for another owner.
 
-        A diverged run keeps what it had: another owner breaks at the same step again.
+        Tensors, numbers, text, lists and dicts of these; more raises CheckpointError. A diverged
+        run keeps what it had: another owner breaks at the same step again.
         """
         if self.checkpoint is None:
             return
         self.look()
         if self.diverged():
             return
-        points = [[p.step, p.lr, p.loss, p.grad_norm] for p in self.points]
-        self.checkpoint.save({"seed": self.seed, "points": points, "state": dict(state)})
+        self.checkpoint.save(
+            {
+                "seed": self.seed,
+                "points": [[p.step, p.lr, p.loss, p.grad_norm] for p in self.points],
+                "epochs": [[row.epoch, *map(float, astuple(row)[1:])] for row in self.epochs],
+                "state": dict(state),
+            }
+        )
 
     def load(self) -> dict[str, Any] | None:
-        """Return the state that an earlier owner of this run saved, None to start over."""
+        """Return the state that an earlier owner of this run saved, None to start over.
+
+        Its epochs are reported again: it may have been killed before it wrote them.
+        """
         kept = self.checkpoint.load() if self.checkpoint is not None else None
         if kept is None or kept["seed"] != self.seed:
             return None
         self.points = [Point(*values) for values in kept["points"]]
+        for values in kept["epochs"]:
+            self.epoch(EpochRow(*values))
         return dict(kept["state"])
+
+    def start_over(self) -> None:
+        """Drop what load() brought back: its state is of no use here."""
+        self.points.clear()
+        self.epochs.clear()
 
 
 def _as_floats(losses: Sequence["Tensor | float"]) -> list[float]:

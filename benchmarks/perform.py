@@ -1,0 +1,139 @@
+"""One recorded run, done by the product's own loop, and many of them on worker processes."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import cache
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING
+
+from benchmarks.plan import Work
+from benchmarks.records import CycleRecord, Record, SweepRecord, five_digits
+from search import range_test
+from search.space import Params
+from studies.definition import Study
+from trainers.device import Site, device_name
+from trainers.judgement import judge
+from trainers.run import EpochRow, Point, Run
+from trainers.sweep import LRCurve
+from trainers.task import Task
+
+if TYPE_CHECKING:
+    from trainers.loop import Classifier
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run to do; a sweep has no parameters."""
+
+    study: Study
+    work: Work
+    params: Params | None = None
+
+
+def perform(job: Job, site: Site) -> Record:
+    """Do one run."""
+    classifier = _classifier(job.study, site)
+    if job.params is None:
+        return _sweep(job, classifier)
+    return _cycle(job, job.params, classifier)
+
+
+def header_of(study: Study, site: Site) -> dict[str, str]:
+    """Return how the runs of a study are made here: task, torch, device, data, precision."""
+    import torch
+
+    return {
+        "task": repr(study.task),
+        "torch": ".".join(torch.__version__.split(".")[:2]),
+        "torch build": torch.__version__,
+        "device": f"{device_name(site.device)}, one thread a run",
+        **_classifier(study, site).facts(),
+    }
+
+
+def in_processes(jobs: Sequence[Job], *, site: Site, workers: int) -> Iterator[Record]:
+    """Yield the records of `jobs` as they end, done by `workers` processes in the order given."""
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_the_parent)
+    try:
+        for future in as_completed([pool.submit(perform, job, site) for job in jobs]):
+            yield future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end_with_the_parent() -> None:
+    """Die quietly with a parent that was killed or interrupted; nobody would keep the record."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch(sentinel: int) -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
+
+
+@cache
+def _classifier(study: Study, site: Site) -> "Classifier":
+    from trainers.loop import Classifier
+
+    assert isinstance(study.task, Task)
+    return Classifier(study.task, site)
+
+
+def _sweep(job: Job, classifier: "Classifier") -> SweepRecord:
+    settings = replace(job.study.range_test, n_steps=job.work.length)
+    run = Run(plan=range_test.plan(settings), seed=job.work.run_seed(), split=None)
+    before = time.process_time()
+    ended = classifier.fit(run)
+    cpu_seconds = time.process_time() - before
+    losses = tuple(five_digits(point.loss) for point in run.points)
+    return SweepRecord(
+        work=job.work,
+        start_lr=settings.start_lr,
+        end_lr=settings.end_lr,
+        losses=losses,
+        judgement=judge(LRCurve(tuple(point.lr for point in run.points), losses)),
+        outcome=ended.outcome,
+        diverged_step=_step_of(run.diverged_at),
+        n_images=ended.n_images,
+        seconds=round(ended.seconds, 2),
+        cpu_seconds=round(cpu_seconds, 2),
+    )
+
+
+def _cycle(job: Job, params: Params, classifier: "Classifier") -> CycleRecord:
+    epochs: list[EpochRow] = []
+    run = Run(
+        plan=params.plan(job.work.n_steps(job.study)),
+        seed=job.work.run_seed(),
+        sealed_split="test",
+        on_epoch=epochs.append,
+    )
+    before = time.process_time()
+    ended = classifier.fit(run)
+    cpu_seconds = time.process_time() - before
+    return CycleRecord(
+        work=job.work,
+        params=params,
+        score=ended.score,
+        test_score=ended.sealed_score,
+        validation=tuple(row.validation_accuracy for row in epochs),
+        outcome=ended.outcome,
+        diverged_step=_step_of(run.diverged_at),
+        n_images=ended.n_images,
+        seconds=round(ended.seconds, 2),
+        cpu_seconds=round(cpu_seconds, 2),
+    )
+
+
+def _step_of(point: Point | None) -> int | None:
+    return None if point is None else point.step

@@ -1,0 +1,41 @@
+"""Optuna told of what our tables hold, and told again after a crash between the two."""
+
+from search.history import History
+from search.work import Queue
+from studies.tables import WorkRow
+
+
+def repair(queue: Queue, history: History) -> None:
+    """Put right what killed owners left behind: runs that they held, trials half told.
+
+    A run of a dead process of this host waits again at once, so that the next claim, which takes
+    slots in their order, goes on with it before anything new is asked for.
+    """
+    queue.release_dead()
+    settle(queue, history)
+    history.drop_unbound(queue.bound())
+
+
+def settle(queue: Queue, history: History) -> None:
+    """Tell Optuna of every ended run that it was not told of, whoever did the run."""
+    for row in queue.untold():
+        tell(queue, history, row)
+
+
+def tell(queue: Queue, history: History, row: WorkRow) -> None:
+    """Tell Optuna how one run of the search ended."""
+    assert row.trial_number is not None
+    attributes = {
+        "outcome": row.outcome or row.failure,
+        "seconds": row.seconds,
+        "diverged_step": row.diverged_step,
+        "diverged_lr": row.diverged_lr,
+    }
+    if row.token > 1:  # the trial names the worker that asked for it
+        attributes |= {"worker": row.owner, "device": row.device}
+    history.tell(
+        row.trial_number,
+        row.score if row.state == "done" else None,
+        {name: value for name, value in attributes.items() if value is not None},
+    )
+    queue.told(row.id)

@@ -1,0 +1,111 @@
+"""A PostgreSQL server of our own on 127.0.0.1, to be stopped and started again at will."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import URL, create_engine, text
+
+PASSWORD = "p{a}ss%w@rd"
+
+
+class PostgresServer:
+    """One server with its data in a temporary folder; `fsync` is off unless asked for."""
+
+    def __init__(self, *, fsync: bool = False) -> None:
+        self._initdb, self._pg_ctl = program("initdb"), program("pg_ctl")
+        self._folder = Path(tempfile.mkdtemp(prefix="onecycle-pg-"))
+        self._port = _free_port()
+        self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        self._options = (
+            f"-p {self._port} -k {self._folder} -c listen_addresses=127.0.0.1 "
+            f"-c fsync={'on' if fsync else 'off'}"
+        )
+        self.url = URL.create(
+            "postgresql+psycopg", "onecycle", PASSWORD, "127.0.0.1", self._port, "postgres"
+        )
+        self._make()
+
+    def _make(self) -> None:
+        if self._as_user:
+            shutil.chown(self._folder, "postgres")
+        secret = self._folder / "secret"
+        secret.write_text(PASSWORD)
+        secret.chmod(0o644)
+        flags = ["-U", "onecycle", "-A", "scram-sha-256", f"--pwfile={secret}", "--no-sync"]
+        assert self._initdb is not None
+        _quiet(*self._as_user, self._initdb, "-D", str(self._folder / "data"), *flags)
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        self._control("-w", "-o", self._options, "-l", str(self._folder / "log"), "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop the server; 'immediate' is as if it had crashed."""
+        self._control("-m", mode, "-w", "stop")
+
+    def start_if_down(self) -> None:
+        """Start the server unless it runs."""
+        if not self.is_running():
+            self.start()
+
+    def is_running(self) -> bool:
+        """Whether the server accepts connections."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._port)) == 0
+
+    def restart(self, mode: str = "fast") -> None:
+        """Stop the server under whoever uses it, and start it again."""
+        self.stop(mode)
+        self.start()
+
+    def remove(self) -> None:
+        """Stop the server and delete its data."""
+        self.stop("immediate")
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @contextmanager
+    def database(self) -> Iterator[URL]:
+        """An empty database of its own, dropped at the end."""
+        name = f"test_{uuid.uuid4().hex}"
+        self._as_admin(f"CREATE DATABASE {name}")
+        yield self.url.set(database=name)
+        self._as_admin(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _as_admin(self, statement: str) -> None:
+        admin = create_engine(self.url, isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.execute(text(statement))
+        admin.dispose()
+
+    def _control(self, *arguments: str) -> None:
+        assert self._pg_ctl is not None
+        _quiet(*self._as_user, self._pg_ctl, "-D", str(self._folder / "data"), *arguments)
+
+
+def program(name: str) -> str | None:
+    """Return where a program of PostgreSQL is; Debian keeps them off the PATH."""
+    found = shutil.which(name)
+    if found is not None:
+        return found
+    installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return str(installed[-1]) if installed else None
+
+
+def _quiet(*command: str) -> None:
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/", check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,163 @@
+"""An owner trains on through an outage of its database, and writes what it kept afterwards."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy import URL, Engine, select
+
+from search.heartbeat import Heartbeat
+from search.patience import Patience
+from search.stop import Stop
+from search.work import Claim, FencedOffError, Queue
+from studies.database import DatabaseUnreachableError, open_engine, prepare, reading, transaction
+from studies.tables import EpochRecord, StudyRow, WorkRow
+from tests.postgres import PostgresServer
+from tests.rows import study_row
+from tests.table_study import epoch_row
+
+BEAT_S = 0.1
+
+
+@pytest.fixture
+def engine(postgres_url: URL) -> Iterator[Engine]:
+    """A study with one waiting run, on a server that can be stopped."""
+    engine = open_engine(postgres_url)
+    prepare(engine)
+    with transaction(engine) as session:
+        session.add(study_row(id="s", beat_s=BEAT_S, grace_s=1.0))
+        session.flush()
+        session.add(WorkRow(study_id="s", stage="search", round=0, length=4, slot=0))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def stopped(postgres_server: PostgresServer, postgres_url: URL) -> Iterator[Callable[[], None]]:
+    """Stops the server; at the end of the test it runs again whatever happened."""
+    yield postgres_server.stop
+    postgres_server.start_if_down()
+
+
+def queue_on(engine: Engine, owner: str) -> Queue:
+    with reading(engine) as session:
+        return Queue(engine, session.get_one(StudyRow, "s"), owner=owner, process=None)
+
+
+def claimed(queue: Queue) -> Claim:
+    claim = queue.claim()
+    assert claim is not None
+    return claim
+
+
+def stored_epochs(engine: Engine) -> list[int]:
+    with reading(engine) as session:
+        return list(session.scalars(select(EpochRecord.epoch).order_by(EpochRecord.epoch)))
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until, f"not within {timeout_s:g} s"
+        time.sleep(0.05)
+
+
+def test_epochs_reported_while_the_database_is_away_are_written_when_it_is_back(
+    engine: Engine, postgres_server: PostgresServer, stopped: Callable[[], None]
+) -> None:
+    queue = queue_on(engine, "living")
+    claim = claimed(queue)
+    with Heartbeat(queue, claim, beat_s=BEAT_S) as heartbeat:
+        heartbeat.epoch(epoch_row(1, 0.1))
+        wait_until(lambda: heartbeat.unwritten == ())
+        stopped()
+        began = time.monotonic()
+        for epoch in (2, 3, 4):
+            heartbeat.epoch(epoch_row(epoch, 0.1))
+        assert time.monotonic() - began < 0.05, "training does not wait"
+        time.sleep(1.5)
+        assert [row.epoch for row in heartbeat.unwritten] == [2, 3, 4]
+        postgres_server.start()
+        wait_until(lambda: heartbeat.unwritten == ())
+        assert not heartbeat.lost
+    assert stored_epochs(engine) == [1, 2, 3, 4]
+    with reading(engine) as session:
+        row = session.get_one(WorkRow, claim.work_id)
+    assert (row.owner, row.token) == ("living", 1)
+
+
+def test_an_outage_longer_than_the_grace_time_takes_no_run_from_the_living(
+    engine: Engine, postgres_server: PostgresServer, stopped: Callable[[], None]
+) -> None:
+    queue, observer = queue_on(engine, "living"), queue_on(engine, "observer")
+    claim = claimed(queue)
+    with Heartbeat(queue, claim, beat_s=BEAT_S) as heartbeat:
+        assert observer.claim() is None
+        stopped()
+        time.sleep(1.5)
+        postgres_server.start()
+        until = time.monotonic() + 2.5
+        while time.monotonic() < until:
+            assert observer.claim() is None
+            time.sleep(0.1)
+        assert not heartbeat.lost
+    time.sleep(0.2)
+    until = time.monotonic() + 5
+    while (taken := observer.claim()) is None:
+        assert time.monotonic() < until, "an owner that is silent by itself is replaced"
+        time.sleep(0.1)
+    assert taken.token == 2
+
+
+def test_what_an_owner_kept_through_the_outage_is_refused_once_it_was_replaced(
+    engine: Engine, postgres_server: PostgresServer, stopped: Callable[[], None]
+) -> None:
+    queue = queue_on(engine, "old")
+    claim = claimed(queue)
+    with Heartbeat(queue, claim, beat_s=BEAT_S) as heartbeat:
+        stopped()
+        heartbeat.epoch(epoch_row(1, 0.1))
+        time.sleep(0.3)
+        heartbeat_paused(heartbeat)
+        postgres_server.start()
+        with transaction(engine) as session:
+            session.get_one(WorkRow, claim.work_id).token += 1
+    with pytest.raises(FencedOffError):
+        queue.give_back(claim, heartbeat.unwritten)
+    assert stored_epochs(engine) == []
+
+
+def heartbeat_paused(heartbeat: Heartbeat) -> None:
+    """End the thread, as if the process had been stopped for a while."""
+    heartbeat.__exit__(None, None, None)
+
+
+def test_a_worker_waits_for_a_database_that_comes_back(
+    engine: Engine, postgres_server: PostgresServer, stopped: Callable[[], None]
+) -> None:
+    queue = queue_on(engine, "w")
+    stopped()
+    calls = []
+
+    def claim() -> Claim | None:
+        calls.append(time.monotonic())
+        if len(calls) == 3:
+            postgres_server.start()
+        return queue.claim()
+
+    assert Patience(Stop())(claim) is not None
+    assert len(calls) >= 3
+
+
+def test_a_worker_that_was_asked_to_stop_waits_no_longer(
+    engine: Engine, stopped: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.patience.PATIENCE_WHEN_STOPPED_S", 0.5)
+    queue = queue_on(engine, "w")
+    stopped()
+    stop = Stop()
+    stop.ask()
+    began = time.monotonic()
+    with pytest.raises(DatabaseUnreachableError):
+        Patience(stop)(queue.claim)
+    assert time.monotonic() - began < 5
