@@ -291,9 +291,12 @@ def report(
     """Print a finished study's answer again and write its page."""
     from search import api, catalog
     from search.result import load_result
+    from search.work import ENDED
 
     with api.opened(storage) as engine:
-        catalog.find(engine, study)
+        row = catalog.find(engine, study)
+        if row.stage in ENDED:
+            api.settle_ended(engine, row)
         result = load_result(engine, study)
     _print_result(result, storage, page=html, json=json, keep_page=False)
 

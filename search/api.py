@@ -76,20 +76,24 @@ def run(
         with watch(engine, started) if watch is not None else nullcontext():
             ended = _worked(engine, started, stop)
         _raise_if_stopped(ended, stop)
+        settle_ended(engine, catalog.find(engine, name))
         return load_result(engine, name)
 
 
 def settle_ended(engine: Engine, row: StudyRow) -> None:
-    """Do what a killed last worker did not: mostly there is nothing to tell or to remove."""
+    """Do once for an ended study what waits for its end, and what a killed worker left undone."""
     catalog.remove_checkpoints(row.id, cache_folder())
     queue = Queue(engine, row, owner="", process=None)
-    if queue.untold():
+    unexplained = row.stage == "finished" and "importances" not in (row.result or {})
+    if queue.untold() or unexplained:
         from search.history import History
         from search.settle import repair
 
         history = History(engine.url, name=row.name, study_id=row.id)
         try:
             repair(queue, history)
+            if unexplained:
+                catalog.add_to_result(engine, row, importances=history.importances())
         finally:
             history.close()
 

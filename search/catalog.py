@@ -136,6 +136,13 @@ def resolve(engine: Engine, row: StudyRow, facts: dict[str, str]) -> None:
     compare(row.name, resolved, facts)
 
 
+def add_to_result(engine: Engine, row: StudyRow, **parts: Any) -> None:
+    """Add to the stored result of a finished study what nothing in it depends on."""
+    with transaction(engine) as session:
+        stored = session.get_one(StudyRow, row.id, with_for_update=True)
+        stored.result = {**(stored.result or {}), **parts}
+
+
 def listing(engine: Engine) -> list[tuple[str, str, int, int, datetime]]:
     """Return name, stage, finished and wanted configurations, and creation time of each study."""
     done = (

@@ -180,7 +180,7 @@ def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyRes
         winner=next(c for c in candidates if c.slot == result["winner"]),
         comparison=comparisons[-1] if comparisons else None,
         n_comparisons=len(comparisons),
-        importances=result["importances"],
+        importances=result.get("importances", {}),
         seed_noise=result["seed_noise"],
         spread=_deviation([w.score for w in search if w.score is not None]),
         schedules={

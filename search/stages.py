@@ -1,6 +1,5 @@
 """What opens when all runs of a stage have ended: bracket, then finalists, then the answer."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 
 from sqlalchemy import Engine, func, select
@@ -23,9 +22,7 @@ STAGE_NAMES = {
 }
 
 
-def advance(
-    engine: Engine, study_id: str, study: Study, importances: Callable[[], dict[str, float]]
-) -> str:
+def advance(engine: Engine, study_id: str, study: Study) -> str:
     """Open the next stage if this one's runs have all ended; return the stage that is open now.
 
     Any worker may call this at any time: what opens is a pure function of what is stored, and
@@ -35,7 +32,6 @@ def advance(
         stage = session.get_one(StudyRow, study_id).stage
         if stage not in STAGES or _n_open(session, study_id):
             return stage
-    shares = importances() if stage == "confirmation" else {}
     with transaction(engine) as session:
         row = session.get_one(StudyRow, study_id, with_for_update=True)
         if row.stage == stage and not _n_open(session, study_id):
@@ -44,7 +40,7 @@ def advance(
             elif stage == "search":
                 _open_confirmation(session, row, study)
             else:
-                _conclude(session, row, shares)
+                _conclude(session, row)
         return row.stage
 
 
@@ -115,7 +111,7 @@ def _open_confirmation(session: Session, row: StudyRow, study: Study) -> None:
     )
 
 
-def _conclude(session: Session, row: StudyRow, importances: dict[str, float]) -> None:
+def _conclude(session: Session, row: StudyRow) -> None:
     """Choose the winner by validation; read the sealed column once, for winner and baseline."""
     ended = done_rows(session, row.id, "confirmation")
     scores = _by_candidate(ended, "score")
@@ -136,7 +132,6 @@ def _conclude(session: Session, row: StudyRow, importances: dict[str, float]) ->
         "winner": winner,
         "comparisons": [] if comparison is None else [comparison],
         "test": {str(slot): values for slot, values in test.items()},
-        "importances": importances,
         "seed_noise": confirmation.seed_noise(whole),
         "schedules": _schedules(ended, {winner, baseline}, row.steps_per_epoch),
     }

@@ -112,15 +112,12 @@ class Worker:
                 self._perform(claim)
                 continue
             self.patiently(self._settle)
-            stage = self.patiently(self._advance)
+            stage = self.patiently(advance, self.engine, self.row.id, self.study)
             if stage == "finished" or stage == "failed":
                 self.patiently(self._repair)
                 return "finished" if stage == "finished" else "failed"
             self._wait(stage)
         return "stopped" if self.stop.asked() else "renew"
-
-    def _advance(self) -> str:
-        return advance(self.engine, self.row.id, self.study, self.history.importances)
 
     def _wait(self, stage: str) -> None:
         """Wait a moment for the runs that others hold, and say so."""

@@ -45,7 +45,7 @@ def work(stage: str, slot: int, **values: object) -> WorkRow:
 
 
 def stage_after(engine: Engine) -> str:
-    return advance(engine, "s", STUDY, lambda: {"max_lr": 1.0})
+    return advance(engine, "s", STUDY)
 
 
 def rows_of(engine: Engine, stage: str) -> list[WorkRow]:
@@ -156,7 +156,6 @@ def test_the_winner_is_chosen_by_validation_and_compared_once_on_the_test_split(
     assert result["winner"] == 1, "the best test score does not choose"
     assert set(result["test"]) == {"0", "1"}, "the other sealed scores are not read"
     assert [c["difference"]["mean"] for c in result["comparisons"]] == [pytest.approx(0.02)]
-    assert result["importances"] == {"max_lr": 1.0}
     assert stage_after(engine) == "finished"
 
 
