@@ -15,6 +15,7 @@ from sqlalchemy import URL, create_engine, text
 
 from studies.database import close_optuna, optuna_storage
 from tests.conftest import ROOT, TABLE_STUDY, Ended, plain
+from tests.postgres import PostgresServer
 
 N_TRIALS = 12
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -242,3 +243,24 @@ def test_sixteen_first_starts_at_once_run_one_range_test(url: URL, tmp_path: Pat
     seeds = [seed for seed in ledger.read_text().split() if seed != warm_up_seed]
     assert len(seeds) == 3 + N_TRIALS + 9, "each run was trained once"
     assert len(set(seeds)) == 3 + N_TRIALS + 3, "the three confirmed share their seeds"
+
+
+def test_a_search_goes_on_through_an_outage_of_its_server(
+    postgres_server: PostgresServer, postgres_url: URL, start_onecycle: Start
+) -> None:
+    run = start_onecycle(*run_arguments(postgres_url, 2), TABLE_SLEEP_S="0.02")
+    wait_for(lambda: n_done(postgres_url) >= 2)
+    postgres_server.stop()
+    time.sleep(6)
+    assert run.poll() is None
+    postgres_server.start()
+    _, err = run.communicate(timeout=120)
+    assert run.returncode == 0, err
+    assert_exact(postgres_url)
+    tokens = query(postgres_url, "SELECT DISTINCT token FROM work")
+    assert tokens == [(1,)], "no run was taken from its owner, none was begun again"
+    epochs = query(
+        postgres_url,
+        "SELECT count(*) FROM epoch e JOIN work w ON w.id = e.work_id WHERE w.stage = 'search'",
+    )
+    assert epochs == [(4 * N_TRIALS,)], "epochs reported meanwhile are there"

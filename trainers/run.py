@@ -15,6 +15,8 @@ Split = Literal["validation", "test"]
 
 # A look at the losses waits for the device; a diverged run ends this late.
 _STEPS_BETWEEN_LOOKS = 16
+# A checkpoint that another version of this file wrote starts the run over.
+_CHECKPOINT_FORMAT = 2
 
 
 class Plan(Protocol):
@@ -175,6 +177,7 @@ class Run:
             return
         self.checkpoint.save(
             {
+                "format": _CHECKPOINT_FORMAT,
                 "seed": self.seed,
                 "points": [[p.step, p.lr, p.loss, p.grad_norm] for p in self.points],
                 "epochs": [[row.epoch, *map(float, astuple(row)[1:])] for row in self.epochs],
@@ -188,7 +191,7 @@ class Run:
         Its epochs are reported again: it may have been killed before it wrote them.
         """
         kept = self.checkpoint.load() if self.checkpoint is not None else None
-        if kept is None or kept["seed"] != self.seed:
+        if kept is None or (kept.get("format"), kept["seed"]) != (_CHECKPOINT_FORMAT, self.seed):
             return None
         self.points = [Point(*values) for values in kept["points"]]
         for values in kept["epochs"]:
