@@ -55,15 +55,18 @@ class Progress:
         over = threading.Event()
         show = self._show_live if self.console.is_terminal else self._print_lines
         thread = threading.Thread(target=show, args=(view, over), daemon=True)
+        worker_log = logging.getLogger("search.worker")
+        level = worker_log.level
+        worker_log.setLevel(logging.WARNING)  # the view shows what a worker here would tell
         thread.start()
         try:
             yield
         finally:
             over.set()
             thread.join()
+            worker_log.setLevel(level)
 
     def _show_live(self, view: "_View", over: threading.Event) -> None:
-        logging.getLogger("search.worker").setLevel(logging.WARNING)
         with Live(console=self.console, refresh_per_second=4, transient=True) as live:
             while not over.wait(0.4):
                 if view.look():
@@ -72,7 +75,6 @@ class Progress:
         self.console.print(view.picture())
 
     def _print_lines(self, view: "_View", over: threading.Event) -> None:
-        logging.getLogger("search.worker").setLevel(logging.WARNING)
         ending = False
         while not ending:
             ending = over.wait(0.5)

@@ -168,6 +168,7 @@ def start_onecycle() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=_hears_ctrl_c,
         )
         started.append(process)
         return process
@@ -177,6 +178,11 @@ def start_onecycle() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def _hears_ctrl_c() -> None:
+    """Undo what a shell does to its background jobs, for whose children SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
