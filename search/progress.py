@@ -91,6 +91,7 @@ class _View:
         self.now: Snapshot | None = None
         self._since: tuple[float, int] | None = None  # a moment of progress: time, images done
         self._images_at_start = 0
+        self._away = False
         self._said: set[tuple[str, int]] = set()
 
     def look(self) -> bool:
@@ -99,8 +100,13 @@ class _View:
         try:
             self.now = snapshot(self.engine, self.started.row.id, self.started.plan)
         except DatabaseUnreachableError as error:
-            log.warning("%s", error)
+            if not self._away:
+                log.warning("%s; the workers train on", error)
+            self._away = True
             return False
+        if self._away:
+            log.warning("the database is back")
+        self._away = False
         if first:
             self._images_at_start = self.now.images_done
             self._said = {(r.stage, r.slot) for r in self.now.runs if _ended(r)}

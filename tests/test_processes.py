@@ -256,6 +256,8 @@ def test_a_search_goes_on_through_an_outage_of_its_server(
     postgres_server.start()
     _, err = run.communicate(timeout=120)
     assert run.returncode == 0, err
+    assert err.count("does not answer") == 1, "said once"
+    assert err.count("the database is back") == 1
     assert_exact(postgres_url)
     tokens = query(postgres_url, "SELECT DISTINCT token FROM work")
     assert tokens == [(1,)], "no run was taken from its owner, none was begun again"
