@@ -14,7 +14,7 @@ from studies.database import (
     transaction,
 )
 from studies.errors import DatabaseError
-from studies.tables import StudyRow, WorkerRow
+from studies.tables import StudyRow, WorkerRow, WorkRow
 
 
 class Roster:
@@ -54,7 +54,13 @@ class Roster:
             )
 
     def _refuse_other_hosts(self, session: Session) -> None:
-        silent_s = func.unixepoch() - func.unixepoch(WorkerRow.seen_at)
+        beat_at = (
+            select(func.max(WorkRow.beat_at))
+            .where(WorkRow.owner == WorkerRow.name, WorkRow.state == "running")
+            .scalar_subquery()
+        )
+        last_sign = func.max(WorkerRow.seen_at, func.coalesce(beat_at, WorkerRow.seen_at))
+        silent_s = func.unixepoch() - func.unixepoch(last_sign)
         lately = session.scalars(select(WorkerRow).where(silent_s < self.study.grace_s))
         for other in lately:
             if on_another_host(other.process):

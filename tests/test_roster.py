@@ -13,7 +13,7 @@ from search.processes import process_identity
 from search.roster import Roster
 from studies.database import open_engine, prepare, reading, transaction
 from studies.errors import DatabaseError
-from studies.tables import StudyRow, WorkerRow
+from studies.tables import StudyRow, WorkerRow, WorkRow
 from tests.rows import study_row
 
 ELSEWHERE = "another-boot/pid:[1]/7/1"
@@ -96,3 +96,19 @@ def test_a_sqlite_file_in_use_on_another_host_is_refused(engine: Engine) -> None
     assert names(engine) == ["far:1:x"], "nothing was entered"
     age(engine, "far:1:x", 31)
     worker.join()
+
+
+def test_a_worker_elsewhere_is_seen_by_the_beats_of_its_run(sqlite_url: URL) -> None:
+    engine = open_engine(sqlite_url)
+    prepare(engine)
+    run = WorkRow(study_id="s", stage="search", round=0, length=4, slot=0, state="running")
+    run.owner, run.beat_at = "far:1:x", datetime.now(UTC).replace(tzinfo=None)
+    with transaction(engine) as session:
+        session.add(study_row(id="s"))
+        session.flush()
+        session.add(run)
+    roster(engine, "far:1:x", ELSEWHERE).join()
+    age(engine, "far:1:x", 3600)
+    with pytest.raises(DatabaseError, match="in use by far:1:x"):
+        roster(engine, "near:1:y", process_identity()).join()
+    engine.dispose()
