@@ -60,7 +60,7 @@ class Roster:
             .scalar_subquery()
         )
         last_sign = func.max(WorkerRow.seen_at, func.coalesce(beat_at, WorkerRow.seen_at))
-        silent_s = func.unixepoch() - func.unixepoch(last_sign)
+        silent_s = 86400 * (func.julianday(func.now()) - func.julianday(last_sign))
         lately = session.scalars(select(WorkerRow).where(silent_s < self.study.grace_s))
         for other in lately:
             if on_another_host(other.process):
