@@ -191,6 +191,20 @@ def test_smoothing_has_no_lag(centre: int) -> None:
     assert window[inner] == pytest.approx(window[::-1][inner], abs=1e-4)
 
 
+@pytest.mark.parametrize("n_steps", [50, 99, 100, 101, 120, 129, 200, 201, 401, 409])
+def test_the_first_level_of_an_exponential_sweep_is_that_of_a_tenth_of_its_steps(
+    n_steps: int,
+) -> None:
+    n_first = max(10, n_steps // 10)
+    losses = known_loss(rates(n_steps))
+    told, level = judge(curve(losses)), np.median(losses[:n_first])
+    losses[:n_first:2], losses[1:n_first:2] = level + 0.3, level - 0.3
+    losses[n_first] = level + 0.3  # it would tip the median
+    assert judge(curve(losses)) == told
+    losses[0] = level - 0.3
+    assert judge(curve(losses)) != told
+
+
 def test_smoothing_is_a_gaussian_of_a_quarter_of_a_decade() -> None:
     log_lrs = np.linspace(-5, 1, 601)
     step = (log_lrs > -2).astype(float)

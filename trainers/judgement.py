@@ -94,7 +94,7 @@ def judge(curve: LRCurve) -> Judgement:
     if n_finite < _LEAST_FINITE:
         return Judgement("no finite loss", None, broken_lr)
     log_lrs, finite = np.log10(lrs[:n_finite]), losses[:n_finite]
-    first = float(np.median(finite[: max(_LEAST_FINITE, n_finite // 10)]))
+    first = float(np.median(finite[: _n_first(log_lrs)]))
     smoothed = smooth(log_lrs, np.minimum(finite, first))
     lowest = int(np.argmin(smoothed))
     drop = first - float(smoothed[lowest])
@@ -108,6 +108,15 @@ def judge(curve: LRCurve) -> Judgement:
     if broken_lr is not None:
         return Judgement("diverged", rebound, edge)
     return Judgement("reached end_lr" if edge is None else "rebounded", rebound, edge)
+
+
+def _n_first(log_lrs: _Floats) -> int:
+    """Return how many losses make the first level: a tenth, if they lie in a tenth of log(lr).
+
+    A linear sweep leaves that tenth in a few steps, and then descends.
+    """
+    n_near = int(np.sum(log_lrs <= log_lrs[0] + 0.1 * (log_lrs[-1] - log_lrs[0])))
+    return max(_LEAST_FINITE, min(len(log_lrs) // 10, n_near))
 
 
 def _noise(losses: _Floats, first: float) -> float:

@@ -23,8 +23,8 @@ class Sweep:
     """`total_steps` rates from `start_lr` to `end_lr`; both are used.
 
     `exponential`: equal steps in log(lr). `linear`: equal steps in lr, nearly all of them in the
-    last decade, so it is for narrow ranges. `staircase`: exponential, each rate held for
-    `hold_steps` steps, so that the weights have time to answer to it.
+    last decade: take so many that the loss does not descend within the first 10. `staircase`:
+    exponential, each rate held for `hold_steps` steps, so that the weights can answer to it.
 
     The rates are those of the first param group; the others keep their ratio to it, one
     multiplier for all.
