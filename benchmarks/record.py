@@ -134,7 +134,9 @@ def _title(work: Work) -> str:
 def _outcome(record: Record) -> str:
     if isinstance(record, SweepRecord):
         rebound = record.judgement.rebound
-        return record.judgement.ending + (f" at {rebound:.3g}" if rebound is not None else "")
+        return record.judgement.ending + (
+            f", rebound {rebound:.3g}" if rebound is not None else ""
+        )
     return record.outcome if record.score is None else f"{record.score:.4f} ({record.params})"
 
 

@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from studies.definition import RangeTest
 from studies.tables import PointRecord, StudyRow, WorkRow
-from trainers.judgement import Judgement, Proposal, judge, propose
+from trainers.judgement import Judgement, Proposal, judge, propose, why_no_proposal
 from trainers.sweep import LRCurve, Sweep
 
 
@@ -44,26 +44,19 @@ def judgements(session: Session, study_id: str) -> dict[int, Judgement]:
     return {slot: judge(curve) for slot, curve in curves(session, study_id).items()}
 
 
+def proposal(session: Session, study_id: str) -> Proposal | None:
+    """Return what the finished sweeps propose; None unless most of them rebounded."""
+    return propose(list(judgements(session, study_id).values()))
+
+
 def conclude(session: Session, study: StudyRow, settings: RangeTest) -> str | None:
     """Freeze bracket and proposal in `study`; return why not, where the sweeps do not say."""
-    verdicts = judgements(session, study.id)
-    proposal: Proposal | None = propose(list(verdicts.values()))
-    if proposal is None:
-        return _why_not(list(verdicts.values()), settings)
-    study.centre, study.proposal = proposal.centre, proposal.max_lr
-    study.bracket_low, study.bracket_high = proposal.low, proposal.high
-    return None
-
-
-def _why_not(verdicts: list[Judgement], settings: RangeTest) -> str:
-    endings = [verdict.ending for verdict in verdicts]
-    counts = ", ".join(f"{endings.count(end)} {end}" for end in dict.fromkeys(endings))
-    advice = {
-        "no rebound": f"raise end_lr (now {settings.end_lr:g})",
-        "never descended": f"check the task, or lower start_lr (now {settings.start_lr:g})",
-        "no finite loss": "check the data and the model: the loss is not a number from the start",
-    }
-    if not endings:
+    verdicts = list(judgements(session, study.id).values())
+    if not verdicts:
         return "every sweep of the range test was given up"
-    worst = max(dict.fromkeys(endings), key=endings.count)
-    return f"the range test found no bracket ({counts}): {advice.get(worst, 'add sweeps')}"
+    said = propose(verdicts)
+    if said is None:
+        return why_no_proposal(verdicts, start_lr=settings.start_lr, end_lr=settings.end_lr)
+    study.centre, study.proposal = said.centre, said.max_lr
+    study.bracket_low, study.bracket_high = said.low, said.high
+    return None

@@ -19,6 +19,7 @@ from search.result import StudyResult
 from search.terminal import call_lines, candidate_name, result_lines
 from studies.database import reading, sqlite_file
 from studies.tables import WorkRow
+from trainers.judgement import Proposal
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -74,6 +75,7 @@ def page(engine: Engine, result: StudyResult) -> str:
         trials=trials,
         candidates=result.ranked(),
         figures=_figures(engine, study.id, result, trials),
+        proposal=_proposal(engine, study.id),
         n_sweeps=next((s.n_runs for s in result.spent if s.stage == "range_test"), 0),
         noise=[s for s in result_lines(result) if s.startswith(("importance", "noise"))],
         call=call_lines(result),
@@ -106,6 +108,11 @@ def _figures(
         "schedule": figures.schedule_figure(result),
     }
     return {name: _embedded(figure, name) for name, figure in drawn.items()}
+
+
+def _proposal(engine: Engine, study_id: str) -> Proposal | None:
+    with reading(engine) as session:
+        return range_test.proposal(session, study_id)
 
 
 def _embedded(figure: "Figure", name: str) -> Markup:

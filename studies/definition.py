@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from trainers.onecycle import LAST_RATE_DIVISOR
+from trainers.sweep import LEAST_STEPS
 from trainers.task import Workload
 
 MAX_NAME_LENGTH = 200
@@ -40,7 +41,7 @@ class RangeTest:
 
     def __post_init__(self) -> None:
         _at_least(1, n_sweeps=self.n_sweeps)
-        _at_least(50, n_steps=self.n_steps)
+        _at_least(LEAST_STEPS, n_steps=self.n_steps)
         if not 0 < self.start_lr < self.end_lr < math.inf:
             raise ValueError(
                 f"start_lr must lie above 0 and below end_lr, "

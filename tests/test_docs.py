@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+import torch
 from sqlalchemy import URL
 
 from tests.conftest import ROOT, Ended, plain
@@ -22,6 +24,25 @@ def test_the_loop_of_your_own_runs_as_pasted(
     assert ended.code == 0, ended.err
     assert "line: squared error ± half of its 95 % interval, n = 5 fresh seeds" in ended.out
     assert "points" not in ended.out
+
+
+def test_the_range_test_of_the_readme_runs_as_pasted(capsys: pytest.CaptureFixture[str]) -> None:
+    section = (ROOT / "README.md").read_text().partition("## As a library")[2]
+    (source,) = [
+        code
+        for code in re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+        if "range_test" in code
+    ]
+    model = torch.nn.Linear(8, 2)
+    x = torch.randn(256, 8, generator=torch.Generator().manual_seed(0))
+    data = torch.utils.data.TensorDataset(x, (x.sum(1) > 0).long())
+    yours = {
+        "model": model,
+        "optimizer": torch.optim.AdamW(model.parameters()),
+        "train_loader": torch.utils.data.DataLoader(data, batch_size=32, shuffle=True),
+    }
+    exec(source, yours)
+    assert capsys.readouterr().out.startswith("range test: 5 sweeps of 200 steps, exponential")
 
 
 def test_the_readme_names_every_command_and_no_other(onecycle: Callable[..., Ended]) -> None:

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
-from trainers.judgement import Judgement, judge, propose, smooth
+from trainers.judgement import Judgement, judge, propose, smooth, why_no_proposal
 from trainers.sweep import LRCurve, Sweep
 
 START, END, TURN, PLATEAU = 1e-5, 10.0, 0.1, 2.3
@@ -70,13 +71,30 @@ def test_scale_and_sign_of_the_loss_do_not_matter(kind: str, scale: float, shift
     assert judge(curve(losses * scale + shift * scale)) == judge(curve(losses))
 
 
+@pytest.mark.parametrize("kind", ["descends", "flat", "diverges", "falls", "explodes"])
+def test_any_affine_map_of_the_losses_leaves_every_rate_where_it_is(kind: str) -> None:
+    generator = np.random.default_rng(11)
+    for seed in range(60):
+        losses = np.array(noisy(seed, 0.1).losses)
+        if kind == "flat":
+            losses = generator.normal(PLATEAU, 0.1, 200)
+        if kind == "diverges":
+            losses[int(generator.integers(0, 200)) :] = math.nan
+        if kind == "falls":
+            losses = losses[: int(generator.integers(90, 140))]
+        if kind == "explodes":
+            losses = np.where(losses > PLATEAU, losses**4, losses)
+        a, b = 10 ** generator.uniform(-6, 6), generator.uniform(-100, 100)
+        assert judge(curve(a * (losses + b))) == judge(curve(losses)), (seed, a, b)
+
+
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 def test_the_first_rate_without_a_finite_loss_is_the_edge(broken: float) -> None:
     losses = known_loss(rates())
     first = int(np.searchsorted(rates(), TURN * 2))
     losses[first] = broken  # what comes after it does not count
     said = judge(curve(losses))
-    assert said.ending == "rebounded"
+    assert said.ending == "diverged"
     assert said.edge == rates()[first]
     assert said.rebound == pytest.approx(true_crossing(0.1), rel=0.1)
 
@@ -85,14 +103,31 @@ def test_a_loss_that_breaks_while_it_falls_has_its_rebound_there() -> None:
     losses = known_loss(rates())
     first = int(np.searchsorted(rates(), 1e-3))
     losses[first:] = math.nan
-    assert judge(curve(losses)) == Judgement("rebounded", rates()[first], rates()[first])
+    assert judge(curve(losses)) == Judgement("diverged", rates()[first], rates()[first])
 
 
 def test_a_loss_that_still_falls_at_the_last_rate_has_no_rebound() -> None:
     for seed in range(50):
         noise = np.random.default_rng(seed).normal(0, 0.05, 200)
         losses = PLATEAU - 2 / (1 + 3.0 / rates()) + noise
-        assert judge(curve(losses)) == Judgement("no rebound", None, None)
+        assert judge(curve(losses)) == Judgement("reached end_lr", None, None)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.45])
+def test_an_edge_that_the_sweep_does_not_reach_is_no_number(share: float) -> None:
+    last = int(np.searchsorted(rates(), true_crossing(share)))
+    said = judge(curve(known_loss(rates())[:last], rates()[:last]))
+    assert said.ending == "reached end_lr"
+    assert said.edge is None
+    assert said.rebound == pytest.approx(true_crossing(0.1), rel=0.3)
+
+
+def test_a_sweep_that_breaks_after_its_edge_has_diverged_and_keeps_the_edge() -> None:
+    losses = known_loss(rates())
+    calm = judge(curve(losses))
+    losses[np.searchsorted(rates(), 3.0) :] = math.inf
+    assert calm.ending == "rebounded"
+    assert judge(curve(losses)) == Judgement("diverged", calm.rebound, calm.edge)
 
 
 @pytest.mark.parametrize("n_steps", [50, 100, 200, 400])
@@ -156,6 +191,20 @@ def test_smoothing_has_no_lag(centre: int) -> None:
     assert window[inner] == pytest.approx(window[::-1][inner], abs=1e-4)
 
 
+@pytest.mark.parametrize("n_steps", [50, 99, 100, 101, 120, 129, 200, 201, 401, 409])
+def test_the_first_level_of_an_exponential_sweep_is_that_of_a_tenth_of_its_steps(
+    n_steps: int,
+) -> None:
+    n_first = max(10, n_steps // 10)
+    losses = known_loss(rates(n_steps))
+    told, level = judge(curve(losses)), np.median(losses[:n_first])
+    losses[:n_first:2], losses[1:n_first:2] = level + 0.3, level - 0.3
+    losses[n_first] = level + 0.3  # it would tip the median
+    assert judge(curve(losses)) == told
+    losses[0] = level - 0.3
+    assert judge(curve(losses)) != told
+
+
 def test_smoothing_is_a_gaussian_of_a_quarter_of_a_decade() -> None:
     log_lrs = np.linspace(-5, 1, 601)
     step = (log_lrs > -2).astype(float)
@@ -164,7 +213,7 @@ def test_smoothing_is_a_gaussian_of_a_quarter_of_a_decade() -> None:
 
 
 def said(*rebounds: float | None) -> list[Judgement]:
-    return [Judgement("rebounded" if r else "no rebound", r, None) for r in rebounds]
+    return [Judgement("rebounded" if r else "reached end_lr", r, None) for r in rebounds]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +251,7 @@ def test_nothing_is_proposed_when_half_of_the_sweeps_have_no_rebound(
 def test_a_sweep_that_says_nothing_is_left_out_and_one_that_still_falls_counts_as_high() -> None:
     turned = [Judgement("rebounded", rebound, None) for rebound in (0.1, 0.2, 0.4)]
     mute = Judgement("never descended", None, None)
-    falling = Judgement("no rebound", None, None)
+    falling = Judgement("reached end_lr", None, None)
     alone, with_mute, with_falling = (
         propose(turned),
         propose([*turned, mute]),
@@ -214,3 +263,57 @@ def test_a_sweep_that_says_nothing_is_left_out_and_one_that_still_falls_counts_a
     assert (alone.centre, with_mute.centre) == (pytest.approx(0.2), pytest.approx(0.2))
     assert with_falling.centre == pytest.approx(math.sqrt(0.2 * 0.4))
     assert propose([turned[0], mute]) is None
+
+
+@pytest.mark.parametrize("rebounds", [(0.1, 0.2), (0.3, 0.1, 0.2), (0.9, 1.1, 1.0, 0.4, 2.0)])
+def test_the_interval_is_that_of_students_t_for_the_mean_of_log10(
+    rebounds: tuple[float, ...],
+) -> None:
+    proposal = propose(said(*rebounds))
+    logs = np.log10(rebounds)
+    expected = stats.t.interval(0.95, len(logs) - 1, logs.mean(), stats.sem(logs))
+    assert proposal is not None
+    assert proposal.n_sweeps == len(rebounds)
+    assert proposal.interval is not None
+    assert np.log10(proposal.interval) == pytest.approx(expected)
+
+
+def test_the_interval_holds_the_true_rate_in_95_of_100_range_tests() -> None:
+    generator, held = np.random.default_rng(0), 0
+    for _ in range(1000):
+        proposal = propose(said(*(10 ** generator.normal(-1, 0.2, 5))))
+        assert proposal is not None
+        assert proposal.interval is not None
+        held += proposal.interval[0] < 0.1 < proposal.interval[1]
+    assert 930 <= held <= 970
+
+
+@pytest.mark.parametrize(
+    ("judgements", "n_sweeps", "has_interval"),
+    [
+        (said(0.1), 1, False),
+        (said(0.1, 0.2, None), 3, False),  # the third lies above the last rate, nobody knows where
+        ([*said(0.1, 0.2), Judgement("never descended", None, 5.0)], 2, True),
+        ([*said(0.1, 0.2), Judgement("no finite loss", None, 1e-5)], 2, True),
+        ([Judgement("diverged", 0.1, 0.1), Judgement("reached end_lr", 0.2, None)], 2, True),
+    ],
+)
+def test_an_interval_needs_two_sweeps_and_no_rebound_above_the_last_rate(
+    judgements: list[Judgement], n_sweeps: int, has_interval: bool
+) -> None:
+    proposal = propose(judgements)
+    assert proposal is not None
+    assert proposal.n_sweeps == n_sweeps
+    assert (proposal.interval is not None) == has_interval
+
+
+def test_what_to_do_is_said_of_what_most_silent_sweeps_did() -> None:
+    never, broken = Judgement("never descended", None, None), Judgement("no finite loss", None, 1)
+    high = Judgement("reached end_lr", 0.2, None)
+    why = why_no_proposal([*said(0.1, None), high, never, never, broken], start_lr=1e-5, end_lr=1)
+    assert why == (
+        "the range test found no bracket (1 rebounded, 2 reached end_lr, 2 never descended, "
+        "1 no finite loss): check the task, or lower start_lr (now 1e-05)"
+    )
+    assert "raise end_lr (now 2)" in why_no_proposal(said(None), start_lr=1e-5, end_lr=2)
+    assert "not a number from the start" in why_no_proposal([broken], start_lr=1e-5, end_lr=2)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine, delete, make_url
 
 import search
 from search import catalog, confirmation, range_test
@@ -201,6 +201,21 @@ def test_the_page_holds_the_verdict_the_call_and_the_sealed_test_scores(
     third = replace(result.winner, slot=2, test=None)
     more = replace(result, candidates=(*result.candidates, third))
     assert Document(page(engine, more)).text.count("sealed") == 1
+
+
+def test_the_page_says_how_sure_the_centre_is_across_sweeps(
+    engine: Engine, result: StudyResult
+) -> None:
+    with reading(engine) as session:
+        proposal = range_test.proposal(session, "the-study")
+    assert proposal is not None
+    assert proposal.interval is not None
+    low, high = (f"{lr:.3g}" for lr in proposal.interval)
+    told = f"interval of log10(rebound) across n = 2 sweeps reaches from {low} to {high}."
+    assert told in Document(page(engine, result)).text.replace("\u00a0", " ")
+    with transaction(engine) as session:
+        session.execute(delete(PointRecord).where(PointRecord.step > 60))
+    assert "interval of log10" not in Document(page(engine, result)).text
 
 
 def test_a_study_name_is_shown_as_text_never_as_markup(

@@ -5,7 +5,7 @@ The tree, over all three packages::
     UserError                       trainers.errors
     ├── DataError                   missing, corrupt or unsuitable data
     ├── DeviceError                 a device that is not there
-    ├── TaskError                   a model or loop that does not load
+    ├── TaskError                   a model, loop or loss that does not load or does not fit
     ├── ScheduleError               a plan of learning rates that torch would not follow
     ├── CheckpointError             a loop's state that cannot be stored
     ├── StudyError                  studies.errors
@@ -32,7 +32,7 @@ class DeviceError(UserError):
 
 
 class TaskError(UserError):
-    """A factory of a model or a loop that does not load."""
+    """A factory that does not load, or a model, optimizer and loss that do not fit together."""
 
 
 class ScheduleError(UserError):

@@ -1,8 +1,9 @@
-"""What curves say: curves of sweeps -> rebound, edge, bracket, proposal; pure numpy."""
+"""What curves say: curves of sweeps -> rebound, edge, bracket, proposal; pure functions."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import Literal
 
 import numpy as np
@@ -10,7 +11,15 @@ from numpy.typing import NDArray
 
 from trainers.sweep import LRCurve
 
-Ending = Literal["rebounded", "no rebound", "never descended", "no finite loss"]
+Ending = Literal["diverged", "rebounded", "reached end_lr", "never descended", "no finite loss"]
+"""How a sweep ended, told apart by its losses:
+
+diverged: it descended, and then a loss was not finite
+rebounded: half of its drop was lost again, and every loss was finite
+reached end_lr: the edge lies above the last rate; so does the rebound where there is none
+never descended: no drop stands out of the noise
+no finite loss: fewer than 10 losses before the first that is not finite
+"""
 
 SMOOTHING_DECADES = 0.25
 """Standard deviation of the centred Gaussian kernel, in decades of lr."""
@@ -25,13 +34,19 @@ BRACKET_FACTOR = 4.0
 PROPOSAL_SHARE = 0.75
 """The proposal as a share of the centre: optimum / rebound had geometric mean 0.77 over 15 sweeps
 of three settings of a small net on CIFAR-10, tuned and scored on the same data."""
+CONFIDENCE = 0.95
+
+_LEAST_FINITE = 10  # losses that a first level can be read from
 
 _Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What one sweep says; `rebound` and `edge` are learning rates, None where not reached."""
+    """What one sweep says; `rebound` and `edge` are learning rates, None where not reached.
+
+    After `reached end_lr`, None says that it lies above the last rate: a bound, not a number.
+    """
 
     ending: Ending
     rebound: float | None
@@ -40,12 +55,20 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What all sweeps of a range test say together."""
+    """What all sweeps of a range test say together: the bracket [low, high] and one `max_lr`.
+
+    `centre` is the median rebound of the `n_sweeps` sweeps that say where it is. `interval` is
+    the t interval (CONFIDENCE) of the mean of log10(rebound) across them, as learning rates: of
+    seeds, not of the steps of one sweep, whose losses are not independent. None for one sweep, and
+    where the rebound of a sweep lies above its last rate: then its value is not known.
+    """
 
     centre: float
     low: float
     high: float
     max_lr: float
+    n_sweeps: int
+    interval: tuple[float, float] | None
 
 
 def smooth(log_lrs: _Floats, losses: _Floats) -> _Floats:
@@ -68,10 +91,10 @@ def judge(curve: LRCurve) -> Judgement:
     broken = np.flatnonzero(~np.isfinite(losses))
     n_finite = int(broken[0]) if len(broken) else len(losses)
     broken_lr = float(lrs[n_finite]) if len(broken) else None
-    if n_finite < 10:
+    if n_finite < _LEAST_FINITE:
         return Judgement("no finite loss", None, broken_lr)
     log_lrs, finite = np.log10(lrs[:n_finite]), losses[:n_finite]
-    first = float(np.median(finite[: max(10, n_finite // 10)]))
+    first = float(np.median(finite[: _n_first(log_lrs)]))
     smoothed = smooth(log_lrs, np.minimum(finite, first))
     lowest = int(np.argmin(smoothed))
     drop = first - float(smoothed[lowest])
@@ -82,7 +105,18 @@ def judge(curve: LRCurve) -> Judgement:
     edge = _first_above(lrs[lowest:n_finite], after, minimum + EDGE_SHARE * drop)
     rebound = rebound if rebound is not None else broken_lr
     edge = edge if edge is not None else broken_lr
-    return Judgement("no rebound" if rebound is None else "rebounded", rebound, edge)
+    if broken_lr is not None:
+        return Judgement("diverged", rebound, edge)
+    return Judgement("reached end_lr" if edge is None else "rebounded", rebound, edge)
+
+
+def _n_first(log_lrs: _Floats) -> int:
+    """Return how many losses make the first level: a tenth, if they lie in a tenth of log(lr).
+
+    A linear sweep leaves that tenth in a few steps, and then descends.
+    """
+    n_near = int(np.sum(log_lrs <= log_lrs[0] + 0.1 * (log_lrs[-1] - log_lrs[0])))
+    return max(_LEAST_FINITE, min(len(log_lrs) // 10, n_near))
 
 
 def _noise(losses: _Floats, first: float) -> float:
@@ -109,7 +143,7 @@ def propose(judgements: Sequence[Judgement]) -> Proposal | None:
     rebounds = [j.rebound for j in judgements if j.rebound is not None]
     if 2 * len(rebounds) <= len(judgements):
         return None
-    still_falling = sum(j.ending == "no rebound" for j in judgements)
+    still_falling = sum(j.ending == "reached end_lr" and j.rebound is None for j in judgements)
     ordered = sorted(rebounds) + [math.inf] * still_falling
     middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
     centre = math.sqrt(middle[0] * middle[1])
@@ -118,4 +152,32 @@ def propose(judgements: Sequence[Judgement]) -> Proposal | None:
         low=centre / BRACKET_FACTOR,
         high=centre * BRACKET_FACTOR,
         max_lr=centre * PROPOSAL_SHARE,
+        n_sweeps=len(ordered),
+        interval=None if still_falling else _interval(rebounds),
     )
+
+
+def _interval(rates: Sequence[float]) -> tuple[float, float] | None:
+    """Return the t interval of the mean of log10(rate), as rates; None for a single one."""
+    from scipy.special import stdtrit
+
+    n = len(rates)
+    if n < 2:
+        return None
+    logs = [math.log10(rate) for rate in rates]
+    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * stdev(logs) / math.sqrt(n)
+    return 10 ** (fmean(logs) - half), 10 ** (fmean(logs) + half)
+
+
+def why_no_proposal(judgements: Sequence[Judgement], *, start_lr: float, end_lr: float) -> str:
+    """Return what to do about sweeps of which most have no rebound."""
+    endings = [j.ending for j in judgements]
+    silent = [j.ending for j in judgements if j.rebound is None]
+    advice: dict[Ending, str] = {
+        "reached end_lr": f"raise end_lr (now {end_lr:g})",
+        "never descended": f"check the task, or lower start_lr (now {start_lr:g})",
+        "no finite loss": "check the data and the model: the loss is not a number from the start",
+    }
+    counts = ", ".join(f"{endings.count(end)} {end}" for end in dict.fromkeys(endings))
+    worst = max(dict.fromkeys(silent), key=silent.count)
+    return f"the range test found no bracket ({counts}): {advice[worst]}"

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,12 +50,16 @@ class EpochRow:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One optimizer step: the loss before the update and the rate that the update used."""
+    """One optimizer step: the loss before the update and the rates that the update used.
+
+    `lr` is that of the first param group, `other_lrs` those of the others.
+    """
 
     step: int
     lr: float
     loss: float
     grad_norm: float | None = None
+    other_lrs: tuple[float, ...] = ()
 
     @property
     def finite(self) -> bool:
@@ -100,6 +104,9 @@ class Trainer(Protocol):
         """Train once under `run.plan` from `run.seed`, judge on `run.split`."""
 
 
+_Pending: TypeAlias = tuple[int, tuple[float, ...], "Tensor | float", float | None]
+
+
 def _ignore_epoch(row: EpochRow) -> None:
     """Keep nothing: a run outside a study."""
 
@@ -122,7 +129,7 @@ class Run:
     points: list[Point] = field(default_factory=list)
     epochs: list[EpochRow] = field(default_factory=list)
     diverged_at: Point | None = None
-    _pending: list[tuple[int, float, "Tensor | float", float | None]] = field(default_factory=list)
+    _pending: list["_Pending"] = field(default_factory=list)
 
     def report(
         self,
@@ -137,16 +144,16 @@ class Run:
         A tensor is read later, several at once, so that a GPU is not made to wait at every step.
         """
         norm = None if grad_norm is None else float(grad_norm)
-        self._pending.append((step, float(lrs[0]), loss, norm))
+        self._pending.append((step, tuple(float(lr) for lr in lrs), loss, norm))
         if len(self._pending) >= _STEPS_BETWEEN_LOOKS:
             self.look()
 
     def look(self) -> None:
         """Read the losses reported so far; the first one that is not finite ends the run."""
         losses = _as_floats([loss for _, _, loss, _ in self._pending])
-        for (step, lr, _, grad_norm), loss in zip(self._pending, losses, strict=True):
+        for (step, (lr, *others), _, grad_norm), loss in zip(self._pending, losses, strict=True):
             if self.diverged_at is None:
-                self.points.append(Point(step, lr, loss, grad_norm))
+                self.points.append(Point(step, lr, loss, grad_norm, tuple(others)))
                 if not math.isfinite(loss):
                     self.diverged_at = self.points[-1]
         self._pending.clear()
@@ -179,7 +186,7 @@ class Run:
             {
                 "format": _CHECKPOINT_FORMAT,
                 "seed": self.seed,
-                "points": [[p.step, p.lr, p.loss, p.grad_norm] for p in self.points],
+                "points": [[p.step, p.lr, p.loss, p.grad_norm, *p.other_lrs] for p in self.points],
                 "epochs": [[row.epoch, *map(float, astuple(row)[1:])] for row in self.epochs],
                 "state": dict(state),
             }
@@ -193,7 +200,10 @@ class Run:
         kept = self.checkpoint.load() if self.checkpoint is not None else None
         if kept is None or (kept.get("format"), kept["seed"]) != (_CHECKPOINT_FORMAT, self.seed):
             return None
-        self.points = [Point(*values) for values in kept["points"]]
+        self.points = [
+            Point(step, lr, loss, grad_norm, tuple(others))
+            for step, lr, loss, grad_norm, *others in kept["points"]
+        ]
         for values in kept["epochs"]:
             self.epoch(EpochRow(*values))
         return dict(kept["state"])

@@ -1,9 +1,9 @@
-"""The plan of a sweep: rates that rise exponentially, one per optimizer step."""
+"""The plan of a sweep: rates that rise from step to step, or stair by stair."""
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from trainers.errors import ScheduleError
 from trainers.run import Point
@@ -12,10 +12,22 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
+Shape = Literal["exponential", "linear", "staircase"]
+
+LEAST_STEPS = 50
+"""A sweep of fewer steps is not judged: its noise passes for a descent too often."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sweep:
-    """`total_steps` rates from `start_lr` to `end_lr`, equal steps in log(lr).
+    """`total_steps` rates from `start_lr` to `end_lr`; both are used.
+
+    `exponential`: equal steps in log(lr). `linear`: equal steps in lr, nearly all of them in the
+    last decade: take so many that the loss does not descend within the first 10. `staircase`:
+    exponential, each rate held for `hold_steps` steps, so that the weights can answer to it.
+
+    The rates are those of the first param group; the others keep their ratio to it, one
+    multiplier for all.
 
     Momentum (Adam: beta1) is held at `momentum`, the value in force at the peak of a cycle, which
     is where the rate that a sweep proposes will be used.
@@ -24,6 +36,8 @@ class Sweep:
     start_lr: float
     end_lr: float
     total_steps: int
+    shape: Shape = "exponential"
+    hold_steps: int = 1
     momentum: float = 0.85
 
     def __post_init__(self) -> None:
@@ -36,30 +50,69 @@ class Sweep:
             raise ScheduleError(
                 f"total_steps must be a whole number of at least 2, got {self.total_steps!r}"
             )
+        if self.shape not in get_args(Shape):
+            raise ScheduleError(
+                f"shape must be one of {', '.join(get_args(Shape))}, got {self.shape!r}"
+            )
+        self._check_stairs()
         if not 0 <= self.momentum < 1:
             raise ScheduleError(f"momentum must lie in [0, 1), got {self.momentum:g}")
 
+    def _check_stairs(self) -> None:
+        if self.shape != "staircase":
+            if self.hold_steps != 1:
+                raise ScheduleError(
+                    f"hold_steps must be 1 unless shape is 'staircase', got {self.hold_steps!r} "
+                    f"for {self.shape!r}"
+                )
+            return
+        whole = type(self.hold_steps) is int and self.hold_steps >= 2
+        if not whole or self.total_steps % self.hold_steps or self.n_rates < 2:
+            raise ScheduleError(
+                f"hold_steps must be at least 2 and divide the {self.total_steps} steps into at "
+                f"least 2 stairs, got {self.hold_steps!r}"
+            )
+
+    @property
+    def n_rates(self) -> int:
+        """Number of different rates: the steps, or the stairs."""
+        return self.total_steps // self.hold_steps
+
     def lrs(self) -> Sequence[float]:
-        """Return the rate of each step."""
+        """Return the rate of each step, as torch's scheduler gives it to the first group."""
         return tuple(self.start_lr * self.factor(step) for step in range(self.total_steps))
 
     def factor(self, step: int) -> float:
         """Return the rate of `step` as a multiple of `start_lr`."""
-        share = step / (self.total_steps - 1)
-        return float((self.end_lr / self.start_lr) ** share)
+        share = step // self.hold_steps / (self.n_rates - 1)
+        rise = self.end_lr / self.start_lr
+        return 1 + (rise - 1) * share if self.shape == "linear" else float(rise**share)
 
     def scheduler(self, optimizer: "Optimizer") -> "LRScheduler":
-        """Return a torch LambdaLR that starts every param group at `start_lr`."""
+        """Return a torch LambdaLR that starts the first param group at `start_lr`, the others at
+        their present ratio to it. Raises ScheduleError where the first group's lr gives no ratio.
+        """
         from torch.optim.lr_scheduler import LambdaLR
 
-        for group in optimizer.param_groups:
-            group["lr"] = self.start_lr
-            group["initial_lr"] = self.start_lr
+        for group, ratio in zip(optimizer.param_groups, _ratios(optimizer), strict=True):
+            group["lr"] = self.start_lr * ratio
+            group["initial_lr"] = self.start_lr * ratio
             if "momentum" in group:
                 group["momentum"] = self.momentum
             elif "betas" in group:
                 group["betas"] = (self.momentum, *group["betas"][1:])
         return LambdaLR(optimizer, self.factor)
+
+
+def _ratios(optimizer: "Optimizer") -> list[float]:
+    """Return each param group's lr over that of the first."""
+    first, *others = (float(group["lr"]) for group in optimizer.param_groups)
+    if others and not 0 < first < math.inf:
+        raise ScheduleError(
+            f"the lr of the first param group must be a number above 0, got {first:g}: "
+            f"the {len(others)} other groups keep their ratio to it"
+        )
+    return [1.0, *(lr / first for lr in others)]
 
 
 @dataclass(frozen=True, slots=True)
