@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import optuna
-from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy import URL, make_url
 
 from search import catalog
 from search.failures import failure_kind
@@ -33,6 +33,7 @@ from studies.registry import load
 from studies.tables import StudyRow
 from tests import table_study
 from tests.postgres import PostgresServer
+from tests.rows import query
 from trainers.device import Site, device_name
 from trainers.onecycle import OneCycle
 from trainers.run import Run
@@ -182,23 +183,13 @@ def has_ended(pid: int) -> bool:
 
 def count_done(url: URL) -> int:
     """Return how many configurations have ended."""
-    return rows(url, "SELECT count(*) FROM work WHERE stage = 'search' AND state = 'done'")[0][0]
-
-
-def rows(url: URL, statement: str) -> list[tuple[int, ...]]:
-    """Ask the database directly."""
-    engine = create_engine(url)
-    try:
-        with engine.connect() as connection:
-            return [tuple(row) for row in connection.execute(text(statement))]
-    finally:
-        engine.dispose()
+    return query(url, "SELECT count(*) FROM work WHERE stage = 'search' AND state = 'done'")[0][0]
 
 
 def count(url: URL, *, n_trials: int, kills: int, restarts: int, seconds: float) -> Count:
     """Count on both sides of the database."""
     search = "FROM work WHERE stage = 'search'"
-    (finished, slots), *_ = rows(
+    (finished, slots), *_ = query(
         url, f"SELECT count(*), count(DISTINCT slot) {search} AND state = 'done'"
     )
     storage = optuna_storage(url)
@@ -210,15 +201,15 @@ def count(url: URL, *, n_trials: int, kills: int, restarts: int, seconds: float)
         finished=finished,
         lost=n_trials - slots,
         doubled=finished - slots + len(complete) - len(set(complete)),
-        running=rows(url, "SELECT count(*) FROM work WHERE state != 'done'")[0][0],
-        sweeps=rows(url, "SELECT count(*) FROM work WHERE stage = 'range_test'")[0][0],
-        failures=rows(url, "SELECT coalesce(sum(failures), 0) FROM work")[0][0],
+        running=query(url, "SELECT count(*) FROM work WHERE state != 'done'")[0][0],
+        sweeps=query(url, "SELECT count(*) FROM work WHERE stage = 'range_test'")[0][0],
+        failures=query(url, "SELECT coalesce(sum(failures), 0) FROM work")[0][0],
         optuna_complete=len(complete),
         optuna_running=sum(t.state.name in ("RUNNING", "WAITING") for t in trials),
         replaced_trials=sum(t.state.name == "FAIL" for t in trials),
         kills=kills,
         restarts=restarts,
-        takeovers=rows(url, "SELECT coalesce(sum(token - 1), 0) FROM work")[0][0],
+        takeovers=query(url, "SELECT coalesce(sum(token - 1), 0) FROM work")[0][0],
         seconds=round(seconds, 1),
     )
 

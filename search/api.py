@@ -170,11 +170,7 @@ def _worked_here(
 ) -> str:
     from search.worker import Worker
 
-    worker = Worker(engine, row, definition.study, trainer=trainer, site=site, stop=stop)
-    ended = worker.work()
-    if ended in ENDED:
-        catalog.remove_checkpoints(row.id, site.cache)
-    return ended
+    return Worker(engine, row, definition.study, trainer=trainer, site=site, stop=stop).work()
 
 
 def _definition(study: str | Path | Study) -> Definition:
@@ -267,6 +263,7 @@ def join(
             patiently(catalog.resolve, engine, row, facts_of(trainer))
             ended = _worked_here(engine, row, definition, trainer, site, stop)
             _raise_if_stopped(ended, stop)
+            catalog.remove_checkpoints(row.id, site.cache)
         if patiently(catalog.find, engine, name).stage == "failed":
             load_result(engine, name)
 

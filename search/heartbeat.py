@@ -69,14 +69,12 @@ class Heartbeat:
             self.lost = True
             return
         except DatabaseUnreachableError as error:
-            self._queue.leases.forget()
             if not self._away:
                 log.warning("%s; training goes on, and what it reports is kept", error)
             self._away = True
             return
         for _ in epochs:
             self._epochs.popleft()
-        self._queue.leases.answered()
         if self._away:
             log.warning("the database is back; %d epoch(s) written", len(epochs))
         self._away = False

@@ -115,8 +115,9 @@ def overview(engine: Engine, name: str, definition: Study | None) -> Overview:
     plan = () if definition is None else costs(definition, n_trials=row.n_trials)
     with reading(engine) as session:
         stages = tuple(_stages(session, row, plan))
-        running = tuple(_running(session, row))
-        workers = tuple(_workers(session, row, running))
+        now = _now(session)
+        running = tuple(_running(session, row, now))
+        workers = tuple(_workers(session, row, running, now))
         ended = row.stage in ENDED
         return Overview(
             study=row.name,
@@ -162,7 +163,7 @@ def _counts(stage: str, by_state: Mapping[str, int], planned: int) -> StageCount
     )
 
 
-def _running(session: Session, row: StudyRow) -> list[Running]:
+def _running(session: Session, row: StudyRow, now: datetime) -> list[Running]:
     epoch = (
         select(func.coalesce(func.max(EpochRecord.epoch), 0))
         .where(EpochRecord.work_id == WorkRow.id)
@@ -173,7 +174,6 @@ def _running(session: Session, row: StudyRow) -> list[Running]:
         .where(WorkRow.study_id == row.id, WorkRow.state == "running")
         .order_by(WorkRow.id)
     ).all()
-    now = _now(session)
     found = []
     for work, n_epochs in held:
         silent_s = 0.0 if work.beat_at is None else (now - work.beat_at).total_seconds()
@@ -197,9 +197,11 @@ def _now(session: Session) -> datetime:
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def _workers(session: Session, row: StudyRow, running: Iterable[Running]) -> list[Worker]:
+def _workers(
+    session: Session, row: StudyRow, running: Iterable[Running], now: datetime
+) -> list[Worker]:
     """Return who has joined; one that holds a run shows life by that run's beat."""
-    now, beats = _now(session), {run.owner: run.silent_s for run in running}
+    beats = {run.owner: run.silent_s for run in running}
     joined = session.scalars(
         select(WorkerRow).where(WorkerRow.study_id == row.id).order_by(WorkerRow.joined_at)
     )

@@ -1,7 +1,8 @@
 """The table of work: claim, lease, fence, write, give back."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -84,13 +85,18 @@ class Queue:
 
     def claim(self) -> Claim | None:
         """Take the next waiting run, else one whose owner is gone; None when there is neither."""
+        with self._contact():
+            return self._claim_waiting() or self._claim_stale()
+
+    @contextmanager
+    def _contact(self) -> Iterator[None]:
+        """Let the watch over the leases know whether the database answered."""
         try:
-            claim = self._claim_waiting()
-            self.leases.answered()
-            return claim or self._claim_stale()
+            yield
         except DatabaseUnreachableError:
             self.leases.forget()
             raise
+        self.leases.answered()
 
     def _claim_waiting(self) -> Claim | None:
         with transaction(self.engine) as session:
@@ -138,7 +144,7 @@ class Queue:
         An epoch trained again by a later owner replaces the earlier row. Raises FencedOffError
         where another one has taken over.
         """
-        with transaction(self.engine) as session:
+        with self._contact(), transaction(self.engine) as session:
             self._hold(session, claim, epochs)
 
     def bind(self, claim: Claim, number: int, params: Params) -> None:

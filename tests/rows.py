@@ -1,6 +1,9 @@
-"""Rows that tests put into a database by hand."""
+"""Rows that tests put into a database, or read from it, by hand."""
 
 import uuid
+from typing import Any
+
+from sqlalchemy import URL, create_engine, text
 
 from studies.tables import StudyRow
 
@@ -26,3 +29,13 @@ def study_row(**values: object) -> StudyRow:
         "bugs_in_a_row": 0,
     }
     return StudyRow(**{**columns, **values})
+
+
+def query(url: URL, statement: str) -> list[tuple[Any, ...]]:
+    """Ask the database directly; raise where there is no table yet."""
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(text(statement))]
+    finally:
+        engine.dispose()

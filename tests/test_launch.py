@@ -17,8 +17,9 @@ from search.plan import Started
 from studies.registry import load
 from studies.tables import StudyRow
 from tests.conftest import TABLE_STUDY, plain
+from tests.rows import query
 from tests.table_study import Table
-from tests.test_processes import descendants, query, wait_for
+from tests.test_processes import descendants, wait_for
 from trainers.device import DeviceKind, Site
 
 Start = Callable[..., "subprocess.Popen[str]"]

@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import URL
 
 from tests.conftest import ROOT, Ended, plain
-from tests.test_processes import query, wait_for
+from tests.rows import query
+from tests.test_processes import wait_for
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "sigwaitinfo"), reason="this system does not tell who sent a signal"

@@ -11,24 +11,15 @@ from pathlib import Path
 
 import optuna
 import pytest
-from sqlalchemy import URL, create_engine, text
+from sqlalchemy import URL
 
 from studies.database import close_optuna, optuna_storage
 from tests.conftest import ROOT, TABLE_STUDY, Ended, plain
 from tests.postgres import PostgresServer
+from tests.rows import query
 
 N_TRIALS = 12
 Start = Callable[..., "subprocess.Popen[str]"]
-
-
-def query(url: URL, statement: str) -> list[tuple[object, ...]]:
-    """Ask the database directly; nothing yet where there is no table."""
-    engine = create_engine(url)
-    try:
-        with engine.connect() as connection:
-            return [tuple(row) for row in connection.execute(text(statement))]
-    finally:
-        engine.dispose()
 
 
 def wait_for(condition: Callable[[], bool], *, timeout_s: float = 60) -> None:
