@@ -14,13 +14,17 @@ from sqlalchemy import Engine
 
 from search.errors import EXIT_FINISHED, EXIT_GIVEN_BACK, EXIT_NO_RESULT, EXIT_USER_ERROR
 from search.plan import Started
+from search.rows import MAX_DEATHS, count_ended
 from search.stop import Stop
+from studies.database import DatabaseUnreachableError
 from trainers.errors import UserError
 from trainers.gpus import gpu_of
 
 log = logging.getLogger(__name__)
 
-_MAX_RESTARTS = 3
+_MAX_RESTARTS = MAX_DEATHS
+"""In a row, without a run of the study ended in between: enough for a run that kills its process
+to be given up."""
 
 
 @dataclass(slots=True)
@@ -31,6 +35,7 @@ class Local:
     process: subprocess.Popen[bytes]
     log_file: Path
     restarts: int = 0
+    ended_runs: int = 0
 
 
 def run_workers(engine: Engine, started: Started, stop: Stop) -> str:
@@ -86,15 +91,19 @@ def _restart(engine: Engine, started: Started, worker: Local) -> None:
     """Start a worker that has ended again, with the same number and log file.
 
     One that gave its work back wants a new process, because a run went out of memory; one that
-    died is given _MAX_RESTARTS more lives.
+    died is given _MAX_RESTARTS more lives, and all of them anew when the study got on meanwhile.
     """
     code = worker.process.returncode
     if code != EXIT_GIVEN_BACK:
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        with suppress(DatabaseUnreachableError):
+            ended_runs = count_ended(engine, started.row.id)
+            if ended_runs > worker.ended_runs:
+                worker.ended_runs, worker.restarts = ended_runs, 0
         if worker.restarts == _MAX_RESTARTS:
             raise UserError(
-                f"worker {worker.number} died {_MAX_RESTARTS + 1} times, last of {cause}; "
-                f"its log: {worker.log_file}"
+                f"worker {worker.number} died {_MAX_RESTARTS + 1} times in a row, last of "
+                f"{cause}; its log: {worker.log_file}"
             )
         log.warning("worker %d died (%s); started again", worker.number, cause)
         worker.restarts += 1

@@ -1,12 +1,20 @@
 """Rows of work, looked at and released by whoever asks; their owners write through a Queue."""
 
-from sqlalchemy import ColumnElement, CursorResult, Engine, and_, select, update
+import logging
+
+from sqlalchemy import ColumnElement, Engine, and_, func, select
 from sqlalchemy.orm import Session
 
 from search.roster import forget_worker
 from search.space import Params
-from studies.database import transaction
+from studies.database import reading, transaction
 from studies.tables import WorkRow
+
+log = logging.getLogger(__name__)
+
+MAX_DEATHS = 5
+"""A run whose owners died this often without a new epoch in between is given up: it may be what
+kills them (a crash in native code, the system out of memory)."""
 
 
 def running_rows(session: Session, study_id: str) -> list[WorkRow]:
@@ -31,6 +39,15 @@ def done_rows(session: Session, study_id: str, stage: str) -> list[WorkRow]:
     )
 
 
+def count_ended(engine: Engine, study_id: str) -> int:
+    """Return how many runs of the study are finished or given up."""
+    with reading(engine) as session:
+        ended = WorkRow.state.in_(("done", "failed"))
+        return session.scalars(
+            select(func.count()).where(WorkRow.study_id == study_id, ended)
+        ).one()
+
+
 def params_of(row: WorkRow) -> Params | None:
     """Return the configuration of a row, None for a sweep or a slot not yet asked for."""
     if row.max_lr is None or row.pct_start is None or row.div_factor is None:
@@ -49,12 +66,23 @@ def unmoved(row: WorkRow) -> ColumnElement[bool]:
 
 
 def release(engine: Engine, row: WorkRow) -> bool:
-    """Let any worker take this run, unless its owner has moved since it was looked at."""
+    """Let any worker take the run of an owner that died, unless that has moved since it was seen.
+
+    The death is counted until the run gets further; at MAX_DEATHS the run is given up.
+    """
     with transaction(engine) as session:
-        changed = session.execute(
-            update(WorkRow).where(unmoved(row)).values(state="waiting", owner=None, process=None)
-        )
-        assert isinstance(changed, CursorResult)
-        if changed.rowcount == 1:
-            forget_worker(session, row.owner)
-        return changed.rowcount == 1
+        held = session.scalars(select(WorkRow).where(unmoved(row)).with_for_update()).first()
+        if held is None:
+            return False
+        forget_worker(session, held.owner)
+        held.deaths += 1
+        held.state = "waiting"
+        if held.deaths >= MAX_DEATHS:
+            held.state, held.failure = "failed", "died"
+            held.traceback = (
+                f"the process that trained it died {held.deaths} times, the last in {held.owner}: "
+                "killed from outside, out of memory, or a crash in native code"
+            )
+            log.error("%s %d given up: %s", held.stage, held.slot, held.traceback)
+        held.owner = held.process = None
+        return True

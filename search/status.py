@@ -223,8 +223,11 @@ def _workers(
 
 
 def _failures(session: Session, row: StudyRow) -> list[Failures]:
-    # a failure of the place is recorded once and not counted
-    attempts = case((WorkRow.failures == 0, 1), else_=WorkRow.failures)
+    attempts = case(
+        (WorkRow.failure == "died", WorkRow.deaths),
+        (WorkRow.failures == 0, 1),  # a failure of the place is recorded once and not counted
+        else_=WorkRow.failures,
+    )
     kinds = session.execute(
         select(WorkRow.failure, func.count(), func.sum(attempts), func.max(WorkRow.id))
         .where(WorkRow.study_id == row.id, or_(WorkRow.failures > 0, WorkRow.failure.is_not(None)))

@@ -19,16 +19,14 @@ from sqlalchemy.orm import Session
 
 from search.leases import Leases
 from search.processes import is_gone
-from search.roster import forget_worker
-from search.rows import params_of, release, running_rows, unmoved
+from search.rows import params_of, release, running_rows
 from search.space import Params
 from studies.database import DatabaseUnreachableError, reading, transaction
 from studies.tables import EpochRecord, PointRecord, StudyRow, WorkRow
 from trainers.run import EpochRow, Point
 
 MAX_FAILURES = 3
-"""A run whose attempts failed this often, out of memory or by a bug, is given up; a killed owner
-does not count."""
+"""A run whose attempts failed this often, out of memory or by a bug, is given up."""
 MAX_BUGS_IN_A_ROW = 6
 """So many attempts of a study, over all workers, that ended in a bug with no finished run between
 them stop the study: the code is broken, not one configuration."""
@@ -37,7 +35,7 @@ ENDED = ("finished", "failed")
 
 FailureKind = Literal["memory", "bug", "data", "infrastructure"]
 """What ended an attempt; the last two are of the place where it ran, not of the run, and are not
-counted against it."""
+counted against it. A run that was given up because its owners died has the kind "died"."""
 
 
 class FencedOffError(Exception):
@@ -116,16 +114,9 @@ class Queue:
             stale = [
                 row for row in running_rows(session, self.study_id) if self.leases.is_stale(row)
             ]
-        if not stale:
-            return None
-        with transaction(self.engine) as session:
-            row = session.scalars(
-                select(WorkRow).where(unmoved(stale[0])).with_for_update(skip_locked=True)
-            ).first()
-            if row is None or self._is_over(session):
-                return None
-            forget_worker(session, row.owner)
-            return self._take(row)
+        for row in stale:
+            release(self.engine, row)
+        return self._claim_waiting() if stale else None
 
     def _is_over(self, session: Session) -> bool:
         stage = select(StudyRow.stage).where(StudyRow.id == self.study_id)
@@ -265,8 +256,11 @@ class Queue:
         assert isinstance(held, CursorResult)
         if held.rowcount != 1:
             raise FencedOffError(f"run {claim.work_id} has another owner")
-        _write_epochs(session, claim.work_id, epochs)
-        return session.get_one(WorkRow, claim.work_id, populate_existing=True)
+        got_further = _write_epochs(session, claim.work_id, epochs)
+        row = session.get_one(WorkRow, claim.work_id, populate_existing=True)
+        if got_further:
+            row.deaths = 0
+        return row
 
 
 def end_study(
@@ -294,15 +288,19 @@ def _claim_of(row: WorkRow) -> Claim:
     )
 
 
-def _write_epochs(session: Session, work_id: int, epochs: Sequence[EpochRow]) -> None:
+def _write_epochs(session: Session, work_id: int, epochs: Sequence[EpochRow]) -> bool:
+    """Write epochs in place of earlier rows; return whether one is further than any before."""
     if not epochs:
-        return
+        return False
+    of_run = EpochRecord.work_id == work_id
+    furthest = session.scalar(select(func.max(EpochRecord.epoch)).where(of_run))
     again = EpochRecord.epoch.in_([epoch.epoch for epoch in epochs])
-    session.execute(delete(EpochRecord).where(EpochRecord.work_id == work_id, again))
+    session.execute(delete(EpochRecord).where(of_run, again))
     by_number = {epoch.epoch: epoch for epoch in epochs}
     session.execute(
         insert(EpochRecord), [{"work_id": work_id, **asdict(e)} for e in by_number.values()]
     )
+    return furthest is None or max(by_number) > furthest
 
 
 def _record(work_id: int, point: Point) -> PointRecord:
@@ -314,4 +312,5 @@ def _record(work_id: int, point: Point) -> PointRecord:
         loss=point.loss if finite else None,
         grad_norm=point.grad_norm,
         finite=finite,
+        other_lrs=list(point.other_lrs) or None,
     )

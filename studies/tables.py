@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "onecycle_alembic_version"
-HEAD = "0002"
+HEAD = "0003"
 
 
 class Base(DeclarativeBase):
@@ -79,6 +79,7 @@ class WorkRow(Base):
     token: Mapped[int] = mapped_column(Integer, default=0)
     attempts: Mapped[int] = mapped_column(Integer, default=0)
     failures: Mapped[int] = mapped_column(Integer, default=0)
+    deaths: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     owner: Mapped[str | None] = mapped_column(Text)
     process: Mapped[str | None] = mapped_column(Text)
     beat: Mapped[int] = mapped_column(Integer, default=0)
@@ -137,7 +138,11 @@ class EpochRecord(Base):
 
 
 class PointRecord(Base):
-    """One step of a sweep, as measured; `loss` is NULL where it was not finite."""
+    """One step of a sweep, as measured; `loss` is NULL where it was not finite.
+
+    `other_lrs` holds the rates of the second param group and those after it; NULL where `lr`,
+    that of the first, is the only one.
+    """
 
     __tablename__ = "point"
 
@@ -146,6 +151,7 @@ class PointRecord(Base):
     )
     step: Mapped[int] = mapped_column(Integer, primary_key=True)
     lr: Mapped[float] = mapped_column(Float(53))
+    other_lrs: Mapped[list[float] | None] = mapped_column(JSON)
     loss: Mapped[float | None] = mapped_column(Float(53))
     grad_norm: Mapped[float | None] = mapped_column(Float(53))
     finite: Mapped[bool] = mapped_column()

@@ -13,6 +13,7 @@ import optuna
 import pytest
 from sqlalchemy import URL
 
+from search.rows import MAX_DEATHS
 from studies.database import close_optuna, optuna_storage
 from tests.conftest import ROOT, TABLE_STUDY, Ended, plain
 from tests.postgres import PostgresServer
@@ -100,6 +101,55 @@ def test_a_killed_worker_is_replaced_while_the_others_go_on(
     assert run.returncode == 0, err
     assert "died (SIGKILL); started again" in err
     assert_exact(sqlite_url)
+
+
+POISONED_STUDY = """
+import dataclasses
+import os
+import signal
+
+from tests.table_study import STUDY as TABLE
+from tests.table_study import Table
+from trainers.seeding import seed_for
+from trainers.task import OwnLoop
+
+POISON = [seed_for(0, "search", 0, slot) for slot in (3, 7)]
+
+
+class Poisoned(Table):
+    def fit(self, run):
+        if run.seed in POISON:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().fit(run)
+
+
+STUDY = dataclasses.replace(
+    TABLE, name="poisoned", task=OwnLoop(factory=Poisoned, batch_size=10, steps_per_epoch=10)
+)
+"""
+
+
+def test_a_run_that_kills_its_process_is_given_up_and_the_count_stays_exact(
+    url: URL, tmp_path: Path, onecycle: Callable[..., Ended]
+) -> None:
+    study = tmp_path / "poisoned.py"
+    study.write_text(POISONED_STUDY)
+    started = onecycle("run", "--study", str(study), "--storage", plain(url), "--workers", "2")
+    assert started.code == 0, started.err
+    assert "died (SIGSEGV); started again" in started.err
+    states = query(
+        url, "SELECT slot, state, deaths, failure FROM work WHERE stage = 'search' ORDER BY slot"
+    )
+    given_up = ("failed", MAX_DEATHS, "died")
+    assert [(s, *(given_up if s in (3, 7) else ("done", 0, None))) for s in range(12)] == states
+    storage = optuna_storage(url)
+    trials = optuna.load_study(study_name="poisoned", storage=storage).trials
+    close_optuna(storage)
+    failed = [t.user_attrs["slot"] for t in trials if t.state == optuna.trial.TrialState.FAIL]
+    assert sorted(failed) == [3, 7]
+    assert len(trials) == N_TRIALS
+    status = onecycle("status", "--study", "poisoned", "--storage", plain(url))
+    assert f"died {MAX_DEATHS} times" in status.out
 
 
 def test_workers_give_their_work_back_when_their_parent_is_killed(

@@ -16,6 +16,7 @@ from sqlalchemy import URL, Engine, make_url, select
 
 from search.leases import Leases
 from search.processes import is_gone, process_identity
+from search.rows import MAX_DEATHS
 from search.space import Params
 from search.work import MAX_FAILURES, Claim, Ended, FailureKind, FencedOffError, Queue
 from studies.database import DatabaseUnreachableError, open_engine, prepare, reading, transaction
@@ -217,6 +218,16 @@ def test_a_lease_of_a_dead_process_of_this_host_is_stale_at_once(engine: Engine)
     assert claimed(observer).slot == claim.slot
 
 
+def dead_process() -> str:
+    """Return the identity of a process of this host that is gone."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    identity = process_identity(process.pid)
+    assert identity is not None
+    process.kill()
+    process.communicate()
+    return identity
+
+
 def claim_everything_but_one(engine: Engine) -> None:
     """Finish all slots but the last."""
     queue = queue_on(engine)
@@ -246,12 +257,60 @@ def test_a_run_that_keeps_failing_is_given_up_with_its_traceback(engine: Engine)
     assert claimed(queue).slot == 1
 
 
-def test_a_killed_owner_does_not_count_as_a_failure(engine: Engine) -> None:
+def test_an_owner_that_gives_back_counts_neither_as_a_failure_nor_as_a_death(
+    engine: Engine,
+) -> None:
     queue = queue_on(engine)
-    for _ in range(2 * MAX_FAILURES):
+    for _ in range(2 * max(MAX_FAILURES, MAX_DEATHS)):
         queue.give_back(claimed(queue))
     claim = claimed(queue)
-    assert (claim.slot, row_of(engine, claim).failures) == (0, 0)
+    row = row_of(engine, claim)
+    assert (claim.slot, row.failures, row.deaths) == (0, 0, 0)
+
+
+def test_a_run_whose_owners_keep_dying_is_given_up(engine: Engine) -> None:
+    gone = dead_process()
+    for death in range(1, MAX_DEATHS + 1):
+        claim = claimed(queue_on(engine, owner=f"owner {death}", process=gone))
+        assert (claim.slot, claim.token) == (0, death)
+        queue_on(engine).release_dead()
+        row = row_of(engine, claim)
+        assert (row.deaths, row.failures) == (death, 0)
+        assert row.state == ("waiting" if death < MAX_DEATHS else "failed")
+    assert row.failure == "died"
+    assert f"died {MAX_DEATHS} times, the last in owner {MAX_DEATHS}" in (row.traceback or "")
+    assert claimed(queue_on(engine)).slot == 1
+
+
+def test_a_run_that_gets_further_between_deaths_is_not_given_up(engine: Engine) -> None:
+    gone = dead_process()
+    for death in range(1, 2 * MAX_DEATHS + 1):
+        owner = queue_on(engine, owner=f"owner {death}", process=gone)
+        claim = claimed(owner)
+        owner.beat(claim, [replace(EPOCH, epoch=death)])
+        owner.release_dead()
+    assert (row_of(engine, claim).state, row_of(engine, claim).deaths) == ("waiting", 1)
+
+
+def test_epochs_that_were_there_before_are_no_progress(engine: Engine) -> None:
+    gone = dead_process()
+    for _ in range(MAX_DEATHS):
+        owner = queue_on(engine, process=gone)
+        claim = claimed(owner)
+        for epoch in (1, 2):
+            owner.beat(claim, [replace(EPOCH, epoch=epoch)])
+        owner.release_dead()
+    assert row_of(engine, claim).state == "failed"
+
+
+def test_a_lease_that_went_stale_counts_as_a_death(engine: Engine) -> None:
+    claim_everything_but_one(engine)
+    silent = claimed(queue_on(engine, owner="silent"))
+    observer = queue_on(engine, owner="observer")
+    assert observer.claim() is None
+    time.sleep(0.3)
+    again = claimed(observer)
+    assert (again.work_id, row_of(engine, again).deaths) == (silent.work_id, 1)
 
 
 def test_an_epoch_trained_again_replaces_the_first_row(engine: Engine) -> None:
@@ -269,14 +328,18 @@ def test_an_epoch_trained_again_replaces_the_first_row(engine: Engine) -> None:
 def test_the_points_of_a_sweep_are_stored_raw(engine: Engine) -> None:
     queue = queue_on(engine)
     claim = claimed(queue)
-    points = [Point(0, 1e-5, 2.3, 0.7), Point(1, 1e-4, float("nan")), Point(2, 1e-3, float("inf"))]
+    points = [
+        Point(0, 1e-5, 2.3, 0.7, (1e-4,)),
+        Point(1, 1e-4, float("nan")),
+        Point(2, 1e-3, float("inf")),
+    ]
     queue.finish(claim, ended(score=None, points=points, diverged=points[1]))
     with reading(engine) as session:
         rows = session.scalars(select(PointRecord).order_by(PointRecord.step)).all()
-    assert [(r.step, r.lr, r.loss, r.grad_norm, r.finite) for r in rows] == [
-        (0, 1e-5, 2.3, 0.7, True),
-        (1, 1e-4, None, None, False),
-        (2, 1e-3, None, None, False),
+    assert [(r.step, r.lr, r.other_lrs, r.loss, r.grad_norm, r.finite) for r in rows] == [
+        (0, 1e-5, [1e-4], 2.3, 0.7, True),
+        (1, 1e-4, None, None, None, False),
+        (2, 1e-3, None, None, None, False),
     ]
     row = row_of(engine, claim)
     assert (row.diverged_step, row.diverged_lr) == (1, 1e-4)

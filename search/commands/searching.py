@@ -1,0 +1,197 @@
+"""Commands that search and say what came out: run, worker, report."""
+
+from datetime import UTC
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from search.commands.flags import (
+    DataFlag,
+    DeviceFlag,
+    GpusFlag,
+    JsonFlag,
+    StorageFlag,
+    StoredFlag,
+    TimeoutFlag,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from search.result import StudyResult
+
+
+def run(
+    study: Annotated[
+        str,
+        typer.Option(
+            "--study",
+            help="digits, cifar-small, cifar, or the path of your own study file.",
+            show_default=False,
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            help="Name of the stored study. Default: the definition's.",
+            show_default=False,
+        ),
+    ] = None,
+    storage: StorageFlag = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            help="Local worker processes. Default: one per GPU; on a CPU one per core.",
+            show_default=False,
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            "--trials", help="Configurations to try. Default: the study's.", show_default=False
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", help="Seed of a new study. Default: 0.", show_default=False),
+    ] = None,
+    device: DeviceFlag = "auto",
+    gpus: GpusFlag = None,
+    data: DataFlag = None,
+    timeout_min: TimeoutFlag = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            help="Where to write the page. Default: beside the database.",
+            show_default=False,
+        ),
+    ] = None,
+    json: JsonFlag = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and its cost; store nothing.")
+    ] = False,
+) -> None:
+    """Search: range test, trials, confirmation, report. Started again, it goes on."""
+    from search import api, terminal
+    from search.progress import Progress
+
+    device = _device_with(gpus, device)
+    if dry_run:
+        started = api.plan(study, trials=trials, workers=workers, device=device, data=data)
+        terminal.print_plan(started, json=json)
+        return
+    if report is not None:
+        _check_page(report)
+    with Progress() as progress:
+        result = api.run(
+            study,
+            storage=storage,
+            name=name,
+            workers=workers,
+            trials=trials,
+            seed=seed,
+            device=device,
+            data=data,
+            timeout_min=timeout_min,
+            watch=progress.watch,
+        )
+    _print_result(result, storage, page=report, json=json, keep_page=report is None)
+
+
+def worker(
+    study: StoredFlag,
+    storage: StorageFlag = None,
+    device: DeviceFlag = "auto",
+    gpus: GpusFlag = None,
+    data: DataFlag = None,
+    timeout_min: TimeoutFlag = None,
+    until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Join a stored study as one more worker."""
+    from search import api
+
+    device = _device_with(gpus, device)
+    api.join(
+        study,
+        storage=storage,
+        device=device,
+        data=data,
+        timeout_min=timeout_min,
+        until_stdin_closes=until_stdin_closes,
+    )
+
+
+def report(
+    study: StoredFlag,
+    storage: StorageFlag = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Where to write the page.", show_default=False)
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Print a finished study's answer again and write its page."""
+    from search import api, catalog
+    from search.result import load_result
+    from search.work import ENDED
+
+    with api.opened(storage) as engine:
+        row = catalog.find(engine, study)
+        if row.stage in ENDED:
+            api.settle_ended(engine, row)
+        result = load_result(engine, study)
+    _print_result(result, storage, page=html, json=json, keep_page=False)
+
+
+def _print_result(
+    result: "StudyResult",
+    storage: str | None,
+    *,
+    page: Path | None,
+    json: bool,
+    keep_page: bool,
+) -> None:
+    from search import api, terminal
+    from search.report import default_path, write_report
+    from studies.database import storage_url
+
+    path = page or default_path(storage_url(storage), result.name)
+    with api.opened(storage) as engine:
+        if not (keep_page and _is_current(path, engine, result.name)):
+            write_report(engine, result, path)
+    terminal.print_result(result, path, json=json)
+
+
+def _device_with(gpus: str | None, device: str) -> str:
+    """Return the device to use; let this process see the named GPUs only, before torch looks."""
+    from search.errors import UsageError
+    from trainers.gpus import use_gpus
+
+    if gpus is None:
+        return device
+    if device not in ("auto", "cuda"):
+        raise UsageError(f"--gpus {gpus}: goes with --device cuda or auto, got --device {device}")
+    use_gpus(gpus)
+    return "cuda"
+
+
+def _check_page(page: Path) -> None:
+    """Refuse a page that cannot be written before the search is paid for."""
+    from search.errors import UsageError
+
+    if page.is_dir() or any(folder.exists() and not folder.is_dir() for folder in page.parents):
+        raise UsageError(
+            f"--report {page}: must be a file in a folder that is there or can be made"
+        )
+
+
+def _is_current(page: Path, engine: "Engine", name: str) -> bool:
+    """Whether a page is there that was written after the study had ended."""
+    from search import catalog
+
+    ended = catalog.find(engine, name).finished_at
+    assert ended is not None
+    return page.is_file() and page.stat().st_mtime >= ended.replace(tzinfo=UTC).timestamp()
