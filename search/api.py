@@ -67,6 +67,7 @@ def run(
             log.info("study %r in %s is %s: nothing left to do", name, where, row.stage)
             settle_ended(engine, row)
             return load_result(engine, name)
+        _warn_of_corners(definition.study)
         trainer, site = load_task(definition, row, device=device, data=data)
         rate = warm_up(trainer, definition.study)
         facts = facts_of(trainer)
@@ -78,6 +79,13 @@ def run(
         _raise_if_stopped(ended, stop)
         settle_ended(engine, catalog.find(engine, name))
         return load_result(engine, name)
+
+
+def _warn_of_corners(study: Study) -> None:
+    """Log what is doubtful at the corners of a space; a broken one was refused on loading."""
+    for finding in study.corner_findings():
+        if finding.severity == "warning":
+            log.warning("study %r, at a corner of its space: %s", study.name, finding.line())
 
 
 def settle_ended(engine: Engine, row: StudyRow) -> None:
@@ -228,6 +236,7 @@ def plan(
     workers = _possible_workers(definition, workers)
     n_trials = definition.study.screening.n_trials if trials is None else trials
     row = StudyRow(name=definition.study.name, n_trials=n_trials)
+    _warn_of_corners(definition.study)
     trainer, site = load_task(definition, None, device=device, data=data)
     rate = warm_up(trainer, definition.study)
     return estimate(row, definition, trainer, site, rate=rate, workers=workers)

@@ -27,7 +27,9 @@ from studies.tables import StudyRow
 from trainers.audit import AuditError, audit
 from trainers.checkpoint import Checkpoint
 from trainers.device import Site, checkpoint_folder, device_name
-from trainers.errors import DataError, UserError
+from trainers.errors import DataError, ScheduleError, UserError
+from trainers.lint import Call, lint
+from trainers.onecycle import OneCycle
 from trainers.run import EpochRow, Plan, Run, RunResult, Trainer
 from trainers.seeding import seed_for
 
@@ -153,6 +155,7 @@ class Worker:
         """Return how the run ended, what it raised, or None where it was stopped or lost."""
         try:
             run = self._run(claim, heartbeat, checkpoint)
+            _look_before(claim, run.plan)
             result = self.trainer.fit(run)
             run.look()
             audit(run.plan, run.points, result)
@@ -298,6 +301,17 @@ class Worker:
     def _checkpoint(self, claim: Claim) -> Checkpoint:
         folder = checkpoint_folder(self.site.cache) / self.row.id
         return Checkpoint(folder / f"{claim.work_id}.pt", expected=claim.token > 1)
+
+
+def _look_before(claim: Claim, plan: Plan) -> None:
+    """Refuse a cycle whose schedule is broken before it is trained; tell what is doubtful."""
+    if not isinstance(plan, OneCycle):
+        return
+    for finding in lint(Call(schedule=plan.schedule)):
+        if finding.severity == "error":
+            raise ScheduleError(f"{_title(claim)}: {finding.line()}")
+        if finding.severity == "warning":
+            log.warning("%s: %s", _title(claim), finding.line())
 
 
 def _title(claim: Claim) -> str:

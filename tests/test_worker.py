@@ -31,12 +31,12 @@ from studies.database import (
     reading,
     transaction,
 )
-from studies.definition import Study
+from studies.definition import Space, Study
 from studies.registry import Definition
 from studies.tables import StudyRow, WorkerRow, WorkRow
 from tests.table_study import STUDY, Table
 from trainers.device import Site
-from trainers.errors import DataError, TaskError, UserError
+from trainers.errors import DataError, ScheduleError, TaskError, UserError
 from trainers.onecycle import OneCycle
 from trainers.run import Run, RunResult
 from trainers.sweep import Sweep
@@ -445,3 +445,14 @@ def test_a_run_of_a_dead_process_is_taken_before_anything_new_is_asked_for(bench
     bench.stop = Stop()
     bench.work(lambda run: order.append(run.seed))
     assert order[0] == bench_seed(bench, slot=claim.slot)
+
+
+@pytest.mark.filterwarnings("ignore:Fixed parameter pct_start")
+def test_no_trial_is_spent_on_a_broken_schedule(bench: Bench) -> None:
+    broken = Space(pct_start=(0.955, 0.97))
+    object.__setattr__(bench.study, "space", broken)  # past the look at the corners
+    trained = []
+    with pytest.raises(ScheduleError, match=r"^search 1: error: no-anneal: .* leave 1\.\d"):
+        bench.work(lambda run: trained.append(run.plan.pct_start))  # type: ignore[attr-defined]
+    assert trained == [0.3]  # the baseline, which torch's defaults keep sound
+    assert [(row.state, row.failures) for row in bench.rows()][1] == ("waiting", 0)
