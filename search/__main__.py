@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from search.commands import searching, stored
+from search.commands import schedule, searching, stored
 
 app = typer.Typer(
     name="onecycle",
@@ -28,6 +28,7 @@ for command in (
     stored.delete,
     stored.trials,
     searching.report,
+    schedule.schedule,
 ):
     app.command(name=command.__name__.rstrip("_").replace("_", "-"))(command)
 db_app.command(name="upgrade")(stored.db_upgrade)

@@ -10,6 +10,7 @@ from search.confirmation import estimate
 from search.result import Candidate, StudyResult
 from search.terminal import candidate_name
 from trainers.judgement import Judgement, smooth
+from trainers.schedule import Preview
 from trainers.sweep import LRCurve
 
 if TYPE_CHECKING:
@@ -226,6 +227,35 @@ def schedule_figure(result: StudyResult) -> "Figure":
     x = {"title": {"text": f"optimizer step (of {total_steps:,})"}, "range": [0, total_steps - 1]}
     _finish(figure, x=x, y={"title": {"text": "learning rate"}, "rangemode": "tozero"})
     figure.update_layout(height=320)
+    return figure
+
+
+def call_figure(seen: Preview) -> "Figure":
+    """Draw rate and momentum over the steps of a call, as torch applies them."""
+    import plotly.graph_objects as go
+
+    n = len(seen.lrs)
+    steps = sorted({*range(0, n, max(1, n // 2_000)), seen.peak, n - 1})
+    figure = go.Figure()
+    drawn = {"learning rate": (seen.lrs, BLUE, "y")}
+    if seen.momenta:
+        drawn["momentum (Adam: beta1)"] = (seen.momenta, ORANGE, "y2")
+    for name, (values, color, axis) in drawn.items():
+        figure.add_scatter(
+            x=[step + 1 for step in steps],
+            y=[values[step] for step in steps],
+            mode="lines",
+            line={"color": color, "width": 2},
+            yaxis=axis,
+            name=name,
+            hovertemplate=f"{name} %{{y:.4g}} at step %{{x:,}}<extra></extra>",
+        )
+    x = {"title": {"text": f"optimizer step (of {n:,})"}}
+    _finish(figure, x=x, y={"title": {"text": "learning rate"}, "rangemode": "tozero"})
+    figure.update_layout(
+        yaxis2={"title": {"text": "momentum"}, "overlaying": "y", "side": "right"},
+        height=480,
+    )
     return figure
 
 
