@@ -29,6 +29,7 @@ for command in (
     stored.trials,
     searching.report,
     schedule.schedule,
+    schedule.diagnose,
 ):
     app.command(name=command.__name__.rstrip("_").replace("_", "-"))(command)
 db_app.command(name="upgrade")(stored.db_upgrade)

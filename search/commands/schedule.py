@@ -111,3 +111,55 @@ def schedule(
     schedule_view.print_view(view, json=json)
     if strict and any(finding.severity == "error" for finding in findings):
         raise typer.Exit(EXIT_NO_RESULT)
+
+
+def diagnose(
+    max_lr: MaxLrFlag,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            "--log",
+            help="Lines like 'Epoch 3 ... LR=0.0004', CSV, or JSON lines. Default: stdin.",
+            show_default=False,
+        ),
+    ] = None,
+    total_steps: TotalStepsFlag = None,
+    epochs: EpochsFlag = None,
+    steps_per_epoch: StepsPerEpochFlag = None,
+    dataset_size: DatasetSizeFlag = None,
+    batch_size: BatchSizeFlag = None,
+    drop_last: DropLastFlag = False,
+    accumulate: AccumulateFlag = 1,
+    pct_start: PctStartFlag = 0.3,
+    anneal_strategy: AnnealFlag = "cos",
+    div_factor: DivFactorFlag = 25.0,
+    final_div_factor: FinalDivFactorFlag = 1e4,
+    three_phase: ThreePhaseFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """Say which mistakes explain the rates in a log, given the call that made them."""
+    from search import diagnosis_view
+    from trainers.diagnose import diagnose as diagnosed
+    from trainers.logs import parse
+    from trainers.schedule import Schedule, Steps
+
+    steps = Steps(
+        total_steps=total_steps,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        dataset_size=dataset_size,
+        batch_size=batch_size,
+        drop_last=drop_last,
+        accumulate=accumulate,
+    )
+    plan = Schedule(
+        max_lr=max_lr,
+        total_steps=steps.planned,
+        pct_start=pct_start,
+        anneal_strategy=anneal_strategy,
+        div_factor=div_factor,
+        final_div_factor=final_div_factor,
+        three_phase=three_phase,
+    )
+    text = diagnosis_view.read(log)
+    diagnosis_view.print_diagnosis(diagnosed(parse(text), plan, steps), json=json)
