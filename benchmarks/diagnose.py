@@ -10,17 +10,17 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from statistics import median
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
 from trainers.diagnose import diagnose
 from trainers.logs import parse
-from trainers.schedule import Schedule, Steps
+from trainers.schedule import Anneal, Schedule, Steps
 
 Moment = Literal["first", "last", "next"]
 """When a loop prints: the rate of an epoch's first or last step, or the next epoch's first."""
@@ -34,6 +34,7 @@ class Case:
     per_epoch: int
     max_lr: float
     pct_start: float
+    anneal_strategy: Anneal
     moment: Moment
     seed: int
 
@@ -44,6 +45,7 @@ class Case:
             max_lr=self.max_lr,
             total_steps=self.epochs * self.per_epoch,
             pct_start=self.pct_start,
+            anneal_strategy=self.anneal_strategy,
         )
 
     @property
@@ -175,7 +177,8 @@ def cases(n: int, seed: int) -> list[Case]:
             per_epoch=random.randint(20, 200),
             max_lr=math.exp(random.uniform(math.log(0.003), 0)),
             pct_start=random.uniform(0.1, 0.6),
-            moment=random.choice(["first", "last", "next"]),
+            anneal_strategy=random.choice(get_args(Anneal)),
+            moment=random.choice(get_args(Moment)),
             seed=random.getrandbits(32),
         )
         for _ in range(n)
@@ -189,7 +192,7 @@ def printed(case: Case, mistake: Callable[[Case], Rates]) -> str:
         warnings.simplefilter("ignore")  # torch warns of the wrong order once
         try:
             for epoch, rates in enumerate(mistake(case), 1):
-                lr = rates[("first", "last", "next").index(case.moment)]
+                lr = rates[get_args(Moment).index(case.moment)]
                 lines.append(f"Epoch {epoch}/{case.epochs} loss=1.234 LR={lr:.4f}")
         except ValueError:
             lines.append("ValueError: Tried to step too many times")
@@ -210,11 +213,13 @@ class Judged:
 
 
 def judged(case: Case, name: str) -> Judged:
-    """Diagnose one log; it shows its mistake unless the plan would print the very same lines."""
+    """Diagnose one log; it shows its mistake unless the plan, printed at some moment of the epoch,
+    has the very same lines."""
     text = printed(case, MISTAKES[name])
     steps = Steps(epochs=case.epochs, steps_per_epoch=case.per_epoch)
     found = diagnose(parse(text), case.schedule, steps)
-    told_apart = name == "follows-the-plan" or text != printed(case, follows)
+    planned = {printed(replace(case, moment=moment), follows) for moment in get_args(Moment)}
+    told_apart = name == "follows-the-plan" or text not in planned
     return Judged(found.verdict, tuple(dict.fromkeys(e.name for e in found.equals)), told_apart)
 
 
