@@ -24,7 +24,7 @@ from search.work import Claim, Ended, FencedOffError, Queue
 from studies.database import DatabaseUnreachableError, reading
 from studies.definition import Study
 from studies.tables import StudyRow
-from trainers.audit import AuditError, audit
+from trainers.audit import AuditError, audit_run
 from trainers.checkpoint import Checkpoint
 from trainers.device import Site, checkpoint_folder, device_name
 from trainers.errors import DataError, ScheduleError, UserError
@@ -158,7 +158,7 @@ class Worker:
             _look_before(claim, run.plan)
             result = self.trainer.fit(run)
             run.look()
-            audit(run.plan, run.points, result)
+            audit_run(run.plan, run.points, result)
             if result.outcome != "stopped" or run.diverged():
                 return self._ended(claim, run, result)
             if not run.stop_asked():

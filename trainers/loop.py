@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from trainers.applied import Applied
 from trainers.augment import gather_augmented
 from trainers.data import open_splits
 from trainers.device import Precision, Site, native_precision, reproducible, synchronize
@@ -135,6 +136,7 @@ class _Fit:
         self.model.to(device=classifier.device, memory_format=classifier.memory_format)
         self.optimizer: Optimizer = classifier.task.optimizer.build(self.model)
         self.scheduler: LRScheduler = run.plan.scheduler(self.optimizer)
+        self.applied = Applied(self.optimizer)
         self.step = 0
         self.seconds = 0.0
         self.validation_accuracy = 0.0
@@ -166,14 +168,14 @@ class _Fit:
     def _one_step(self) -> None:
         classifier, tally = self.classifier, self.tally
         images, labels = classifier.batch(self.run.seed, self.step)
-        lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         with classifier.autocast():
             outputs = self.model(images)
         loss = classifier.loss(outputs, labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        self.run.report(self.step, loss.detach(), lrs=lrs)
+        lrs = [kept[-1] for kept in self.applied.lrs]
+        self.run.report(self.step, loss.detach(), lrs=lrs, momentum=self.applied.momenta[-1])
         self.step += 1
         if self.step < self.run.plan.total_steps:
             self.scheduler.step()

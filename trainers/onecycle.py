@@ -82,6 +82,10 @@ class OneCycle:
         """Return the rate of each of the `total_steps` steps, read from torch's own class."""
         return preview(self.schedule).lrs
 
+    def momenta(self) -> Sequence[float]:
+        """Return the momentum (Adam: beta1) of each step, read from torch's own class."""
+        return preview(self.schedule).momenta
+
     def samples(self, n: int) -> list[tuple[int, float]]:
         """Return (step, rate) of about `n` steps to draw: first, last and peak among them."""
         rates = self.lrs()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from trainers.audit import audit
+from trainers.audit import audit_run
 from trainers.batches import Batch, Batches
 from trainers.errors import ScheduleError, TaskError
 from trainers.judgement import Judgement, Proposal, judge, propose, why_no_proposal
@@ -174,7 +174,7 @@ def _sweep(
             scheduler.step()
     outcome: Outcome = "diverged" if run.diverged() else "completed"
     ended = RunResult(score=None, outcome=outcome, n_steps=step, n_images=0, seconds=0.0)
-    audit(run.plan, run.points, ended)
+    audit_run(run.plan, run.points, ended)
 
 
 def _backward(loss: Tensor, accumulate: int) -> Tensor:

@@ -16,7 +16,7 @@ Split = Literal["validation", "test"]
 # A look at the losses waits for the device; a diverged run ends this late.
 _STEPS_BETWEEN_LOOKS = 16
 # A checkpoint that another version of this file wrote starts the run over.
-_CHECKPOINT_FORMAT = 2
+_CHECKPOINT_FORMAT = 3
 
 
 class Plan(Protocol):
@@ -31,6 +31,9 @@ class Plan(Protocol):
 
     def lrs(self) -> Sequence[float]:
         """Return the rate of each step, as torch's scheduler gives it to the first group."""
+
+    def momenta(self) -> Sequence[float]:
+        """Return the momentum (Adam: beta1) of each step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,8 @@ class EpochRow:
 class Point:
     """One optimizer step: the loss before the update and the rates that the update used.
 
-    `lr` is that of the first param group, `other_lrs` those of the others.
+    `lr` is that of the first param group, `other_lrs` those of the others; `momentum` (Adam:
+    beta1) that of the first, None where the loop did not say it.
     """
 
     step: int
@@ -60,6 +64,7 @@ class Point:
     loss: float
     grad_norm: float | None = None
     other_lrs: tuple[float, ...] = ()
+    momentum: float | None = None
 
     @property
     def finite(self) -> bool:
@@ -104,7 +109,7 @@ class Trainer(Protocol):
         """Train once under `run.plan` from `run.seed`, judge on `run.split`."""
 
 
-_Pending: TypeAlias = tuple[int, tuple[float, ...], "Tensor | float", float | None]
+_Pending: TypeAlias = tuple[int, tuple[float, ...], "Tensor | float", float | None, float | None]
 
 
 def _ignore_epoch(row: EpochRow) -> None:
@@ -138,22 +143,28 @@ class Run:
         *,
         lrs: Sequence[float],
         grad_norm: float | None = None,
+        momentum: float | None = None,
     ) -> None:
         """Record one optimizer step: its loss before the update, the rate of each param group.
+
+        `momentum` (Adam: beta1) is audited like the rates where it is given.
 
         A tensor is read later, several at once, so that a GPU is not made to wait at every step.
         """
         norm = None if grad_norm is None else float(grad_norm)
-        self._pending.append((step, tuple(float(lr) for lr in lrs), loss, norm))
+        self._pending.append((step, tuple(float(lr) for lr in lrs), loss, norm, momentum))
         if len(self._pending) >= _STEPS_BETWEEN_LOOKS:
             self.look()
 
     def look(self) -> None:
         """Read the losses reported so far; the first one that is not finite ends the run."""
-        losses = _as_floats([loss for _, _, loss, _ in self._pending])
-        for (step, (lr, *others), _, grad_norm), loss in zip(self._pending, losses, strict=True):
+        losses = _as_floats([loss for _, _, loss, _, _ in self._pending])
+        for (step, (lr, *others), _, grad_norm, momentum), loss in zip(
+            self._pending, losses, strict=True
+        ):
             if self.diverged_at is None:
-                self.points.append(Point(step, lr, loss, grad_norm, tuple(others)))
+                point = Point(step, lr, loss, grad_norm, tuple(others), momentum)
+                self.points.append(point)
                 if not math.isfinite(loss):
                     self.diverged_at = self.points[-1]
         self._pending.clear()
@@ -186,7 +197,10 @@ class Run:
             {
                 "format": _CHECKPOINT_FORMAT,
                 "seed": self.seed,
-                "points": [[p.step, p.lr, p.loss, p.grad_norm, *p.other_lrs] for p in self.points],
+                "points": [
+                    [p.step, p.lr, p.loss, p.grad_norm, p.momentum, *p.other_lrs]
+                    for p in self.points
+                ],
                 "epochs": [[row.epoch, *map(float, astuple(row)[1:])] for row in self.epochs],
                 "state": dict(state),
             }
@@ -201,8 +215,8 @@ class Run:
         if kept is None or (kept.get("format"), kept["seed"]) != (_CHECKPOINT_FORMAT, self.seed):
             return None
         self.points = [
-            Point(step, lr, loss, grad_norm, tuple(others))
-            for step, lr, loss, grad_norm, *others in kept["points"]
+            Point(step, lr, loss, grad_norm, tuple(others), momentum)
+            for step, lr, loss, grad_norm, momentum, *others in kept["points"]
         ]
         for values in kept["epochs"]:
             self.epoch(EpochRow(*values))

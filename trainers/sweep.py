@@ -82,6 +82,10 @@ class Sweep:
         """Return the rate of each step, as torch's scheduler gives it to the first group."""
         return tuple(self.start_lr * self.factor(step) for step in range(self.total_steps))
 
+    def momenta(self) -> Sequence[float]:
+        """Return the momentum (Adam: beta1) of each step, which is the same in all."""
+        return (self.momentum,) * self.total_steps
+
     def factor(self, step: int) -> float:
         """Return the rate of `step` as a multiple of `start_lr`."""
         share = step // self.hold_steps / (self.n_rates - 1)
