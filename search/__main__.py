@@ -30,6 +30,7 @@ for command in (
     searching.report,
     schedule.schedule,
     schedule.diagnose,
+    schedule.export,
 ):
     app.command(name=command.__name__.rstrip("_").replace("_", "-"))(command)
 db_app.command(name="upgrade")(stored.db_upgrade)

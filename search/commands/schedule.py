@@ -1,7 +1,7 @@
 """Commands about somebody's OneCycleLR call: schedule, diagnose, export."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,7 +20,9 @@ from search.commands.call_flags import (
     ThreePhaseFlag,
     TotalStepsFlag,
 )
-from search.commands.flags import JsonFlag
+from search.commands.flags import JsonFlag, StorageFlag, StoredFlag
+
+Format = Literal["torch", "lightning", "transformers", "json"]
 
 _OPTIMIZER = "The optimizer before"
 
@@ -163,3 +165,21 @@ def diagnose(
     )
     text = diagnosis_view.read(log)
     diagnosis_view.print_diagnosis(diagnosed(parse(text), plan, steps), json=json)
+
+
+def export(
+    study: StoredFlag,
+    storage: StorageFlag = None,
+    form: Annotated[
+        Format, typer.Option("--format", help="torch, lightning, transformers or json.")
+    ] = "torch",
+) -> None:
+    """Print a finished study's winner as code that runs as pasted."""
+    from search import api, catalog
+    from search.export import exported
+    from search.result import load_result
+
+    with api.opened(storage) as engine:
+        catalog.find(engine, study)
+        result = load_result(engine, study)
+    print(exported(result, form), end="")
