@@ -15,7 +15,10 @@ from trainers.sweep import Sweep
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """One stage: how many runs, of how many optimizer steps, over how many training images."""
+    """One stage: how many runs, of how many optimizer steps, over how many training images.
+
+    The last run of a range test takes twice the `steps`.
+    """
 
     stage: str
     n_runs: int
@@ -28,19 +31,24 @@ def costs(study: Study, *, n_trials: int) -> tuple[StageCost, ...]:
     sweeps, confirmation = study.range_test, study.confirmation
     n_finalists = min(confirmation.n_finalists, n_trials - 1)
     n_confirmed = (n_finalists + 1) * confirmation.n_seeds
+    swept = sweeps.n_sweeps * sweeps.n_steps + sweeps.slow_steps
     runs = (
-        ("range_test", sweeps.n_sweeps, sweeps.n_steps),
-        ("search", n_trials, study.cycle_steps),
-        ("confirmation", n_confirmed, study.cycle_steps),
+        ("range_test", sweeps.n_sweeps + 1, sweeps.n_steps, swept),
+        ("search", n_trials, study.cycle_steps, n_trials * study.cycle_steps),
+        ("confirmation", n_confirmed, study.cycle_steps, n_confirmed * study.cycle_steps),
     )
     return tuple(
-        StageCost(stage, n, steps, n * steps * study.task.batch_size) for stage, n, steps in runs
+        StageCost(stage, n, steps, in_all * study.task.batch_size)
+        for stage, n, steps, in_all in runs
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A study that is ready to be worked on, and what it will cost here."""
+    """A study that is ready to be worked on, and what it will cost here.
+
+    `only` names the one stage to do; `plan` then holds that stage alone.
+    """
 
     row: StudyRow
     definition: Definition
@@ -49,6 +57,7 @@ class Started:
     plan: tuple[StageCost, ...]
     n_workers: int
     images_per_s: float
+    only: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -92,18 +101,22 @@ def estimate(
     *,
     rate: float,
     workers: int | None,
+    only: str | None = None,
 ) -> Started:
     """Say what the study costs here, where one worker alone trains `rate` images per second."""
+    every = costs(definition.study, n_trials=row.n_trials)
+    plan = tuple(cost for cost in every if only in (None, cost.stage))
     n_devices = devices(site.device)
-    n_workers = workers or min(n_devices, row.n_trials)
+    n_workers = workers or min(n_devices, max(cost.n_runs for cost in plan))
     return Started(
         row=row,
         definition=definition,
         site=site,
         trainer=trainer,
-        plan=costs(definition.study, n_trials=row.n_trials),
+        plan=plan,
         n_workers=n_workers,
         images_per_s=min(n_workers, n_devices) * rate,
+        only=only,
     )
 
 

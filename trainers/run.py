@@ -104,7 +104,7 @@ class Trainer(Protocol):
         """Train once under `run.plan` from `run.seed`, judge on `run.split`."""
 
 
-_Pending: TypeAlias = tuple[int, tuple[float, ...], "Tensor | float", float | None]
+_Pending: TypeAlias = tuple[int, tuple[float, ...], "Tensor | float", "Tensor | float | None"]
 
 
 def _ignore_epoch(row: EpochRow) -> None:
@@ -137,21 +137,22 @@ class Run:
         loss: "Tensor | float",
         *,
         lrs: Sequence[float],
-        grad_norm: float | None = None,
+        grad_norm: "Tensor | float | None" = None,
     ) -> None:
         """Record one optimizer step: its loss before the update, the rate of each param group.
 
         A tensor is read later, several at once, so that a GPU is not made to wait at every step.
         """
-        norm = None if grad_norm is None else float(grad_norm)
-        self._pending.append((step, tuple(float(lr) for lr in lrs), loss, norm))
+        self._pending.append((step, tuple(float(lr) for lr in lrs), loss, grad_norm))
         if len(self._pending) >= _STEPS_BETWEEN_LOOKS:
             self.look()
 
     def look(self) -> None:
         """Read the losses reported so far; the first one that is not finite ends the run."""
         losses = _as_floats([loss for _, _, loss, _ in self._pending])
-        for (step, (lr, *others), _, grad_norm), loss in zip(self._pending, losses, strict=True):
+        norms = iter(_as_floats([norm for *_, norm in self._pending if norm is not None]))
+        for (step, (lr, *others), _, norm), loss in zip(self._pending, losses, strict=True):
+            grad_norm = None if norm is None else next(norms)
             if self.diverged_at is None:
                 self.points.append(Point(step, lr, loss, grad_norm, tuple(others)))
                 if not math.isfinite(loss):
@@ -214,12 +215,11 @@ class Run:
         self.epochs.clear()
 
 
-def _as_floats(losses: Sequence["Tensor | float"]) -> list[float]:
-    """Read all losses with one wait for the device."""
-    tensors = [loss for loss in losses if not isinstance(loss, (int, float))]
-    if not tensors:
-        return [float(loss) for loss in losses]
+def _as_floats(values: Sequence["Tensor | float"]) -> list[float]:
+    """Read all values with one wait for the device."""
+    if all(isinstance(value, (int, float)) for value in values):
+        return [float(value) for value in values]
     import torch
 
-    stacked = torch.stack([torch.as_tensor(loss).detach().float().reshape(()) for loss in losses])
-    return [float(value) for value in stacked.tolist()]
+    scalars = [torch.as_tensor(value).detach().float().reshape(()) for value in values]
+    return [float(value) for value in torch.stack(scalars).tolist()]
