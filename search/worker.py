@@ -221,6 +221,7 @@ class Worker:
             sealed_split="test" if fresh else None,
             on_epoch=heartbeat.epoch,
             stop_asked=lambda: self.stop.asked() or heartbeat.lost,
+            is_lost=lambda: heartbeat.lost,
             checkpoint=checkpoint,
         )
 

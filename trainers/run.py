@@ -125,6 +125,7 @@ class Run:
     sealed_split: Split | None = None
     on_epoch: Callable[[EpochRow], None] = _ignore_epoch
     stop_asked: Callable[[], bool] = _never
+    is_lost: Callable[[], bool] = _never
     checkpoint: CheckpointFile | None = None
     points: list[Point] = field(default_factory=list)
     epochs: list[EpochRow] = field(default_factory=list)
@@ -176,9 +177,10 @@ class Run:
         """Keep `state` with what was reported, for another owner.
 
         Tensors, numbers, text, lists and dicts of these; more raises CheckpointError. A diverged
-        run keeps what it had: another owner breaks at the same step again.
+        run keeps what it had: another owner breaks at the same step again. One that has another
+        owner already leaves the file to that one.
         """
-        if self.checkpoint is None:
+        if self.checkpoint is None or self.is_lost():
             return
         self.look()
         if self.diverged():
