@@ -107,7 +107,7 @@ def _save(result: "RangeTestResult", file: Path) -> None:
         return
     from search.figures import range_test_figure
 
-    range_test_figure(result).write_html(file)
+    range_test_figure(result).write_html(file, config={"displayModeBar": False})
 
 
 def _print(result: "RangeTestResult", *, json: bool) -> None:
