@@ -1,5 +1,6 @@
 """What a study costs, in training images and time, before anything is spent."""
 
+import logging
 import os
 import time
 from dataclasses import dataclass
@@ -12,10 +13,15 @@ from trainers.device import DeviceKind, Precision, Site, cache_folder
 from trainers.run import Run, Trainer
 from trainers.sweep import Sweep
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """One stage: how many runs, of how many optimizer steps, over how many training images."""
+    """One stage: how many runs, of how many optimizer steps, over how many training images.
+
+    The last run of a range test takes twice the `steps`.
+    """
 
     stage: str
     n_runs: int
@@ -28,19 +34,24 @@ def costs(study: Study, *, n_trials: int) -> tuple[StageCost, ...]:
     sweeps, confirmation = study.range_test, study.confirmation
     n_finalists = min(confirmation.n_finalists, n_trials - 1)
     n_confirmed = (n_finalists + 1) * confirmation.n_seeds
+    swept = sweeps.n_sweeps * sweeps.n_steps + sweeps.slow_steps
     runs = (
-        ("range_test", sweeps.n_sweeps, sweeps.n_steps),
-        ("search", n_trials, study.cycle_steps),
-        ("confirmation", n_confirmed, study.cycle_steps),
+        ("range_test", sweeps.n_sweeps + 1, sweeps.n_steps, swept),
+        ("search", n_trials, study.cycle_steps, n_trials * study.cycle_steps),
+        ("confirmation", n_confirmed, study.cycle_steps, n_confirmed * study.cycle_steps),
     )
     return tuple(
-        StageCost(stage, n, steps, n * steps * study.task.batch_size) for stage, n, steps in runs
+        StageCost(stage, n, steps, in_all * study.task.batch_size)
+        for stage, n, steps, in_all in runs
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A study that is ready to be worked on, and what it will cost here."""
+    """A study that is ready to be worked on, and what it will cost here.
+
+    `only` names the one stage to do; `plan` then holds that stage alone.
+    """
 
     row: StudyRow
     definition: Definition
@@ -49,6 +60,7 @@ class Started:
     plan: tuple[StageCost, ...]
     n_workers: int
     images_per_s: float
+    only: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -60,6 +72,13 @@ def stored_precision(row: StudyRow | None) -> Precision | None:
     """Return the precision that a stored study resolved, None where there is none yet."""
     found = (row.resolved or {}).get("precision") if row is not None else None
     return "bf16" if found == "bf16" else "fp32" if found == "fp32" else None
+
+
+def warn_of_corners(study: Study) -> None:
+    """Log what is doubtful at the corners of a space; a broken one was refused on loading."""
+    for finding in study.corner_findings():
+        if finding.severity == "warning":
+            log.warning("study %r, at a corner of its space: %s", study.name, finding.line())
 
 
 def load_task(
@@ -92,18 +111,22 @@ def estimate(
     *,
     rate: float,
     workers: int | None,
+    only: str | None = None,
 ) -> Started:
     """Say what the study costs here, where one worker alone trains `rate` images per second."""
+    every = costs(definition.study, n_trials=row.n_trials)
+    plan = tuple(cost for cost in every if only in (None, cost.stage))
     n_devices = devices(site.device)
-    n_workers = workers or min(n_devices, row.n_trials)
+    n_workers = workers or min(n_devices, max(cost.n_runs for cost in plan))
     return Started(
         row=row,
         definition=definition,
         site=site,
         trainer=trainer,
-        plan=costs(definition.study, n_trials=row.n_trials),
+        plan=plan,
         n_workers=n_workers,
         images_per_s=min(n_workers, n_devices) * rate,
+        only=only,
     )
 
 

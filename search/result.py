@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
+from search import range_test
 from search.confirmation import Comparison, Estimate, estimate
 from search.errors import NoResultError
 from search.metric import Metric
@@ -15,6 +16,7 @@ from search.screening import BASELINE_SLOT
 from search.space import Params
 from studies.database import reading
 from studies.tables import StudyRow, WorkRow
+from trainers.judgement import Proposal
 from trainers.onecycle import OneCycle
 
 
@@ -57,9 +59,7 @@ class StudyResult:
     spec: str
     direction: str
     metric: Metric
-    centre: float
-    bracket: tuple[float, float]
-    proposal: float
+    range_test: Proposal
     epochs: int
     steps_per_epoch: int
     batch_size: int
@@ -74,6 +74,11 @@ class StudyResult:
     spread: float
     schedules: dict[int, list[tuple[int, float]]]
     spent: tuple[StageSpent, ...]
+
+    @property
+    def bracket(self) -> tuple[float, float]:
+        """The range of max_lr that was searched."""
+        return self.range_test.low, self.range_test.high
 
     @property
     def baseline(self) -> Candidate:
@@ -159,18 +164,14 @@ def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyRes
     search_scores = {w.slot: w.score for w in search if w.score is not None}
     candidates = tuple(_candidates(confirmed, search_scores, result["test"]))
     comparisons = [_comparison(values) for values in result["comparisons"]]
-    assert row.centre is not None
-    assert row.proposal is not None
-    assert row.bracket_low is not None
-    assert row.bracket_high is not None
+    said = range_test.measured(session, row).proposal
+    assert said is not None
     return StudyResult(
         name=row.name,
         spec=row.spec,
         direction=row.direction,
         metric=Metric(row.metric),
-        centre=row.centre,
-        bracket=(row.bracket_low, row.bracket_high),
-        proposal=row.proposal,
+        range_test=said,
         epochs=search[0].length,
         steps_per_epoch=row.steps_per_epoch,
         batch_size=row.batch_size,

@@ -182,6 +182,6 @@ def save(view: View, path: Path) -> None:
 
     figure = call_figure(view.seen)
     try:
-        figure.write_html(path, include_plotlyjs=True)
+        figure.write_html(path, config={"displayModeBar": False})
     except OSError as error:
         raise UsageError(f"--save {path}: cannot be written: {error.strerror}") from error

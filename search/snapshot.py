@@ -58,7 +58,8 @@ def snapshot(engine: Engine, study_id: str, plan: tuple[StageCost, ...]) -> Snap
     """Return where the study stands; `plan` is what its stages cost."""
     with reading(engine) as session:
         row = session.get_one(StudyRow, study_id)
-        runs = tuple(_runs(session, study_id))
+        planned = {cost.stage for cost in plan}
+        runs = tuple(run for run in _runs(session, study_id) if run.stage in planned)
     per_run = {cost.stage: cost.n_images // cost.n_runs for cost in plan if cost.n_runs}
     done = sum(
         per_run[run.stage] * (1 if run.state in ("done", "failed") else run.epoch / run.length)

@@ -16,6 +16,7 @@ from search.catalog import TRIAL_COLUMNS
 from search.plan import Started, duration_text
 from search.result import Candidate, StudyResult
 from search.stages import STAGE_NAMES
+from trainers.range_test_result import conclusion
 
 _SHOWN_COLUMNS = (
     "slot",
@@ -36,10 +37,11 @@ def plan_text(started: Started) -> str:
         f"{started.images_per_s:,.0f} images/s"
     ]
     for cost in started.plan:
-        kind = "sweeps" if cost.stage == "range_test" else "cycles"
+        sweeps = cost.stage == "range_test"
         lines.append(
-            f"  {STAGE_NAMES[cost.stage]:<12} {cost.n_runs:>4} {kind} of {cost.steps:>5} steps "
-            f"= {cost.n_images:>12,} training images"
+            f"  {STAGE_NAMES[cost.stage]:<12} {cost.n_runs:>4} {'sweeps' if sweeps else 'cycles'} "
+            f"of {cost.steps:>5} steps = {cost.n_images:>12,} training images"
+            + (", one sweep twice as slow" if sweeps else "")
         )
     total = sum(cost.n_images for cost in started.plan)
     lines.append(f"  {'in all':<12} {total:>35,} training images")
@@ -128,8 +130,7 @@ def result_lines(result: StudyResult) -> list[str]:
         "",
         result.verdict(),
         "",
-        f"range test: centre {result.centre:.3g}, bracket "
-        f"{result.bracket[0]:.3g} to {result.bracket[1]:.3g}, proposal {result.proposal:.3g}",
+        *("range test: " + line for line in conclusion(result.range_test)),
         f"importance (fANOVA, {result.n_trials} configurations of which {result.n_diverged} "
         f"diverged): {shares or 'nothing to explain'}",
         f"noise of a seed: sd {result.metric.difference(result.seed_noise)}; spread over the "

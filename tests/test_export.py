@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from search import api
+from search.opening import opened
 from search.result import StudyResult, load_result
 from tests.conftest import Ended, Finished
 from trainers.onecycle import OneCycle
@@ -105,7 +105,7 @@ trainer.train()
 
 @pytest.fixture
 def winner(finished: Finished) -> StudyResult:
-    with api.opened(finished.storage) as engine:
+    with opened(finished.storage) as engine:
         return load_result(engine, "table")
 
 

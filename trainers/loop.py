@@ -14,6 +14,7 @@ from trainers.applied import Applied
 from trainers.augment import gather_augmented
 from trainers.data import open_splits
 from trainers.device import Precision, Site, native_precision, reproducible, synchronize
+from trainers.gradients import gradient_norm
 from trainers.run import EpochRow, Outcome, Run, RunResult, Split
 from trainers.seeding import seed_for
 from trainers.task import Task, load_factory
@@ -173,9 +174,11 @@ class _Fit:
         loss = classifier.loss(outputs, labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        norm = gradient_norm(self.model.parameters()) if self.run.split is None else None
         self.optimizer.step()
         lrs = [kept[-1] for kept in self.applied.lrs]
-        self.run.report(self.step, loss.detach(), lrs=lrs, momentum=self.applied.momenta[-1])
+        momentum = self.applied.momenta[-1]
+        self.run.report(self.step, loss.detach(), lrs=lrs, grad_norm=norm, momentum=momentum)
         self.step += 1
         if self.step < self.run.plan.total_steps:
             self.scheduler.step()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainers.errors import ScheduleError
+from trainers.groups import lr_ratios
 from trainers.schedule import Schedule, preview
 
 if TYPE_CHECKING:
@@ -75,8 +76,12 @@ class OneCycle:
         )
 
     def scheduler(self, optimizer: "Optimizer") -> "LRScheduler":
-        """Return torch's OneCycleLR on `optimizer`; it sets the first rate at once."""
-        return self.schedule.scheduler(optimizer)
+        """Return torch's OneCycleLR on `optimizer`; it sets the first rate at once.
+
+        `max_lr` is that of the first param group; the others keep their present ratio to it, as
+        in a sweep. Raises ScheduleError where the first group's lr gives no ratio.
+        """
+        return self.schedule.scheduler(optimizer, lr_ratios(optimizer))
 
     def lrs(self) -> Sequence[float]:
         """Return the rate of each of the `total_steps` steps, read from torch's own class."""

@@ -1,7 +1,7 @@
 """A OneCycleLR call as anybody writes it: its arguments, its steps, and what torch applies."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -66,11 +66,19 @@ class Schedule:
         """pct_start * total_steps: the peak is at this minus 1, counted from 0."""
         return self.pct_start * self.total_steps
 
-    def scheduler(self, optimizer: "Optimizer") -> "OneCycleLR":
-        """Return torch's OneCycleLR on `optimizer`; it sets the first rate at once."""
+    def scheduler(
+        self, optimizer: "Optimizer", ratios: Sequence[float] | None = None
+    ) -> "OneCycleLR":
+        """Return torch's OneCycleLR on `optimizer`; it sets the first rate at once.
+
+        `ratios` of the param groups make max_lr a list; without, all groups share it.
+        """
         from torch.optim.lr_scheduler import OneCycleLR
 
-        return OneCycleLR(optimizer, **asdict(self))
+        arguments = asdict(self)
+        if ratios is not None:
+            arguments["max_lr"] = [self.max_lr * ratio for ratio in ratios]
+        return OneCycleLR(optimizer, **arguments)
 
     def call(self, names: Mapping[str, object] | None = None) -> str:
         """Return the call on one line, what is torch's default left out.

@@ -175,11 +175,12 @@ def export(
     ] = "torch",
 ) -> None:
     """Print a finished study's winner as code that runs as pasted."""
-    from search import api, catalog
+    from search import catalog
     from search.export import exported
+    from search.opening import opened
     from search.result import load_result
 
-    with api.opened(storage) as engine:
+    with opened(storage) as engine:
         catalog.find(engine, study)
         result = load_result(engine, study)
     print(exported(result, form), end="")
