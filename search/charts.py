@@ -8,6 +8,8 @@ from trainers.judgement import smoothed_curve
 from trainers.range_test_result import RangeTestResult
 
 HEIGHT = 18
+SCHEDULE_HEIGHT = 13
+_POINTS = 400
 _WIDTHS = (40, 100)
 _LOCK = threading.Lock()  # plotext draws on one figure of its module
 
@@ -43,6 +45,23 @@ def range_test_chart(result: RangeTestResult, *, width: int) -> str:
     title = f"training loss, smoothed, of n = {len(drawn)} sweeps over the learning rate"
     marks = "" if result.proposal is None else "; lines: bracket and proposed max_lr"
     return "\n".join([title + marks, *(line.rstrip() for line in lines)])
+
+
+def schedule_chart(lrs: Sequence[float], *, width: int) -> str:
+    """Return the rate of each step of a cycle over its steps."""
+    import plotext
+
+    last = len(lrs) - 1
+    steps = sorted({*range(0, last, max(1, len(lrs) // _POINTS)), last})
+    with _LOCK:
+        plotext.clear_figure()
+        plotext.theme("clear")
+        plotext.plot_size(width, SCHEDULE_HEIGHT)
+        plotext.plot([step + 1 for step in steps], [lrs[step] for step in steps])
+        plotext.xticks([1, len(lrs)], ["step 1", f"{len(lrs):,}"])
+        plotext.title("learning rate")
+        lines = plotext.uncolorize(plotext.build()).splitlines()
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _decades(first: Sequence[float], last: float) -> list[int]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import UsageError
-from trainers.diagnose import PLAN, Diagnosis, Explanation
+from trainers.diagnose import PLAN, Diagnosis
+from trainers.fits import Explanation
 
 _CLOSEST = 3
 

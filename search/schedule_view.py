@@ -14,7 +14,7 @@ from trainers.errors import ScheduleError
 from trainers.lint import Finding
 from trainers.schedule import Preview, Schedule, Steps, preview
 
-_MOST_ROWS, _WIDTH, _CHART_ROWS, _CHART_POINTS = 24, 80, 13, 400
+_MOST_ROWS, _WIDTH = 24, 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,20 +132,12 @@ def numbers(view: View) -> list[str]:
 
 
 def chart(lrs: Sequence[float]) -> list[str]:
-    """Return the rates over the steps as a chart of characters; none where stdout has no such."""
+    """Return the rates over the steps as a chart; stdout must be able to show its characters."""
     if "utf" not in (sys.stdout.encoding or "").lower():
         return ["(no chart: this output is not UTF-8)"]
-    import plotext
+    from search.charts import schedule_chart
 
-    every = max(1, len(lrs) // _CHART_POINTS)
-    steps = sorted({*range(0, len(lrs), every), len(lrs) - 1})
-    plotext.clear_figure()
-    plotext.plotsize(min(_WIDTH, shutil.get_terminal_size().columns), _CHART_ROWS)
-    plotext.plot([step + 1 for step in steps], [lrs[step] for step in steps])
-    plotext.xticks([1, len(lrs)], ["step 1", f"{len(lrs):,}"])
-    plotext.title("learning rate")
-    text: str = plotext.uncolorize(plotext.build())
-    return [line.rstrip() for line in text.splitlines()]
+    return schedule_chart(lrs, width=min(_WIDTH, shutil.get_terminal_size().columns)).splitlines()
 
 
 def table(view: View) -> list[str]:

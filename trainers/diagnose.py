@@ -1,41 +1,20 @@
 """Printed rates and the call that made them -> which mistakes explain the digits."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 from trainers.errors import ScheduleError
+from trainers.fits import SLACK, Explanation, Fits
 from trainers.lint import looks_like_a_batch_size
 from trainers.logs import Log, Reading
 from trainers.schedule import Anneal, Schedule, Steps, preview, rate_at
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 PLAN = "follows-the-plan"
 _FEW = 9
 """So many calls of scheduler.step() an epoch are still 'a few', not a loader's batches."""
 _MOST_ACCUMULATED = 64
-_MOST_READINGS = 2_000
 _MOST_TRIED_STEPS = 2_000
-_SLACK = 1e-9  # relative: torch's rounding, where a log prints all digits
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Explanation:
-    """A way to step the scheduler, and how many of the printed rates torch gives under it.
-
-    `values` are what fits best: steps an epoch, epochs of a restart; `missed` is the distance of
-    the other rates, in all, beyond what rounding explains.
-    """
-
-    name: str
-    n_fit: int
-    missed: float
-    values: tuple[int, ...]
-    what: str
-    instead: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,13 +68,13 @@ class Diagnosis:
 def diagnose(log: Log, schedule: Schedule, steps: Steps) -> Diagnosis:
     """Step torch under each mistake and compare with the printed digits.
 
-    Raises ScheduleError for a call without epochs, or a log that is longer than the call.
+    Raises ScheduleError for a call without epochs, or one that torch refuses.
     """
     if steps.epochs is None or steps.per_epoch is None:
         raise ScheduleError("a log by epochs needs epochs beside total_steps")
     seen = preview(schedule)
     lrs = (*seen.lrs, *([] if seen.after is None else [seen.after]))
-    fits = _Fits(lrs, log.readings)
+    fits = Fits(lrs, log.readings)
     explanations = [
         *_by_steps_an_epoch(fits, steps, steps.per_epoch),
         *_by_shift(fits, steps.per_epoch),
@@ -124,81 +103,7 @@ _ORDER = (
 )
 
 
-class _Fits:
-    """Torch's rates by scheduler step, held against the readings of a log."""
-
-    def __init__(self, lrs: Sequence[float], readings: Sequence[Reading]) -> None:
-        import numpy as np
-
-        self.np, self.lrs = np, np.asarray(lrs)
-        every = math.ceil(len(readings) / _MOST_READINGS)
-        kept = [*readings[::-1][::every]][::-1]
-        self.weight = len(readings) / len(kept)
-        self.n = len(readings)
-        self.epochs = np.array([reading.epoch for reading in kept])
-        self.whole = all(reading.epoch.is_integer() for reading in kept)
-        printed = np.array([reading.lr for reading in kept])
-        room = np.array([reading.half for reading in kept]) + _SLACK * np.abs(printed)
-        self.low, self.high = printed - room, printed + room
-
-    def moments(
-        self, begun: "NDArray[Any]", done: "NDArray[Any]", *, per_batch: int = 1
-    ) -> list["NDArray[Any]"]:
-        """Return the steps whose rate a log may print: first and last of an epoch, and the next.
-
-        `begun`, `done`: scheduler steps before each reading's epoch, and by its end.
-        """
-        if not self.whole:
-            return [done - per_batch, done]
-        return [begun, done - per_batch, done]
-
-    def judged(self, positions: "NDArray[Any]") -> tuple["NDArray[Any]", "NDArray[Any]"]:
-        """Return how many readings each row of scheduler steps reproduces, and what it misses.
-
-        A step beyond the end is none: torch raises there.
-        """
-        np = self.np
-        there = (positions >= 0) & (positions < len(self.lrs))
-        lrs = self.lrs[np.clip(positions, 0, len(self.lrs) - 1)]
-        beyond = np.maximum(self.low - lrs, lrs - self.high)
-        missed = np.where(there, np.maximum(beyond, 0), self.lrs.max())
-        return (missed == 0).sum(axis=1), missed.sum(axis=1)
-
-    def best(
-        self, name: str, values: Sequence[int], moments: Iterable["NDArray[Any]"]
-    ) -> Explanation | None:
-        """Return which of `values` (a row of each moment) fit best, None without values."""
-        if not len(values):
-            return None
-        np = self.np
-        judged = [self.judged(moment) for moment in moments]
-        fit, missed = np.array([j[0] for j in judged]), np.array([j[1] for j in judged])
-        n_fit = int(fit.max())
-        least = float(missed[fit == n_fit].min())
-        chosen = ((fit == n_fit) & (missed <= least + 1e-12)).any(axis=0)
-        return Explanation(
-            name=name,
-            n_fit=self.n if n_fit == len(self.epochs) else math.floor(n_fit * self.weight),
-            missed=least,
-            values=tuple(int(v) for v, good in zip(values, chosen, strict=True) if good),
-            what="",
-            instead="",
-        )
-
-    def stepped(
-        self, name: str, per_epoch: Iterable[int], *, per_batch: int = 1
-    ) -> Explanation | None:
-        """Return which numbers of scheduler steps an epoch fit best; impossible ones are left."""
-        np = self.np
-        most = (len(self.lrs) - 1) / max(1.0, float(self.epochs.max()))
-        values = [k for k in per_epoch if 1 <= k <= most]
-        k = np.array(values, dtype=np.int64)[:, None]
-        begun = np.rint(k * (self.epochs - 1)).astype(np.int64)
-        done = np.rint(k * self.epochs).astype(np.int64)
-        return self.best(name, values, self.moments(begun, done, per_batch=per_batch))
-
-
-def _by_steps_an_epoch(fits: _Fits, steps: Steps, planned: int) -> list[Explanation]:
+def _by_steps_an_epoch(fits: Fits, steps: Steps, planned: int) -> list[Explanation]:
     """The scheduler stepped another number of times an epoch, all through the log."""
     few = range(1, min(_FEW, (planned - 1) // 2) + 1)
     accumulated = sorted({math.ceil(planned / a) for a in range(2, _MOST_ACCUMULATED + 1)})
@@ -222,7 +127,7 @@ def _by_steps_an_epoch(fits: _Fits, steps: Steps, planned: int) -> list[Explanat
         _said(
             fits.stepped("wrong-steps-per-epoch", [k for k in others if k != planned]),
             lambda v: (
-                f"steps_per_epoch={planned} is wrong: an epoch has {_listed(v)} steps"
+                f"{_said_as(steps, planned)} is wrong: an epoch has {_listed(v)} steps"
                 f"{_of_the_data(v, steps)}"
             ),
             "count len(train_loader) steps an epoch",
@@ -238,7 +143,7 @@ def _by_steps_an_epoch(fits: _Fits, steps: Steps, planned: int) -> list[Explanat
     return [explanation for explanation in found if explanation is not None]
 
 
-def _by_shift(fits: _Fits, planned: int) -> list[Explanation]:
+def _by_shift(fits: Fits, planned: int) -> list[Explanation]:
     """The scheduler one step ahead of the optimizer."""
     np = fits.np
     begun = np.rint(planned * (fits.epochs - 1)).astype(np.int64)
@@ -252,10 +157,10 @@ def _by_shift(fits: _Fits, planned: int) -> list[Explanation]:
     return [] if found is None else [found]
 
 
-def _by_restart(fits: _Fits, planned: int) -> list[Explanation]:
+def _by_restart(fits: Fits, planned: int) -> list[Explanation]:
     """A cycle begun again, or a resumed run whose optimizer was new."""
     np, epochs = fits.np, fits.epochs
-    last = math.ceil(epochs.max())
+    last = min(math.ceil(epochs.max()), len(fits.lrs) // planned)
     restarts = list(range(2, last + 1))
     if not fits.whole or not restarts:
         return []
@@ -294,7 +199,9 @@ def _by_restart(fits: _Fits, planned: int) -> list[Explanation]:
     return [explanation for explanation in found if explanation is not None]
 
 
-def _said(found: Explanation | None, what: Any, instead: str) -> Explanation | None:
+def _said(
+    found: Explanation | None, what: Callable[[Sequence[int]], str], instead: str
+) -> Explanation | None:
     return None if found is None else replace(found, what=what(found.values), instead=instead)
 
 
@@ -354,7 +261,7 @@ def _prints(schedule: Schedule, reading: Reading, step: int) -> bool:
         lr = rate_at(schedule, step)
     except ZeroDivisionError:
         return False
-    return abs(lr - reading.lr) <= reading.half + _SLACK * reading.lr
+    return abs(lr - reading.lr) <= reading.half + SLACK * reading.lr
 
 
 def _times(values: Sequence[int]) -> str:

@@ -38,7 +38,7 @@ PITFALLS = (
         number=3,
         name="total-steps-too-small",
         what="total_steps is less than the optimizer steps that are taken",
-        why="torch raises ValueError in the middle of training.",
+        why="Training breaks off with a ValueError.",
         seen=("plan", "audit"),
     ),
     Pitfall(
