@@ -12,7 +12,7 @@ from search import catalog
 from search.errors import UsageError
 from search.opening import opened, settle_ended
 from search.patience import Patience
-from search.plan import Started, estimate, load_task, warm_up, warn_of_corners
+from search.plan import Started, estimate, load_task, warm_up
 from search.range_test import measured, with_stored_range_test
 from search.result import StudyResult, load_result
 from search.starting import Asked, Watch, facts_of, raise_if_stopped, work_here, work_on
@@ -183,7 +183,6 @@ def plan(
     workers = _possible_workers(definition, workers)
     n_trials = definition.study.screening.n_trials if trials is None else trials
     row = StudyRow(name=definition.study.name, n_trials=n_trials)
-    warn_of_corners(definition.study)
     trainer, site = load_task(definition, None, device=device, data=data)
     rate = warm_up(trainer, definition.study)
     return estimate(row, definition, trainer, site, rate=rate, workers=workers)

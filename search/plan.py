@@ -1,6 +1,5 @@
 """What a study costs, in training images and time, before anything is spent."""
 
-import logging
 import os
 import time
 from dataclasses import dataclass
@@ -12,8 +11,6 @@ from studies.tables import StudyRow
 from trainers.device import DeviceKind, Precision, Site, cache_folder
 from trainers.run import Run, Trainer
 from trainers.sweep import Sweep
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +69,6 @@ def stored_precision(row: StudyRow | None) -> Precision | None:
     """Return the precision that a stored study resolved, None where there is none yet."""
     found = (row.resolved or {}).get("precision") if row is not None else None
     return "bf16" if found == "bf16" else "fp32" if found == "fp32" else None
-
-
-def warn_of_corners(study: Study) -> None:
-    """Log what is doubtful at the corners of a space; a broken one was refused on loading."""
-    for finding in study.corner_findings():
-        if finding.severity == "warning":
-            log.warning("study %r, at a corner of its space: %s", study.name, finding.line())
 
 
 def load_task(

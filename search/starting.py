@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from search import catalog
 from search.errors import GivenBackError
-from search.plan import Started, estimate, load_task, warm_up, warn_of_corners
+from search.plan import Started, estimate, load_task, warm_up
 from search.stop import Stop
 from studies.registry import Definition
 from studies.tables import StudyRow
@@ -44,7 +44,6 @@ def work_on(
     only: str | None = None,
 ) -> None:
     """Make the study if it is new and bring it, or `only` one stage, to its end."""
-    warn_of_corners(definition.study)
     trainer, site = load_task(definition, row, device=asked.device, data=asked.data)
     rate = warm_up(trainer, definition.study)
     facts = facts_of(trainer)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Literal
 
-from trainers.lint import Call, Finding, lint
+from trainers.lint import Call, errors
 from trainers.onecycle import LAST_RATE_DIVISOR
 from trainers.schedule import Schedule
 from trainers.sweep import LEAST_STEPS
@@ -128,24 +128,12 @@ class Study:
                 f"pct_start={self.space.pct_start[0]:g}; at least 2 are needed: "
                 "train longer or raise pct_start"
             )
-        for finding in self.corner_findings():
-            if finding.severity == "error":
+        for pct_start, div_factor in product(self.space.pct_start, self.space.div_factor):
+            for finding in errors(Call(schedule=self._cycle(pct_start, div_factor))):
                 raise ValueError(f"a corner of the space is no cycle: {finding.line()}")
 
-    def corner_findings(self) -> list[Finding]:
-        """Return what the lint says of the cycles at the corners of the space, each once.
-
-        max_lr is not known before the range test, and nothing here depends on it.
-        """
-        corners = product(self.space.pct_start, self.space.div_factor)
-        found = {
-            finding.pitfall.name: finding
-            for pct_start, div_factor in corners
-            for finding in lint(Call(schedule=self._cycle(pct_start, div_factor)))
-        }
-        return list(found.values())
-
     def _cycle(self, pct_start: float, div_factor: float) -> Schedule:
+        """Return a cycle of the space; what the lint says of it does not depend on max_lr."""
         return Schedule(
             max_lr=1.0,
             total_steps=self.cycle_steps,

@@ -122,11 +122,6 @@ def test_a_definition_cannot_be_changed(thing: Any) -> None:
 def test_a_space_with_a_broken_cycle_at_a_corner_is_refused_before_a_trial_is_spent() -> None:
     with pytest.raises(ValueError, match="a corner of the space is no cycle: error: no-anneal"):
         dataclasses.replace(STUDY, space=Space(pct_start=(0.1, 0.97)))
-    sound = dataclasses.replace(STUDY, space=Space(pct_start=(0.25, 0.9), div_factor=(2.0, 3.0)))
-    assert sound.corner_findings() == []
-
-
-def test_what_is_doubtful_at_a_corner_is_found_once() -> None:
-    short = Space(pct_start=(0.0875, 0.6))  # 3.5 of 40 steps: the peak lies between two
-    study = dataclasses.replace(STUDY, space=short)
-    assert [f.pitfall.name for f in study.corner_findings()] == ["short-warm-up"]
+    assert (
+        dataclasses.replace(STUDY, space=Space(pct_start=(0.1, 0.95))).space.pct_start[1] == 0.95
+    )

@@ -72,7 +72,7 @@ def _finding(severity: Severity, name: str, number: str, instead: str) -> Findin
 def _warm_up(call: Call) -> Iterator[Finding]:
     s = call.schedule
     least = f"Write pct_start={_up(2 / s.total_steps):g} or more (2 steps)"
-    if type(s.pct_start) is not float:
+    if not isinstance(s.pct_start, float):
         number = f"pct_start={s.pct_start!r} is no float, and torch raises ValueError"
         yield _finding("error", "warm-up-skipped", number, "Write pct_start=0.3")
     elif s.warm_up_steps == 1:
