@@ -4,6 +4,7 @@ import json as json_module
 import shutil
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +100,13 @@ def _verdict(found: Diagnosis) -> list[str]:
     plan = next((e.n_fit for e in found.explanations if e.name == PLAN), 0)
     said = [
         f"The log does not follow the plan, which gives {plan} of its {found.n} rates: epoch "
-        f"{reading.epoch:g} says {reading.lr:g} where torch ends at {planned:.3g}.",
+        f"{reading.epoch:g} says {reading.lr:g} where torch ends at {planned:.4g}.",
         "",
     ]
     if not found.equals:
         said.append("No single mistake gives all of them. The closest:")
-        return [*said, *_items(found.explanations[:_CLOSEST], found)]
+        closest = [e for e in found.explanations if e.name != PLAN][:_CLOSEST]
+        return [*said, *_items(closest, found)]
     if len(found.equals) == 1:
         said.append(f"One mistake gives all {found.n} rates:")
     else:
@@ -114,9 +116,7 @@ def _verdict(found: Diagnosis) -> list[str]:
     return [*said, *_items(found.equals, found)]
 
 
-def _items(
-    explanations: tuple[Explanation, ...] | list[Explanation], found: Diagnosis
-) -> list[str]:
+def _items(explanations: Sequence[Explanation], found: Diagnosis) -> list[str]:
     return [
         f"  {number}. {e.what}"
         + ("" if e.n_fit == found.n else f" ({e.n_fit} of {found.n} rates)")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.diagnose import MISTAKES, Case, cases, follows, judged, printed
+from search.diagnosis_view import lines
 from tests.conftest import Ended
 from trainers.diagnose import Diagnosis, diagnose
 from trainers.errors import ScheduleError
@@ -106,6 +107,9 @@ def test_a_log_that_nothing_explains_is_said_to_be_one() -> None:
     found = diagnosed(text, Steps(epochs=10, steps_per_epoch=100))
     assert found.verdict == "unexplained"
     assert found.equals == ()
+    said = "\n".join(lines(found))
+    assert "No single mistake gives all of them. The closest:\n  1. " in said
+    assert "the plan (" not in said
 
 
 def test_a_call_without_epochs_is_refused() -> None:
