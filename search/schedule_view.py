@@ -1,6 +1,7 @@
 """What a person reads of a OneCycleLR call: its numbers, a chart, a table, what is wrong."""
 
 import json as json_module
+import math
 import shutil
 import sys
 import textwrap
@@ -117,18 +118,26 @@ def numbers(view: View) -> list[str]:
     if seen.momenta:
         m = seen.momenta
         momentum = f"{m[0]:.4g}, {m[seen.peak]:.4g} at the peak, {m[-1]:.4g} (Adam: beta1)"
-    divisor = s.div_factor * s.final_div_factor
+    first, last = "max_lr / div_factor", "max_lr / (div_factor * final_div_factor)"
     named = {
         "total steps": f"{s.total_steps:,}: {view.steps.explained()}",
-        "first rate": f"{seen.lrs[0]:.4g} = max_lr / {s.div_factor:g}",
+        "first rate": _beside(seen.lrs[0], s.first_lr, first, s.div_factor),
         "peak": peak,
-        "last rate": f"{seen.lrs[-1]:.4g}; max_lr / (div_factor * final_div_factor) = "
-        f"max_lr / {divisor:,.10g}",
+        "last rate": _beside(seen.lrs[-1], s.last_lr, last, s.div_factor * s.final_div_factor),
         "mean rate": f"{seen.mean_lr:.4g} = {seen.mean_lr / s.max_lr:.3f} max_lr",
         "momentum": momentum,
     }
     call = textwrap.wrap(s.call(view.steps.names), _WIDTH, subsequent_indent=" " * 11)
-    return [*call, "", *(f"{name:<13}{text}" for name, text in named.items())]
+    lines = [f"{name:<13}{text}" for name, text in named.items()]
+    return [*call, "", *(textwrap.fill(x, _WIDTH, subsequent_indent=" " * 13) for x in lines)]
+
+
+def _beside(applied: float, meant: float, formula: str, divisor: float) -> str:
+    """Return an applied rate beside the formula that it should follow."""
+    said = f"{formula} = max_lr / {divisor:,.10g}"
+    if math.isclose(applied, meant, rel_tol=1e-6):
+        return f"{applied:.4g}; {said}"
+    return f"{applied:.4g}, not {said} = {meant:.4g}"
 
 
 def chart(lrs: Sequence[float]) -> list[str]:

@@ -22,7 +22,7 @@ def test_the_numbers_and_the_table_are_those_of_torch(main_here: Callable[..., E
     lines = ended.out.splitlines()
     assert lines[0] == "OneCycleLR(max_lr=0.1, epochs=5, steps_per_epoch=20)"
     assert "total steps  100: 5 epochs x 20 steps" in lines
-    assert "first rate   0.004 = max_lr / 25" in lines
+    assert "first rate   0.004; max_lr / div_factor = max_lr / 25" in lines
     assert "peak         0.1 at step 30 of 100, in epoch 2" in lines
     assert "4e-07; max_lr / (div_factor * final_div_factor) = max_lr / 250,000" in ended.out
     rows = [line.split() for line in lines if line.split()[1:2] == [f"{seen.lrs[40]:.4g}"]]
@@ -36,6 +36,11 @@ def test_the_numbers_and_the_table_are_those_of_torch(main_here: Callable[..., E
     assert ended.out.endswith("nothing is wrong with this call\n")
     assert max(map(len, lines)) <= 80
     assert "\x1b" not in ended.out
+
+
+def test_a_rate_that_misses_its_formula_is_said_to(main_here: Callable[..., Ended]) -> None:
+    out = main_here("schedule", *SHORT, "--pct-start", "0.005").out
+    assert "first rate   0.09999, not max_lr / div_factor = max_lr / 25 = 0.004" in out
 
 
 def test_json_has_every_epoch_and_the_findings(main_here: Callable[..., Ended]) -> None:
@@ -63,8 +68,9 @@ def test_the_loader_gives_the_steps_where_the_call_does_not(
 ) -> None:
     flags = ("--drop-last", "--accumulate", "4")
     ended = main_here("schedule", "--max-lr", "0.01", "--epochs", "10", *DATA, *flags)
+    assert max(map(len, ended.out.splitlines()[:9])) <= 80
     assert "980: 10 epochs x 98 steps; 50,000 / 128 = 390.625, so 390 batches (drop_last), " in (
-        ended.out.replace("\n", " ")
+        " ".join(ended.out.split())
     )
 
 
