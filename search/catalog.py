@@ -94,7 +94,7 @@ def _create(
     seed: int | None,
     n_trials: int | None,
 ) -> StudyRow:
-    from search.history import History
+    from search.history import Histories
 
     study = definition.study
     row = StudyRow(
@@ -110,15 +110,16 @@ def _create(
         batch_size=study.task.batch_size,
         steps_per_epoch=study.task.steps_per_epoch,
         n_trials=study.screening.n_trials if n_trials is None else n_trials,
+        lengths=list(study.screening.lengths),
         beat_s=BEAT_S,
         grace_s=GRACE_S,
         stage="range_test",
     )
-    history = History(engine.url, name=name, study_id=row.id)
+    histories = Histories.stored(engine.url, row)
     try:
-        history.create(study.direction)
+        histories.create(study.direction)
     finally:
-        history.close()
+        histories.close()
     with transaction(engine) as session:
         session.add(row)
         session.flush()
@@ -146,7 +147,7 @@ def add_to_result(engine: Engine, row: StudyRow, **parts: Any) -> None:
 def listing(engine: Engine) -> list[tuple[str, str, int, int, datetime]]:
     """Return name, stage, finished and wanted configurations, and creation time of each study."""
     done = (
-        select(func.count())
+        select(func.count(WorkRow.slot.distinct()))
         .where(WorkRow.study_id == StudyRow.id, WorkRow.stage == "search", WorkRow.state == "done")
         .scalar_subquery()
     )
@@ -161,14 +162,14 @@ def listing(engine: Engine) -> list[tuple[str, str, int, int, datetime]]:
 
 def delete(engine: Engine, name: str) -> None:
     """Delete a stored study with all its runs, on our side and on Optuna's, and its files here."""
-    from search.history import History
+    from search.history import Histories
 
     row = find(engine, name)
-    history = History(engine.url, name=name, study_id=row.id)
+    histories = Histories.stored(engine.url, row)
     try:
-        history.delete()
+        histories.delete()
     finally:
-        history.close()
+        histories.close()
     with transaction(engine) as session:
         session.delete(session.get_one(StudyRow, row.id))
     remove_checkpoints(row.id, cache_folder())
@@ -202,12 +203,12 @@ TRIAL_COLUMNS = (
 
 
 def trials(engine: Engine, name: str) -> list[dict[str, Any]]:
-    """Return every configuration of a study's search as a row of plain values."""
+    """Return every cycle of a study's search as a row of plain values, shortest length first."""
     study = find(engine, name)
     with reading(engine) as session:
         rows = session.scalars(
             select(WorkRow)
             .where(WorkRow.study_id == study.id, WorkRow.stage == "search")
-            .order_by(WorkRow.slot)
+            .order_by(WorkRow.length, WorkRow.slot)
         )
         return [{column: getattr(row, column) for column in TRIAL_COLUMNS} for row in rows]

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from search.stages import stage_name
 from studies.definition import Study
 from studies.registry import Definition
 from studies.tables import StudyRow
@@ -15,26 +16,43 @@ from trainers.sweep import Sweep
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """One stage: how many runs, of how many optimizer steps, over how many training images."""
+    """Runs of one length in a stage: how many, of how many steps, over how many training images.
+
+    `length` is in epochs, for a sweep in steps.
+    """
 
     stage: str
+    name: str
+    length: int
     n_runs: int
     steps: int
     n_images: int
 
 
 def costs(study: Study, *, n_trials: int) -> tuple[StageCost, ...]:
-    """Return the cost of each stage; images are counted each time they are trained on."""
-    sweeps, confirmation = study.range_test, study.confirmation
-    n_finalists = min(confirmation.n_finalists, n_trials - 1)
+    """Return the cost by stage and length; images are counted each time they are trained on."""
+    sweeps, confirmation, screening = study.range_test, study.confirmation, study.screening
+    counts = screening.counts(n_trials)
+    n_finalists = min(confirmation.n_finalists, counts[-1] - 1)
     n_confirmed = (n_finalists + 1) * confirmation.n_seeds
-    runs = (
-        ("range_test", sweeps.n_sweeps, sweeps.n_steps),
-        ("search", n_trials, study.cycle_steps),
-        ("confirmation", n_confirmed, study.cycle_steps),
-    )
+    runs = [
+        ("range_test", sweeps.n_steps, sweeps.n_sweeps, sweeps.n_steps),
+        *(
+            ("search", length, n, study.steps_of(length))
+            for length, n in zip(screening.lengths, counts, strict=True)
+        ),
+        ("confirmation", study.full_epochs, n_confirmed, study.cycle_steps),
+    ]
     return tuple(
-        StageCost(stage, n, steps, n * steps * study.task.batch_size) for stage, n, steps in runs
+        StageCost(
+            stage=stage,
+            name=stage_name(stage, length, screening.lengths),
+            length=length,
+            n_runs=n,
+            steps=steps,
+            n_images=n * steps * study.task.batch_size,
+        )
+        for stage, length, n, steps in runs
     )
 
 

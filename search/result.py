@@ -13,6 +13,7 @@ from search.metric import Metric
 from search.rows import done_rows, params_of
 from search.screening import BASELINE_SLOT
 from search.space import Params
+from search.stages import stage_name
 from studies.database import reading
 from studies.tables import StudyRow, WorkRow
 from trainers.onecycle import OneCycle
@@ -41,12 +42,24 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class StageSpent:
-    """What a stage has cost: runs ended, images trained on, seconds of training and scoring."""
+    """What the runs of one length in a stage have cost; seconds are of training and scoring."""
 
     stage: str
+    name: str
+    length: int
     n_runs: int
     n_images: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """The finished cycles of one length of the search, n = 1 seed each."""
+
+    epochs: int
+    n_cycles: int
+    n_diverged: int
+    spread: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +78,13 @@ class StudyResult:
     batch_size: int
     n_trials: int
     n_diverged: int
+    screens: tuple[Screen, ...]
     candidates: tuple[Candidate, ...]
     winner: Candidate
     comparison: Comparison | None
     n_comparisons: int
     importances: dict[str, float]
     seed_noise: float
-    spread: float
     schedules: dict[int, list[tuple[int, float]]]
     spent: tuple[StageSpent, ...]
 
@@ -156,7 +169,12 @@ def load_result(engine: Engine, name: str) -> StudyResult:
 def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyResult:
     search = done_rows(session, row.id, "search")
     confirmed = done_rows(session, row.id, "confirmation")
-    search_scores = {w.slot: w.score for w in search if w.score is not None}
+    confirmed = [w for w in confirmed if w.round == confirmed[-1].round]
+    full = [w for w in search if w.length == row.lengths[-1]]
+    screens = tuple(
+        _screen(length, [w for w in search if w.length == length]) for length in row.lengths
+    )
+    search_scores = {w.slot: w.score for w in full if w.score is not None}
     candidates = tuple(_candidates(confirmed, search_scores, result["test"]))
     comparisons = [_comparison(values) for values in result["comparisons"]]
     assert row.centre is not None
@@ -171,23 +189,32 @@ def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyRes
         centre=row.centre,
         bracket=(row.bracket_low, row.bracket_high),
         proposal=row.proposal,
-        epochs=search[0].length,
+        epochs=row.lengths[-1],
         steps_per_epoch=row.steps_per_epoch,
         batch_size=row.batch_size,
-        n_trials=len(search),
-        n_diverged=sum(w.outcome == "diverged" for w in search),
+        n_trials=screens[0].n_cycles,
+        n_diverged=screens[0].n_diverged,
+        screens=screens,
         candidates=candidates,
         winner=next(c for c in candidates if c.slot == result["winner"]),
         comparison=comparisons[-1] if comparisons else None,
         n_comparisons=len(comparisons),
         importances=result.get("importances", {}),
         seed_noise=result["seed_noise"],
-        spread=_deviation([w.score for w in search if w.score is not None]),
         schedules={
             int(slot): [(int(step), float(lr)) for step, lr in points]
             for slot, points in result["schedules"].items()
         },
-        spent=tuple(_spent(session, row.id)),
+        spent=tuple(_spent(session, row)),
+    )
+
+
+def _screen(epochs: int, works: Sequence[WorkRow]) -> Screen:
+    return Screen(
+        epochs=epochs,
+        n_cycles=len(works),
+        n_diverged=sum(w.outcome == "diverged" for w in works),
+        spread=_deviation([w.score for w in works if w.score is not None]),
     )
 
 
@@ -217,19 +244,30 @@ def _comparison(values: dict[str, Any]) -> Comparison:
     return Comparison(Estimate(**values["difference"]), values["detectable"])
 
 
-def _spent(session: Session, study_id: str) -> list[StageSpent]:
+def _spent(session: Session, study: StudyRow) -> list[StageSpent]:
     rows = session.execute(
         select(
             WorkRow.stage,
+            WorkRow.length,
             func.count(),
             func.coalesce(func.sum(WorkRow.n_images), 0),
             func.coalesce(func.sum(WorkRow.seconds), 0.0),
         )
-        .where(WorkRow.study_id == study_id, WorkRow.state == "done")
-        .group_by(WorkRow.stage)
+        .where(WorkRow.study_id == study.id, WorkRow.state == "done")
+        .group_by(WorkRow.stage, WorkRow.length)
         .order_by(func.min(WorkRow.id))
     )
-    return [StageSpent(s, n, int(images or 0), seconds or 0.0) for s, n, images, seconds in rows]
+    return [
+        StageSpent(
+            stage=stage,
+            name=stage_name(stage, length, study.lengths),
+            length=length,
+            n_runs=n,
+            n_images=int(images or 0),
+            seconds=seconds or 0.0,
+        )
+        for stage, length, n, images, seconds in rows
+    ]
 
 
 def _deviation(values: Sequence[float]) -> float:

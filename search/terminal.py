@@ -15,10 +15,10 @@ from rich.table import Table
 from search.catalog import TRIAL_COLUMNS
 from search.plan import Started, duration_text
 from search.result import Candidate, StudyResult
-from search.stages import STAGE_NAMES
 
 _SHOWN_COLUMNS = (
     "slot",
+    "length",
     "state",
     "outcome",
     "score",
@@ -38,7 +38,7 @@ def plan_text(started: Started) -> str:
     for cost in started.plan:
         kind = "sweeps" if cost.stage == "range_test" else "cycles"
         lines.append(
-            f"  {STAGE_NAMES[cost.stage]:<12} {cost.n_runs:>4} {kind} of {cost.steps:>5} steps "
+            f"  {cost.name:<12} {cost.n_runs:>4} {kind} of {cost.steps:>5} steps "
             f"= {cost.n_images:>12,} training images"
         )
     total = sum(cost.n_images for cost in started.plan)
@@ -59,7 +59,13 @@ def print_plan(started: Started, *, json: bool) -> None:
         "images_per_s": started.images_per_s,
         "seconds": started.seconds,
         "stages": [
-            {"stage": c.stage, "runs": c.n_runs, "steps": c.steps, "images": c.n_images}
+            {
+                "stage": c.stage,
+                "length": c.length,
+                "runs": c.n_runs,
+                "steps": c.steps,
+                "images": c.n_images,
+            }
             for c in started.plan
         ],
     }
@@ -133,11 +139,10 @@ def result_lines(result: StudyResult) -> list[str]:
         f"importance (fANOVA, {result.n_trials} configurations of which {result.n_diverged} "
         f"diverged): {shares or 'nothing to explain'}",
         f"noise of a seed: sd {result.metric.difference(result.seed_noise)}; spread over the "
-        f"configurations: sd {result.metric.difference(result.spread)}",
+        f"configurations: sd {result.metric.difference(result.screens[0].spread)}",
         "cost: "
         + "; ".join(
-            f"{STAGE_NAMES[s.stage]} {s.n_runs} runs, {s.n_images:,} images, "
-            f"{duration_text(s.seconds)}"
+            f"{s.name} {s.n_runs} runs, {s.n_images:,} images, {duration_text(s.seconds)}"
             for s in result.spent
         ),
     ]

@@ -17,7 +17,7 @@ from studies.database import (
     optuna_storage,
     prepare,
 )
-from studies.definition import Space
+from studies.definition import Screening, Space
 from studies.errors import StudyError
 
 BRACKET = (0.05, 0.8)
@@ -28,10 +28,10 @@ def history(url: URL) -> Iterator[History]:
     engine = open_engine(url)
     prepare(engine)
     engine.dispose()
-    history = History(url, name="some", study_id="uuid-1")
+    history = History(optuna_storage(url), name="some", study_id="uuid-1")
     history.create("maximize")
     yield history
-    history.close()
+    close_optuna(history.storage)
 
 
 def ask(
@@ -42,6 +42,7 @@ def ask(
         study_seed=3,
         bracket=BRACKET,
         space=Space(),
+        screening=Screening(n_trials=40, epochs=4),
         fixed=fixed,
         asked_before=asked_before,
         attributes={"worker": "host:1:a"},
@@ -89,7 +90,7 @@ def test_an_owner_killed_between_trial_and_parameters_leaves_a_trial_to_go_on_wi
 
 
 def test_same_seed_same_history_same_parameters(history: History, url: URL) -> None:
-    other = History(url, name="other", study_id="uuid-2")
+    other = History(optuna_storage(url), name="other", study_id="uuid-2")
     other.create("maximize")
     for slot in range(14):
         number, params = ask(history, slot)
@@ -97,7 +98,7 @@ def test_same_seed_same_history_same_parameters(history: History, url: URL) -> N
         assert same_params == params
         history.tell(number, params.max_lr, {})
         other.tell(same_number, params.max_lr, {})
-    other.close()
+    close_optuna(other.storage)
 
 
 @pytest.mark.parametrize(("sign", "better"), [(1, max), (-1, min)])
@@ -157,37 +158,37 @@ def test_a_foreign_optuna_study_of_that_name_is_left_alone(url: URL) -> None:
     foreign = optuna.create_study(storage=storage, study_name="some")
     foreign.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
     close_optuna(storage)
-    history = History(url, name="some", study_id="uuid-1")
+    history = History(optuna_storage(url), name="some", study_id="uuid-1")
     with pytest.raises(StudyError, match="not ours"):
         history.create("maximize")
     history.delete()
     assert optuna.get_all_study_names(history.storage) == ["some"]
-    history.close()
+    close_optuna(history.storage)
 
 
 def test_what_a_start_killed_while_creating_left_is_taken_over(history: History, url: URL) -> None:
-    again = History(url, name="some", study_id="uuid-2")
+    again = History(optuna_storage(url), name="some", study_id="uuid-2")
     again.create("maximize")
     assert again.study.user_attrs["onecycle_study"] == "uuid-2"
-    again.close()
+    close_optuna(again.storage)
 
 
 def test_an_empty_study_of_the_other_direction_is_not_taken_over(
     history: History, url: URL
 ) -> None:
-    again = History(url, name="some", study_id="uuid-2")
+    again = History(optuna_storage(url), name="some", study_id="uuid-2")
     with pytest.raises(StudyError, match="not ours"):
         again.create("minimize")
-    again.close()
+    close_optuna(again.storage)
 
 
 def test_a_study_made_anew_behind_our_back_is_noticed(history: History, url: URL) -> None:
     optuna.delete_study(study_name="some", storage=history.storage)
     optuna.create_study(study_name="some", storage=history.storage)
-    fresh = History(url, name="some", study_id="uuid-1")
+    fresh = History(optuna_storage(url), name="some", study_id="uuid-1")
     with pytest.raises(StudyError, match="deleted and made anew"):
         _ = fresh.study
-    fresh.close()
+    close_optuna(fresh.storage)
 
 
 def test_importances_name_the_parameter_that_matters(history: History) -> None:

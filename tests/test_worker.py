@@ -17,7 +17,7 @@ from PIL import UnidentifiedImageError
 from sqlalchemy import URL, Engine, select
 
 from search import catalog
-from search.history import History
+from search.history import Histories
 from search.processes import process_identity
 from search.settle import repair
 from search.stop import Stop
@@ -285,9 +285,9 @@ def test_a_crash_between_our_write_and_optunas_is_repaired(bench: Bench) -> None
         ),
     )
     assert bench.trials()[0].state == TrialState.RUNNING, "the owner died before telling"
-    history = History(bench.engine.url, name="table", study_id=bench.row.id)
-    repair(queue, history)
-    history.close()
+    histories = Histories.stored(bench.engine.url, bench.row)
+    repair(queue, histories)
+    histories.close()
     assert (bench.trials()[0].state, bench.trials()[0].value) == (TrialState.COMPLETE, 0.77)
     assert queue.untold() == []
 
