@@ -14,9 +14,11 @@ from sqlalchemy import URL, Engine
 from search import catalog
 from search.errors import GivenBackError, UsageError
 from search.patience import Patience
-from search.plan import Started, estimate, load_task, warm_up
+from search.plan import Started, devices, estimate, load_task, warm_up
 from search.result import StudyResult, load_result
+from search.samplers import check_installed
 from search.stop import Stop
+from search.target import Target
 from search.work import ENDED, Queue
 from studies.database import masked_text, open_engine, prepare, sqlite_file, storage_url
 from studies.definition import Study, check_name
@@ -40,7 +42,8 @@ def run(
     storage: str | None = None,
     name: str | None = None,
     workers: int | None = 1,
-    trials: int | None = None,
+    trials: int | str | None = None,
+    budget: str | None = None,
     seed: int | None = None,
     device: str = "auto",
     data: str | Path | None = None,
@@ -51,26 +54,36 @@ def run(
 
     `study` is a bundled name, the path of a study file, or a Study made in this program (then
     with one worker, in this process). `workers=None` takes one per GPU, on a CPU one per core.
+    `trials` is the number of configurations, or "+20" for more of them in a stored study, which
+    are then confirmed with fresh seeds; a `budget` ("200epochs", "2h") may stand for the number.
     Raises UserError for what the user must fix, NoResultError when the study ended without a
     usable result, GivenBackError when `timeout_min` or a signal ended this start early, and
     KeyboardInterrupt after Ctrl-C; in the last two cases the same call goes on later.
     """
     definition = _definition(study)
     name = _checked_name(definition.study.name if name is None else name)
-    _check_counts(workers=workers, trials=trials, seed=seed, timeout_min=timeout_min)
+    _check_counts(workers=workers, seed=seed, timeout_min=timeout_min)
+    target = Target.parse(trials, budget)
     workers = _possible_workers(definition, workers)
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
     with stop.on_signals(), opened(storage, make=True) as engine:
-        row = catalog.find_matching(engine, definition, name=name, seed=seed, n_trials=trials)
+        row = catalog.find_matching(engine, definition, name=name, seed=seed, target=target)
+        if target.more:
+            row = catalog.extend(engine, row, name=name, more=target.more)
+            target = Target()
         if row is not None and row.stage in ENDED:
             where = masked_text(engine.url)
             log.info("study %r in %s is %s: nothing left to do", name, where, row.stage)
             settle_ended(engine, row)
             return load_result(engine, name)
+        check_installed(definition.study.screening.sampler)
         trainer, site = load_task(definition, row, device=device, data=data)
         rate = warm_up(trainer, definition.study)
         facts = facts_of(trainer)
-        row = catalog.find_or_create(engine, definition, name=name, seed=seed, n_trials=trials)
+        n_trials = n_trials_of(target, definition.study, site, rate=rate, workers=workers)
+        row = catalog.find_or_create(
+            engine, definition, name=name, seed=seed, target=target, n_trials=n_trials
+        )
         catalog.resolve(engine, row, facts)
         started = estimate(row, definition, trainer, site, rate=rate, workers=workers)
         with watch(engine, started) if watch is not None else nullcontext():
@@ -78,6 +91,17 @@ def run(
         _raise_if_stopped(ended, stop)
         settle_ended(engine, catalog.find(engine, name))
         return load_result(engine, name)
+
+
+def n_trials_of(
+    target: Target, study: Study, site: Site, *, rate: float, workers: int | None
+) -> int:
+    """Return how many configurations a new study tries; one worker trains `rate` images per s."""
+    if target.budget is not None:
+        n_devices = devices(site.device)
+        images_per_s = min(workers or n_devices, n_devices) * rate
+        return target.budget.n_trials(study, images_per_s=images_per_s)
+    return study.screening.n_trials if target.n_trials is None else target.n_trials
 
 
 def settle_ended(engine: Engine, row: StudyRow) -> None:
@@ -202,13 +226,11 @@ def _possible_workers(definition: Definition, workers: int | None) -> int | None
 def _check_counts(
     *,
     workers: int | None = None,
-    trials: int | None = None,
     seed: int | None = None,
     timeout_min: float | None = None,
 ) -> None:
-    for flag, value in (("workers", workers), ("trials", trials)):
-        if value is not None and value < 1:
-            raise UsageError(f"{flag} must be at least 1, got {value}")
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers must be at least 1, got {workers}")
     if seed is not None and not 0 <= seed < 2**63:
         raise UsageError(f"seed must lie between 0 and 2**63 - 1, got {seed}")
     if timeout_min is not None and not timeout_min > 0:
@@ -218,19 +240,23 @@ def _check_counts(
 def plan(
     study: str | Path | Study,
     *,
-    trials: int | None = None,
+    trials: int | str | None = None,
+    budget: str | None = None,
     workers: int | None = None,
     device: str = "auto",
     data: str | Path | None = None,
 ) -> Started:
     """Return what a new study of this definition would cost here; nothing is stored."""
     definition = _definition(study)
-    _check_counts(workers=workers, trials=trials)
+    _check_counts(workers=workers)
+    target = Target.parse(trials, budget)
+    if target.more:
+        raise UsageError(f"--trials {trials}: a dry run is of a new study; give its number")
     workers = _possible_workers(definition, workers)
-    n_trials = definition.study.screening.n_trials if trials is None else trials
-    row = StudyRow(name=definition.study.name, n_trials=n_trials)
     trainer, site = load_task(definition, None, device=device, data=data)
     rate = warm_up(trainer, definition.study)
+    n_trials = n_trials_of(target, definition.study, site, rate=rate, workers=workers)
+    row = StudyRow(name=definition.study.name, n_trials=n_trials)
     return estimate(row, definition, trainer, site, rate=rate, workers=workers)
 
 
@@ -260,6 +286,7 @@ def join(
                 )
             definition = load(row.spec)
             compare(name, row.declared, declared(definition.study, definition.source))
+            check_installed(definition.study.screening.sampler)
             trainer, site = load_task(definition, row, device=device, data=data)
             patiently(catalog.resolve, engine, row, facts_of(trainer))
             ended = _worked_here(engine, row, definition, trainer, site, stop)

@@ -7,7 +7,15 @@ from typing import Any
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from search.confirmation import Comparison, Estimate, estimate
+from search.confirmation import (
+    Comparison,
+    Direction,
+    Estimate,
+    Noise,
+    estimate,
+    noise_of_replicates,
+    tie_group,
+)
 from search.errors import NoResultError
 from search.metric import Metric
 from search.rows import done_rows, params_of
@@ -63,6 +71,27 @@ class Screen:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """The optimum as far as n = 1 seed tells: all full cycles within noise of the best one.
+
+    `slots` are the tie group (search.confirmation.tie_group) of `n_cycles`, the ranges its own.
+    """
+
+    slots: tuple[int, ...]
+    n_cycles: int
+    max_lr: tuple[float, float]
+    pct_start: tuple[float, float]
+    div_factor: tuple[float, float]
+
+    def __str__(self) -> str:
+        return (
+            "max_lr {:.3g} to {:.3g}, ".format(*self.max_lr)
+            + "pct_start {:.2f} to {:.2f}, ".format(*self.pct_start)
+            + "div_factor {:.3g} to {:.3g}".format(*self.div_factor)
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class StudyResult:
     """The answer of a finished study, with what it rests on."""
 
@@ -84,9 +113,19 @@ class StudyResult:
     comparison: Comparison | None
     n_comparisons: int
     importances: dict[str, float]
-    seed_noise: float
+    noise: Noise
+    search_noise: Noise | None
+    region: Region
     schedules: dict[int, list[tuple[int, float]]]
     spent: tuple[StageSpent, ...]
+
+    @property
+    def noise_floor(self) -> float | None:
+        """How much of the variance over the configurations of the lowest length is a seed's."""
+        spread = self.screens[0].spread
+        if self.search_noise is None or not spread:
+            return None
+        return min(1.0, self.search_noise.deviation**2 / spread**2)
 
     @property
     def baseline(self) -> Candidate:
@@ -177,6 +216,9 @@ def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyRes
     search_scores = {w.slot: w.score for w in full if w.score is not None}
     candidates = tuple(_candidates(confirmed, search_scores, result["test"]))
     comparisons = [_comparison(values) for values in result["comparisons"]]
+    noise = noise_of_replicates({c.slot: c.scores for c in candidates})
+    found = result.get("search_noise")
+    direction: Direction = "maximize" if row.direction == "maximize" else "minimize"
     assert row.centre is not None
     assert row.proposal is not None
     assert row.bracket_low is not None
@@ -197,15 +239,31 @@ def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyRes
         screens=screens,
         candidates=candidates,
         winner=next(c for c in candidates if c.slot == result["winner"]),
-        comparison=comparisons[-1] if comparisons else None,
+        comparison=comparisons[-1] if result.get("compared", comparisons) else None,
         n_comparisons=len(comparisons),
         importances=result.get("importances", {}),
-        seed_noise=result["seed_noise"],
+        noise=noise,
+        search_noise=None if found is None else Noise(**found),
+        region=_region(full, noise, direction),
         schedules={
             int(slot): [(int(step), float(lr)) for step, lr in points]
             for slot, points in result["schedules"].items()
         },
         spent=tuple(_spent(session, row)),
+    )
+
+
+def _region(full: Sequence[WorkRow], noise: Noise, direction: Direction) -> Region:
+    scores = {w.slot: w.score for w in full if w.score is not None}
+    slots = tie_group(scores, noise, direction=direction)
+    tied = [p for w in full if w.slot in slots and (p := params_of(w)) is not None]
+
+    def reach(name: str) -> tuple[float, float]:
+        values = [getattr(params, name) for params in tied]
+        return min(values), max(values)
+
+    return Region(
+        tuple(slots), len(scores), reach("max_lr"), reach("pct_start"), reach("div_factor")
     )
 
 

@@ -1,6 +1,6 @@
 """What opens when all runs of a stage have ended: bracket, then finalists, then the answer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import Engine, func, select
@@ -8,9 +8,10 @@ from sqlalchemy.orm import Session
 
 from search import confirmation, range_test, screening
 from search.rows import done_rows, has_waiting, params_of
+from search.space import position
 from search.work import end_study, last_line
 from studies.database import reading, transaction
-from studies.definition import Study
+from studies.definition import Space, Study
 from studies.tables import StudyRow, WorkRow
 
 _SCHEDULE_POINTS = 400
@@ -65,7 +66,7 @@ def _open(session: Session, row: StudyRow, study: Study) -> None:
         elif row.stage == "search":
             _open_confirmation(session, row, study)
         else:
-            _conclude(session, row)
+            _conclude(session, row, study)
 
 
 def _promotion(session: Session, row: StudyRow, study: Study) -> WorkRow | None:
@@ -135,20 +136,19 @@ def _open_confirmation(session: Session, row: StudyRow, study: Study) -> None:
     if screening.BASELINE_SLOT not in scores:
         _fail(session, row, "the baseline was given up, so nothing can be compared with it")
         return
-    others = {s: v for s, v in scores.items() if s != screening.BASELINE_SLOT}
-    chosen = [
-        screening.BASELINE_SLOT,
-        *confirmation.finalists(
-            others, n=study.confirmation.n_finalists, direction=study.direction
-        ),
-    ]
     by_slot = {w.slot: w for w in ended}
+    chosen = [screening.BASELINE_SLOT, *_finalists(row, study, by_slot)]
+    last_round = session.scalar(
+        select(func.max(WorkRow.round)).where(
+            WorkRow.study_id == row.id, WorkRow.stage == "confirmation"
+        )
+    )
     row.stage = "confirmation"
     session.add_all(
         WorkRow(
             study_id=row.id,
             stage="confirmation",
-            round=0,
+            round=0 if last_round is None else last_round + 1,
             length=study.full_epochs,
             slot=index * study.confirmation.n_seeds + replicate,
             candidate=slot,
@@ -162,9 +162,43 @@ def _open_confirmation(session: Session, row: StudyRow, study: Study) -> None:
     )
 
 
-def _conclude(session: Session, row: StudyRow) -> None:
+def _finalists(row: StudyRow, study: Study, works: Mapping[int, WorkRow]) -> list[int]:
+    """Return the finalists beside the baseline; the winner of a round before is the first."""
+    scores = {slot: w.score for slot, w in works.items() if w.score is not None}
+    before = (row.result or {}).get("winner", screening.BASELINE_SLOT)
+    kept = [] if before == screening.BASELINE_SLOT else [before]
+    return kept + confirmation.spread_finalists(
+        {s: v for s, v in scores.items() if s not in (screening.BASELINE_SLOT, *kept)},
+        positions(row, works.values(), study.space),
+        search_noise(row, works.values(), study.space),
+        n=max(1, study.confirmation.n_finalists - len(kept)),
+        direction=study.direction,
+    )
+
+
+def search_noise(
+    row: StudyRow, works: Iterable[WorkRow], space: Space
+) -> confirmation.Noise | None:
+    """Return the noise of a seed from the cycles of one length that did not diverge."""
+    whole = [w for w in works if w.outcome != "diverged"]
+    scores = {w.slot: w.score for w in whole if w.score is not None}
+    return confirmation.noise_of_neighbours(scores, positions(row, whole, space))
+
+
+def positions(
+    row: StudyRow, works: Iterable[WorkRow], space: Space
+) -> dict[int, tuple[float, float, float]]:
+    """Return slot -> place in the unit cube of the study's space."""
+    assert row.bracket_low is not None
+    assert row.bracket_high is not None
+    bracket = row.bracket_low, row.bracket_high
+    return {w.slot: position(p, bracket, space) for w in works if (p := params_of(w)) is not None}
+
+
+def _conclude(session: Session, row: StudyRow, study: Study) -> None:
     """Choose the winner by validation; read the sealed column once, for winner and baseline."""
     ended = done_rows(session, row.id, "confirmation")
+    ended = [w for w in ended if w.round == ended[-1].round]
     scores = _by_candidate(ended, "score")
     baseline = screening.BASELINE_SLOT
     if len(scores.get(baseline, {})) < 2:
@@ -176,14 +210,17 @@ def _conclude(session: Session, row: StudyRow) -> None:
     winner = confirmation.choose(whole, direction=direction)
     sealed = _by_candidate([w for w in ended if w.candidate in (winner, baseline)], "sealed_score")
     test = {slot: [by[s] for s in seeds] for slot, by in sealed.items() if set(by) >= set(seeds)}
-    comparison = None
+    compared = []
     if winner != baseline and {winner, baseline} <= set(test):
-        comparison = asdict(confirmation.compare(test[winner], test[baseline]))
+        compared = [asdict(confirmation.compare(test[winner], test[baseline]))]
+    screen = [w for w in done_rows(session, row.id, "search") if w.length == row.lengths[0]]
+    noise = search_noise(row, screen, study.space)
     result = {
         "winner": winner,
-        "comparisons": [] if comparison is None else [comparison],
+        "comparisons": [*(row.result or {}).get("comparisons", []), *compared],
         "test": {str(slot): values for slot, values in test.items()},
-        "seed_noise": confirmation.seed_noise(whole),
+        "compared": bool(compared),
+        "search_noise": None if noise is None else asdict(noise),
         "schedules": _schedules(ended, {winner, baseline}, row.steps_per_epoch),
     }
     end_study(row, "finished", result)

@@ -136,10 +136,15 @@ def result_lines(result: StudyResult) -> list[str]:
         "",
         f"range test: centre {result.centre:.3g}, bracket "
         f"{result.bracket[0]:.3g} to {result.bracket[1]:.3g}, proposal {result.proposal:.3g}",
-        f"importance (fANOVA, {result.n_trials} configurations of which {result.n_diverged} "
-        f"diverged): {shares or 'nothing to explain'}",
-        f"noise of a seed: sd {result.metric.difference(result.seed_noise)}; spread over the "
+        f"importance (fANOVA, {result.n_trials} configurations at {result.screens[0].epochs} "
+        f"epochs of which {result.n_diverged} diverged): {shares or 'nothing to explain'}"
+        f"{_floor_text(result)}",
+        f"noise of a seed: sd {result.metric.difference(result.noise.deviation)} (from the "
+        f"confirmation's seeds, {result.noise.freedom} degrees of freedom); spread over the "
         f"configurations: sd {result.metric.difference(result.screens[0].spread)}",
+        f"comparisons made on the test split: {result.n_comparisons}",
+        f"within noise of the best: {len(result.region.slots)} of {result.region.n_cycles} "
+        f"configurations at {result.epochs} epochs, n = 1 seed each: {result.region}",
         "cost: "
         + "; ".join(
             f"{s.name} {s.n_runs} runs, {s.n_images:,} images, {duration_text(s.seconds)}"
@@ -150,6 +155,16 @@ def result_lines(result: StudyResult) -> list[str]:
     if hint is not None:
         lines += ["", hint]
     return [*lines, "", *call_lines(result)]
+
+
+def _floor_text(result: StudyResult) -> str:
+    """Return what share of the variance that is shared out comes from the seed."""
+    if result.noise_floor is None or result.search_noise is None:
+        return ""
+    return (
+        f"; of that variance about {result.noise_floor:.0%} is a seed's noise (sd "
+        f"{result.metric.difference(result.search_noise.deviation)}, from nearest neighbours)"
+    )
 
 
 def call_lines(result: StudyResult) -> list[str]:

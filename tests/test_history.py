@@ -1,5 +1,6 @@
 """Optuna's side of a study: one trial per slot, told once, ours alone."""
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from statistics import median
 
@@ -8,7 +9,9 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import URL
 
+from search.errors import UsageError
 from search.history import History
+from search.samplers import check_installed
 from search.space import Params, baseline
 from studies.database import (
     DatabaseUnreachableError,
@@ -17,7 +20,7 @@ from studies.database import (
     optuna_storage,
     prepare,
 )
-from studies.definition import Screening, Space
+from studies.definition import SAMPLERS, Screening, Space
 from studies.errors import StudyError
 
 BRACKET = (0.05, 0.8)
@@ -220,3 +223,42 @@ def _refused(*arguments: object) -> object:
     import psycopg
 
     return psycopg.connect("host=127.0.0.1 port=1 connect_timeout=1")
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_is_seeded_by_slot_and_stays_in_the_space(sampler: str) -> None:
+    pytest.importorskip(sampler if sampler == "cmaes" else "optuna")
+    screening = Screening(n_trials=10, epochs=4, sampler=sampler, n_initial=2)
+
+    def search() -> list[Params]:
+        study = History(optuna.storages.InMemoryStorage(), name="s", study_id="u")
+        study.create("maximize")
+        found = []
+        for slot in range(8):
+            number, params = study.ask(
+                slot,
+                study_seed=3,
+                bracket=BRACKET,
+                space=Space(),
+                screening=screening,
+                fixed=None,
+                asked_before=False,
+                attributes={},
+            )
+            study.tell(number, -abs(params.pct_start - 0.3), {})
+            found.append(params)
+        return found
+
+    found = search()
+    assert found == search()
+    assert len(set(found)) == 8
+    assert all(BRACKET[0] <= params.max_lr <= BRACKET[1] for params in found)
+
+
+def test_a_sampler_whose_package_is_missing_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"'cmaes'.*onecycle-search\[cmaes\]"):
+        check_installed("cmaes")
+    check_installed("tpe")
