@@ -22,8 +22,8 @@ from search.processes import is_gone
 from search.rows import has_waiting, params_of, release, running_rows
 from search.space import Params
 from studies.database import DatabaseUnreachableError, reading, transaction
-from studies.tables import EpochRecord, PointRecord, StudyRow, WorkRow
-from trainers.run import EpochRow, Point
+from studies.tables import EpochRecord, PointRecord, ReadingRecord, StudyRow, WorkRow
+from trainers.run import EpochRow, Point, Reading
 
 MAX_FAILURES = 3
 """A run whose attempts failed this often, out of memory or by a bug, is given up."""
@@ -70,6 +70,7 @@ class Ended:
     device: str
     diverged: Point | None
     points: Sequence[Point] = ()
+    readings: Sequence[Reading] = ()
 
 
 class Queue:
@@ -167,6 +168,9 @@ class Queue:
                 .values(bugs_in_a_row=0)
             )
             session.add_all(_record(claim.work_id, point) for point in ended.points)
+            session.add_all(
+                ReadingRecord(work_id=claim.work_id, **asdict(r)) for r in ended.readings
+            )
             return row
 
     def give_back(self, claim: Claim, epochs: Sequence[EpochRow] = ()) -> None:

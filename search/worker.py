@@ -217,6 +217,7 @@ class Worker:
             on_epoch=heartbeat.epoch,
             stop_asked=lambda: self.stop.asked() or heartbeat.lost,
             checkpoint=checkpoint,
+            wanted=self.study.readings if claim.stage == "search" else None,
         )
 
     def _plan(self, claim: Claim) -> Plan:
@@ -280,6 +281,7 @@ class Worker:
             device=self.device,
             diverged=run.diverged_at,
             points=() if judged else run.points,
+            readings=run.readings,
         )
 
     def _is_worthless(self, score: float | None) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from trainers.onecycle import LAST_RATE_DIVISOR
+from trainers.readings import Readings
 from trainers.sweep import LEAST_STEPS
 from trainers.task import Workload
 
@@ -144,7 +145,8 @@ class Study:
 
     `metric` names what the trainer's score is; accuracies are shown in percent.
     `diverged_value` is what a cycle that broke is worth: for accuracy, 1 / number of classes.
-    A score that is worse, or no number, counts as that.
+    A score that is worse, or no number, counts as that. `readings` are taken in the cycles of the
+    search and stored; only the bundled loop takes them.
     """
 
     name: str
@@ -156,6 +158,7 @@ class Study:
     range_test: RangeTest = field(default_factory=RangeTest)
     space: Space = field(default_factory=Space)
     confirmation: Confirmation = field(default_factory=Confirmation)
+    readings: Readings | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)

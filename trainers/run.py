@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from trainers.readings import Readings
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
@@ -16,7 +18,7 @@ Split = Literal["validation", "test"]
 # A look at the losses waits for the device; a diverged run ends this late.
 _STEPS_BETWEEN_LOOKS = 16
 # A checkpoint that another version of this file wrote starts the run over.
-_CHECKPOINT_FORMAT = 2
+_CHECKPOINT_FORMAT = 3
 
 
 class Plan(Protocol):
@@ -65,6 +67,19 @@ class Point:
     def finite(self) -> bool:
         """Whether the loss is a number."""
         return math.isfinite(self.loss)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What averaged weights scored on the validation split after `step` steps, and the time spent.
+
+    See trainers.readings.
+    """
+
+    step: int
+    loss: float
+    accuracy: float
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +141,8 @@ class Run:
     on_epoch: Callable[[EpochRow], None] = _ignore_epoch
     stop_asked: Callable[[], bool] = _never
     checkpoint: CheckpointFile | None = None
+    wanted: Readings | None = None
+    readings: list[Reading] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
     epochs: list[EpochRow] = field(default_factory=list)
     diverged_at: Point | None = None
@@ -163,6 +180,11 @@ class Run:
         self.epochs.append(row)
         self.on_epoch(row)
 
+    def reading(self, reading: Reading) -> None:
+        """Record a look inside the cycle; a loss that is no number is left out."""
+        if math.isfinite(reading.loss):
+            self.readings.append(reading)
+
     def diverged(self) -> bool:
         """Whether a loss seen so far was not finite; what is pending is not looked at."""
         return self.diverged_at is not None
@@ -188,6 +210,7 @@ class Run:
                 "seed": self.seed,
                 "points": [[p.step, p.lr, p.loss, p.grad_norm, *p.other_lrs] for p in self.points],
                 "epochs": [[row.epoch, *map(float, astuple(row)[1:])] for row in self.epochs],
+                "readings": [[r.step, r.loss, r.accuracy, r.seconds] for r in self.readings],
                 "state": dict(state),
             }
         )
@@ -204,6 +227,7 @@ class Run:
             Point(step, lr, loss, grad_norm, tuple(others))
             for step, lr, loss, grad_norm, *others in kept["points"]
         ]
+        self.readings = [Reading(*values) for values in kept["readings"]]
         for values in kept["epochs"]:
             self.epoch(EpochRow(*values))
         return dict(kept["state"])
@@ -212,6 +236,7 @@ class Run:
         """Drop what load() brought back: its state is of no use here."""
         self.points.clear()
         self.epochs.clear()
+        self.readings.clear()
 
 
 def _as_floats(losses: Sequence["Tensor | float"]) -> list[float]:
