@@ -94,11 +94,11 @@ class Recorded:
 
     def truth(self, configurations: Sequence[Any], *, epochs: int) -> Vector:
         """Return the noiseless validation score of each configuration."""
-        return self._at(epochs).validation(_points(configurations))
+        return self._at(epochs).validation(places(configurations))
 
     def scores(self, cycle: OneCycle, *, epochs: int, seed: int) -> tuple[float, float]:
         """Return mean and seeded noise; the noise is that of the nearest configurations."""
-        length, point = self._at(epochs), _points([cycle])
+        length, point = self._at(epochs), places([cycle])
         noise = Noise(cycle, epochs=epochs, seed=seed)
         nearest = np.argsort(((length.points - point) ** 2).sum(axis=1))[:_NEIGHBOURS]
         deviation = float(np.sqrt(np.mean(length.deviations[nearest] ** 2)))
@@ -126,7 +126,7 @@ def _length(cycles: Sequence[RecordedCycle]) -> _Length:
         key = cycle.max_lr, cycle.pct_start, cycle.div_factor
         by_configuration.setdefault(key, []).append(cycle)
     groups = list(by_configuration.values())
-    points = _points([group[0] for group in groups])
+    points = places([group[0] for group in groups])
     several = [[c.score for c in group] for group in groups if len(group) > 1]
     usual = fmean([np.std(scores, ddof=1) for scores in several]) if several else 0.0
     deviations = [
@@ -140,7 +140,7 @@ def _length(cycles: Sequence[RecordedCycle]) -> _Length:
     )
 
 
-def _points(configurations: Sequence[Any]) -> Vector:
+def places(configurations: Sequence[Any]) -> Vector:
     """Return rows of log10(max_lr), pct_start and log10(div_factor), scaled to about 1 each."""
     rows = [[c.max_lr, c.pct_start, c.div_factor] for c in configurations]
     lr, pct, div = np.array(rows, dtype=np.float64).T
