@@ -185,6 +185,7 @@ class StudyResult:
         document["metric"] = self.metric.name
         document["winner"] = self.winner.slot
         document["verdict"] = self.verdict()
+        document["noise_floor"] = self.noise_floor
         document["onecycle_lr"] = {
             **asdict(self.winner.params),
             "final_div_factor": self.plan.final_div_factor,
