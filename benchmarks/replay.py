@@ -92,8 +92,8 @@ class RecordedWorld:
     def described(self) -> str:
         """Return the number of cycles and the held-out error of each length."""
         errors = ", ".join(
-            f"{epochs} epochs {100 * error:.2f}"
-            for epochs, error in self.recorded.held_out.items()
+            f"{epochs} epochs {100 * every:.2f} (better half {100 * better:.2f})"
+            for epochs, (every, better) in self.recorded.held_out.items()
         )
         return (
             f"{self.study.name}: {self.n_cycles} recorded cycles; held-out error of the surrogate "

@@ -34,7 +34,7 @@ class Surface:
     """A Gaussian process (Matern 3/2, a scale per parameter; scikit-learn) through mean scores.
 
     `held_out` is the root mean square error of each configuration's mean score, predicted from
-    all others under the scales of all.
+    all others under the scales of all; `held_out_better` that of the better half.
     """
 
     def __init__(self, points: Vector, values: Vector) -> None:
@@ -49,8 +49,9 @@ class Surface:
         inverse = np.linalg.inv(self._process.kernel_(points))
         scaled = (values - values.mean()) / values.std() if values.std() > 0 else 0 * values
         residuals = values.std() * (inverse @ scaled) / np.diag(inverse)
-        self.residuals: Vector = residuals
+        better = residuals[values >= np.median(values)]
         self.held_out = float(np.sqrt(np.mean(residuals**2)))
+        self.held_out_better = float(np.sqrt(np.mean(better**2)))
 
     def __call__(self, points: Vector) -> Vector:
         """Return the predicted mean score at each point."""
@@ -88,9 +89,10 @@ class Recorded:
         return tuple(self._lengths)
 
     @property
-    def held_out(self) -> Mapping[int, float]:
-        """Epochs -> held-out error of the validation scores (Surface)."""
-        return {epochs: length.validation.held_out for epochs, length in self._lengths.items()}
+    def held_out(self) -> Mapping[int, tuple[float, float]]:
+        """Epochs -> held-out error of the validation scores, of all and of the better half."""
+        surfaces = {epochs: length.validation for epochs, length in self._lengths.items()}
+        return {epochs: (s.held_out, s.held_out_better) for epochs, s in surfaces.items()}
 
     def truth(self, configurations: Sequence[Any], *, epochs: int) -> Vector:
         """Return the noiseless validation score of each configuration."""
