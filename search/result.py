@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from search.confirmation import (
@@ -21,7 +21,7 @@ from search.metric import Metric
 from search.rows import done_rows, params_of
 from search.screening import BASELINE_SLOT
 from search.space import Params
-from search.stages import stage_name
+from search.spent import StageSpent, spent
 from studies.database import reading
 from studies.tables import StudyRow, WorkRow
 from trainers.onecycle import OneCycle
@@ -46,18 +46,6 @@ class Candidate:
     def validation(self) -> Estimate:
         """Mean validation score over the fresh seeds, with its interval."""
         return estimate(self.scores)
-
-
-@dataclass(frozen=True, slots=True)
-class StageSpent:
-    """What the runs of one length in a stage have cost; seconds are of training and scoring."""
-
-    stage: str
-    name: str
-    length: int
-    n_runs: int
-    n_images: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +238,7 @@ def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyRes
             int(slot): [(int(step), float(lr)) for step, lr in points]
             for slot, points in result["schedules"].items()
         },
-        spent=tuple(_spent(session, row)),
+        spent=tuple(spent(session, row)),
     )
 
 
@@ -301,32 +289,6 @@ def _candidates(
 
 def _comparison(values: dict[str, Any]) -> Comparison:
     return Comparison(Estimate(**values["difference"]), values["detectable"])
-
-
-def _spent(session: Session, study: StudyRow) -> list[StageSpent]:
-    rows = session.execute(
-        select(
-            WorkRow.stage,
-            WorkRow.length,
-            func.count(),
-            func.coalesce(func.sum(WorkRow.n_images), 0),
-            func.coalesce(func.sum(WorkRow.seconds), 0.0),
-        )
-        .where(WorkRow.study_id == study.id, WorkRow.state == "done")
-        .group_by(WorkRow.stage, WorkRow.length)
-        .order_by(func.min(WorkRow.id))
-    )
-    return [
-        StageSpent(
-            stage=stage,
-            name=stage_name(stage, length, study.lengths),
-            length=length,
-            n_runs=n,
-            n_images=int(images or 0),
-            seconds=seconds or 0.0,
-        )
-        for stage, length, n, images, seconds in rows
-    ]
 
 
 def _deviation(values: Sequence[float]) -> float:
