@@ -162,7 +162,7 @@ def _floor_text(result: StudyResult) -> str:
     if result.noise_floor is None or result.search_noise is None:
         return ""
     return (
-        f"; of that variance about {result.noise_floor:.0%} is a seed's noise (sd "
+        f"; of that variance at most about {result.noise_floor:.0%} is a seed's noise (sd "
         f"{result.metric.difference(result.search_noise.deviation)}, from nearest neighbours)"
     )
 
