@@ -11,9 +11,10 @@ from search.history import Histories
 from search.screening import BASELINE_SLOT, Standing, given, promote
 from search.space import Params, position
 from studies.definition import Study
-from trainers.judgement import Proposal, judge, propose
+from trainers.judgement import Proposal
+from trainers.range_test_result import concluded
+from trainers.run import Point
 from trainers.seeding import seed_for
-from trainers.sweep import LRCurve
 from trainers.table import Table
 
 
@@ -78,13 +79,22 @@ class Simulator:
 
     def _range_test(self) -> Proposal | None:
         settings = self.study.range_test
-        lrs = tuple(range_test.plan(settings).lrs())
-        verdicts = []
-        for slot in range(settings.n_sweeps):
-            losses = tuple(self.table.losses(lrs, seed=seed_for(self.seed, "range_test", 0, slot)))
-            verdicts.append(judge(LRCurve(lrs[: len(losses)], losses)))
-            self.images += len(losses) * self.study.task.batch_size
-        return propose(verdicts)
+        sweeps = [settings.n_steps] * settings.n_sweeps + [settings.slow_steps]
+        *points, slow = (self._swept(slot, n_steps) for slot, n_steps in enumerate(sweeps))
+        plan = range_test.plan(settings, n_steps=settings.n_steps)
+        steps = self.study.cycle_steps
+        return concluded(plan, tuple(points), slow, seconds=0.0, cycle_steps=steps).proposal
+
+    def _swept(self, slot: int, n_steps: int) -> tuple[Point, ...]:
+        """Return the points of a sweep, which ends at the first loss that is no number."""
+        lrs = range_test.plan(self.study.range_test, n_steps=n_steps).lrs()
+        losses = self.table.losses(lrs, seed=seed_for(self.seed, "range_test", 0, slot))
+        points = [
+            Point(step, lr, loss) for step, (lr, loss) in enumerate(zip(lrs, losses, strict=False))
+        ]
+        broken = next((p.step for p in points if not p.finite), n_steps)
+        self.images += min(broken + 1, n_steps) * self.study.task.batch_size
+        return tuple(points[: broken + 1])
 
     def _cycle(self, slot: int, length: int, said: Proposal, params: Params | None) -> None:
         study, bracket = self.study, (said.low, said.high)

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from search.commands import searching, stored
+from search.commands import range_test, searching, stored
 
 app = typer.Typer(
     name="onecycle",
@@ -20,6 +20,7 @@ app.add_typer(db_app, name="db")
 
 for command in (
     searching.run,
+    range_test.range_test,
     searching.worker,
     stored.status,
     stored.reap,

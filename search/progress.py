@@ -137,9 +137,8 @@ class _View:
 
     def _line(self, run: RunStatus) -> str:
         assert self.now is not None
-        key = run.stage, run.length
-        total = next(s.total for s in self.now.stages if (s.stage, s.length) == key)
-        n_said = sum(r.work_id in self._said for r in self.now.runs if (r.stage, r.length) == key)
+        total = next(s.total for s in self.now.stages if s.name == run.name)
+        n_said = sum(r.work_id in self._said for r in self.now.runs if r.name == run.name)
         words = [f"{run.name} {n_said}/{total}", f"slot {run.slot}"]
         if run.params is not None:
             words.append(str(run.params))

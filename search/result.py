@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from search import range_test
 from search.confirmation import (
     Comparison,
     Direction,
@@ -24,6 +25,7 @@ from search.space import Params
 from search.spent import StageSpent, spent
 from studies.database import reading
 from studies.tables import StudyRow, WorkRow
+from trainers.judgement import Proposal
 from trainers.onecycle import OneCycle
 
 
@@ -87,9 +89,7 @@ class StudyResult:
     spec: str
     direction: str
     metric: Metric
-    centre: float
-    bracket: tuple[float, float]
-    proposal: float
+    range_test: Proposal
     epochs: int
     steps_per_epoch: int
     batch_size: int
@@ -106,6 +106,11 @@ class StudyResult:
     region: Region
     schedules: dict[int, list[tuple[int, float]]]
     spent: tuple[StageSpent, ...]
+
+    @property
+    def bracket(self) -> tuple[float, float]:
+        """The range of max_lr that was searched."""
+        return self.range_test.low, self.range_test.high
 
     @property
     def noise_floor(self) -> float | None:
@@ -208,18 +213,14 @@ def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyRes
     noise = noise_of_replicates({c.slot: c.scores for c in candidates})
     found = result.get("search_noise")
     direction: Direction = "maximize" if row.direction == "maximize" else "minimize"
-    assert row.centre is not None
-    assert row.proposal is not None
-    assert row.bracket_low is not None
-    assert row.bracket_high is not None
+    said = range_test.measured(session, row).proposal
+    assert said is not None
     return StudyResult(
         name=row.name,
         spec=row.spec,
         direction=row.direction,
         metric=Metric(row.metric),
-        centre=row.centre,
-        bracket=(row.bracket_low, row.bracket_high),
-        proposal=row.proposal,
+        range_test=said,
         epochs=row.lengths[-1],
         steps_per_epoch=row.steps_per_epoch,
         batch_size=row.batch_size,

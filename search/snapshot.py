@@ -19,7 +19,6 @@ class StageStatus:
 
     stage: str
     name: str
-    length: int
     done: int
     failed: int
     total: int
@@ -68,16 +67,16 @@ def snapshot(engine: Engine, study_id: str, plan: tuple[StageCost, ...]) -> Snap
     """Return where the study stands; `plan` is what its stages cost."""
     with reading(engine) as session:
         row = session.get_one(StudyRow, study_id)
-        runs = tuple(_runs(session, row))
-    per_run = {(c.stage, c.length): c.n_images // c.n_runs for c in plan if c.n_runs}
-    done = sum(per_run[run.stage, run.length] * run.share_done for run in runs)
+        planned = {cost.name for cost in plan}
+        runs = tuple(run for run in _runs(session, row) if run.name in planned)
+    per_run = {cost.name: cost.n_images // cost.n_runs for cost in plan if cost.n_runs}
+    done = sum(per_run[run.name] * run.share_done for run in runs)
     return Snapshot(
         stage=row.stage,
         stages=tuple(
             StageStatus(
                 stage=cost.stage,
                 name=cost.name,
-                length=cost.length,
                 done=_count(runs, cost, "done"),
                 failed=_count(runs, cost, "failed"),
                 total=max(cost.n_runs, _count(runs, cost)),
@@ -119,9 +118,8 @@ def _runs(session: Session, study: StudyRow) -> list[RunStatus]:
 
 
 def _count(runs: tuple[RunStatus, ...], cost: StageCost, state: str | None = None) -> int:
-    """Return how many runs a stage and length has, in one state or in any."""
-    key = cost.stage, cost.length
-    return sum((r.stage, r.length) == key and state in (None, r.state) for r in runs)
+    """Return how many runs a line of the plan has, in one state or in any."""
+    return sum(r.name == cost.name and state in (None, r.state) for r in runs)
 
 
 def _best(runs: tuple[RunStatus, ...], direction: str) -> RunStatus | None:

@@ -15,7 +15,6 @@ class StageSpent:
 
     stage: str
     name: str
-    length: int
     n_runs: int
     n_images: int
     seconds: float
@@ -35,14 +34,15 @@ def spent(session: Session, study: StudyRow) -> list[StageSpent]:
         .group_by(WorkRow.stage, WorkRow.length)
         .order_by(func.min(WorkRow.id))
     )
-    return [
-        StageSpent(
-            stage=stage,
-            name=stage_name(stage, length, study.lengths),
-            length=length,
-            n_runs=n,
-            n_images=int(images or 0),
-            seconds=seconds or 0.0,
+    found: dict[str, StageSpent] = {}
+    for stage, length, n, images, seconds in rows:
+        name = stage_name(stage, length, study.lengths)
+        before = found.get(name, StageSpent(stage, name, 0, 0, 0.0))
+        found[name] = StageSpent(
+            stage,
+            name,
+            before.n_runs + n,
+            before.n_images + int(images or 0),
+            before.seconds + (seconds or 0.0),
         )
-        for stage, length, n, images, seconds in rows
-    ]
+    return list(found.values())

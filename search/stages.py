@@ -122,7 +122,7 @@ def _fail(session: Session, row: StudyRow, reason: str) -> None:
 
 
 def _open_search(session: Session, row: StudyRow, study: Study) -> None:
-    reason = range_test.conclude(session, row, study.range_test)
+    reason = range_test.conclude(session, row, cycle_steps=study.cycle_steps)
     if reason is not None:
         _fail(session, row, reason)
         return

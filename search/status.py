@@ -1,5 +1,6 @@
 """How a study stands, from the database alone: counts, who runs what, failures, time left."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +27,6 @@ class StageCounts:
 
     stage: str
     name: str
-    length: int
     done: int
     running: int
     waiting: int
@@ -144,26 +144,25 @@ def _stages(session: Session, row: StudyRow, plan: Iterable[StageCost]) -> list[
         select(WorkRow.stage, WorkRow.length, WorkRow.state, func.count())
         .where(WorkRow.study_id == row.id)
         .group_by(WorkRow.stage, WorkRow.length, WorkRow.state)
-    )
-    found: dict[tuple[str, int], dict[str, int]] = {}
-    for stage, length, state, n in rows:
-        found.setdefault((stage, length), {})[state] = n
-    planned = {(cost.stage, cost.length): cost.n_runs for cost in plan}
+    ).all()
+    planned = {cost.name: cost.n_runs for cost in plan}
+    stages = {cost.name: cost.stage for cost in plan}  # in their order, which rows may not know
+    found: dict[str, Counter[str]] = {}
+    for stage, length, state, n in sorted(rows, key=lambda r: (STAGES.index(r[0]), r[1])):
+        name = stage_name(stage, length, row.lengths)
+        stages.setdefault(name, stage)
+        found.setdefault(name, Counter())[state] += n
     return [
-        _counts(row, key, found.get(key, {}), planned.get(key, 0))
-        for key in sorted({*found, *planned}, key=lambda key: (STAGES.index(key[0]), key[1]))
+        _counts(stage, name, found.get(name, {}), planned.get(name, 0))
+        for name, stage in stages.items()
     ]
 
 
-def _counts(
-    row: StudyRow, key: tuple[str, int], by_state: Mapping[str, int], planned: int
-) -> StageCounts:
-    """Return the counts of a stage and length; cycles yet to be promoted are in the plan only."""
-    stage, length = key
+def _counts(stage: str, name: str, by_state: Mapping[str, int], planned: int) -> StageCounts:
+    """Return the counts of a line; cycles yet to be promoted are in the plan only."""
     return StageCounts(
         stage=stage,
-        name=stage_name(stage, length, row.lengths),
-        length=length,
+        name=name,
         done=by_state.get("done", 0),
         running=by_state.get("running", 0),
         waiting=by_state.get("waiting", 0),
@@ -289,11 +288,9 @@ def _seconds_left(
         )
     ).one()
     n_workers = len({run.owner for run in running if not run.stale})
-    per_run = {(c.stage, c.length): c.n_images / c.n_runs for c in plan if c.n_runs}
+    per_run = {c.name: c.n_images / c.n_runs for c in plan if c.n_runs}
     if not (images and seconds and n_workers and per_run):
         return None
-    rest = sum(
-        (s.total - s.done - s.given_up) * per_run.get((s.stage, s.length), 0.0) for s in stages
-    )
-    begun = sum(per_run.get((r.stage, r.length), 0.0) * r.epoch / r.length for r in running)
+    rest = sum((s.total - s.done - s.given_up) * per_run.get(s.name, 0.0) for s in stages)
+    begun = sum(per_run.get(r.name, 0.0) * r.epoch / r.length for r in running)
     return float((rest - begun) / (float(images) / seconds) / n_workers)

@@ -4,8 +4,9 @@ import re
 from dataclasses import dataclass
 
 from search.errors import UsageError
-from search.plan import costs
+from search.plan import costs, devices
 from studies.definition import Study
+from trainers.device import Site
 
 _UNITS_S = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _ALLOWED = "allowed: a number and a unit without a space, as 200epochs, 90min or 2h"
@@ -90,3 +91,14 @@ class Target:
         if int(digits) < 1:
             raise UsageError(f"trials must be at least 1, got {text}")
         return cls(more=int(digits)) if adds else cls(n_trials=int(digits))
+
+
+def n_trials_of(
+    target: Target, study: Study, site: Site, *, rate: float, workers: int | None
+) -> int:
+    """Return how many configurations a new study tries; one worker trains `rate` images per s."""
+    if target.budget is not None:
+        n_devices = devices(site.device)
+        images_per_s = min(workers or n_devices, n_devices) * rate
+        return target.budget.n_trials(study, images_per_s=images_per_s)
+    return study.screening.n_trials if target.n_trials is None else target.n_trials

@@ -15,6 +15,7 @@ from rich.table import Table
 from search.catalog import TRIAL_COLUMNS
 from search.plan import Started, duration_text
 from search.result import Candidate, StudyResult
+from trainers.range_test_result import conclusion
 
 _SHOWN_COLUMNS = (
     "slot",
@@ -36,10 +37,11 @@ def plan_text(started: Started) -> str:
         f"{started.images_per_s:,.0f} images/s"
     ]
     for cost in started.plan:
-        kind = "sweeps" if cost.stage == "range_test" else "cycles"
+        sweeps = cost.stage == "range_test"
         lines.append(
-            f"  {cost.name:<12} {cost.n_runs:>4} {kind} of {cost.steps:>5} steps "
-            f"= {cost.n_images:>12,} training images"
+            f"  {cost.name:<12} {cost.n_runs:>4} {'sweeps' if sweeps else 'cycles'} "
+            f"of {cost.steps:>5} steps = {cost.n_images:>12,} training images"
+            + (", one sweep twice as slow" if sweeps else "")
         )
     total = sum(cost.n_images for cost in started.plan)
     lines.append(f"  {'in all':<12} {total:>35,} training images")
@@ -61,7 +63,7 @@ def print_plan(started: Started, *, json: bool) -> None:
         "stages": [
             {
                 "stage": c.stage,
-                "length": c.length,
+                "name": c.name,
                 "runs": c.n_runs,
                 "steps": c.steps,
                 "images": c.n_images,
@@ -134,8 +136,7 @@ def result_lines(result: StudyResult) -> list[str]:
         "",
         result.verdict(),
         "",
-        f"range test: centre {result.centre:.3g}, bracket "
-        f"{result.bracket[0]:.3g} to {result.bracket[1]:.3g}, proposal {result.proposal:.3g}",
+        *("range test: " + line for line in conclusion(result.range_test)),
         f"importance (fANOVA, {result.n_trials} configurations at {result.screens[0].epochs} "
         f"epochs of which {result.n_diverged} diverged): {shares or 'nothing to explain'}"
         f"{_floor_text(result)}",

@@ -74,13 +74,19 @@ class Ended:
 
 
 class Queue:
-    """One worker's hands on a study's table of work."""
+    """One worker's hands on a study's table of work; `only` names the one stage to claim of."""
 
     def __init__(
-        self, engine: Engine, study: StudyRow, *, owner: str, process: str | None
+        self,
+        engine: Engine,
+        study: StudyRow,
+        *,
+        owner: str,
+        process: str | None,
+        only: str | None = None,
     ) -> None:
         self.engine, self.study_id = engine, study.id
-        self.owner, self.process = owner, process
+        self.owner, self.process, self.only = owner, process, only
         self.leases = Leases(beat_s=study.beat_s, grace_s=study.grace_s)
 
     def claim(self) -> Claim | None:
@@ -104,7 +110,11 @@ class Queue:
                 return None
             row = session.scalars(
                 select(WorkRow)
-                .where(WorkRow.study_id == self.study_id, WorkRow.state == "waiting")
+                .where(
+                    WorkRow.study_id == self.study_id,
+                    WorkRow.state == "waiting",
+                    *([] if self.only is None else [WorkRow.stage == self.only]),
+                )
                 .order_by(WorkRow.round, WorkRow.length, WorkRow.slot)
                 .limit(1)
                 .with_for_update(skip_locked=True)
@@ -315,13 +325,17 @@ def _write_epochs(session: Session, work_id: int, epochs: Sequence[EpochRow]) ->
 
 
 def _record(work_id: int, point: Point) -> PointRecord:
-    finite = math.isfinite(point.loss)
     return PointRecord(
         work_id=work_id,
         step=point.step,
         lr=point.lr,
-        loss=point.loss if finite else None,
-        grad_norm=point.grad_norm,
-        finite=finite,
+        loss=_number(point.loss),
+        grad_norm=_number(point.grad_norm),
+        finite=point.finite,
         other_lrs=list(point.other_lrs) or None,
     )
+
+
+def _number(value: float | None) -> float | None:
+    """Return a value that every database can hold."""
+    return value if value is not None and math.isfinite(value) else None

@@ -41,7 +41,7 @@ somebody has to look."""
 
 
 class Worker:
-    """Does runs of one study at one site."""
+    """Does runs of one study at one site; `only` those of one stage, until that has ended."""
 
     def __init__(
         self,
@@ -52,12 +52,14 @@ class Worker:
         trainer: Trainer,
         site: Site,
         stop: Stop,
+        only: str | None = None,
     ) -> None:
+        self.only = only
         self.engine, self.row, self.study = engine, row, study
         self.trainer, self.site, self.stop = trainer, site, stop
         name, process = worker_name(), process_identity()
         self.device = f"{site.device} ({device_name(site.device)})"
-        self.queue = Queue(engine, row, owner=name, process=process)
+        self.queue = Queue(engine, row, owner=name, process=process, only=only)
         self.roster = Roster(engine, row, name=name, process=process, device=self.device)
         self.patiently = Patience(stop)
         self._out_of_memory = False
@@ -115,6 +117,8 @@ class Worker:
             if stage == "finished" or stage == "failed":
                 self.patiently(self._repair)
                 return "finished" if stage == "finished" else "failed"
+            if self.only is not None and stage != self.only:
+                return "finished"
             self._wait(stage)
         return "stopped" if self.stop.asked() else "renew"
 
@@ -216,13 +220,14 @@ class Worker:
             sealed_split="test" if fresh else None,
             on_epoch=heartbeat.epoch,
             stop_asked=lambda: self.stop.asked() or heartbeat.lost,
+            is_lost=lambda: heartbeat.lost,
             checkpoint=checkpoint,
             wanted=self.study.readings if claim.stage == "search" else None,
         )
 
     def _plan(self, claim: Claim) -> Plan:
         if claim.stage == "range_test":
-            return range_test.plan(self.study.range_test)
+            return range_test.plan(self.study.range_test, n_steps=claim.length)
         unbound = claim.stage == "search" and claim.trial_number is None
         params = self._asked(claim) if unbound else claim.params
         assert params is not None

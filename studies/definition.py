@@ -30,10 +30,11 @@ def _rising_within(low: float, high: float, **ranges: tuple[float, float]) -> No
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RangeTest:
-    """`n_sweeps` seeded sweeps of `n_steps` optimizer steps each, from `start_lr` to `end_lr`.
+    """`n_sweeps` seeded sweeps of `n_steps` optimizer steps each, from `start_lr` to `end_lr`, and
+    a slow one of twice the steps.
 
-    The reading moves with the number of steps, so it is part of the protocol; fewer than 100 say
-    little.
+    The reading moves with the number of steps, so it is part of the protocol, and the slow sweep
+    tells how far; fewer than 100 say little.
     """
 
     n_sweeps: int = 5
@@ -49,6 +50,11 @@ class RangeTest:
                 f"start_lr must lie above 0 and below end_lr, "
                 f"got start_lr={self.start_lr:g}, end_lr={self.end_lr:g}"
             )
+
+    @property
+    def slow_steps(self) -> int:
+        """Optimizer steps of the slow sweep."""
+        return 2 * self.n_steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

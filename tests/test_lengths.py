@@ -32,8 +32,8 @@ def ladder(tmp_path: Path) -> tuple[str, ...]:
 
 def test_the_plan_has_a_line_for_each_length(ladder: tuple[str, ...], main_here: Main) -> None:
     plan = json.loads(main_here("run", *ladder, "--dry-run", "--json").out)
-    cycles = [(s["stage"], s["length"], s["runs"], s["steps"]) for s in plan["stages"]][1:]
-    assert cycles == [("search", 4, 5, 40), ("search", 8, 3, 80), ("confirmation", 8, 9, 80)]
+    cycles = [(s["name"], s["runs"], s["steps"]) for s in plan["stages"]][1:]
+    assert cycles == [("screen 4", 5, 40), ("search", 3, 80), ("confirmation", 9, 80)]
     words = main_here("run", *ladder, "--dry-run").out
     assert "screen 4        5 cycles of    40 steps" in words
     assert "search          3 cycles of    80 steps" in words
@@ -53,7 +53,7 @@ def test_every_view_of_the_study_knows_its_lengths(
     stored = ("--study", "ladder", *ladder[2:])
     status = json.loads(main_here("status", *stored, "--json").out)
     assert [(s["name"], s["done"], s["total"]) for s in status["stages"]] == [
-        ("range test", 3, 3),
+        ("range test", 4, 4),
         ("screen 4", 5, 5),
         ("search", 3, 3),
         ("confirmation", 9, 9),

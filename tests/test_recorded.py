@@ -110,5 +110,5 @@ def test_the_benchmark_counts_all_compute_and_prints_its_tables(
     one = search.one_length(study, "random")
     images = 20 * study.cycle_steps * study.task.batch_size
     n_trials = search._affordable(search.replace(study, screening=one), images, confirm=False)
-    sweeps = study.range_test.n_sweeps * study.range_test.n_steps / study.cycle_steps
-    assert n_trials == math.floor(20 - sweeps)
+    sweeps = study.range_test.n_sweeps * study.range_test.n_steps + study.range_test.slow_steps
+    assert n_trials == math.floor(20 - sweeps / study.cycle_steps)

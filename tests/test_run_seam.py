@@ -258,6 +258,13 @@ def test_a_broken_run_keeps_the_state_it_had_before(tmp_path: Path) -> None:
     assert Run(plan=run.plan, seed=1, checkpoint=checkpoint).load() == {"step": 1}
 
 
+def test_a_run_that_was_taken_over_leaves_the_checkpoint_to_its_new_owner(tmp_path: Path) -> None:
+    checkpoint, plan = Checkpoint(tmp_path / "run.pt"), OneCycle(max_lr=0.1, total_steps=100)
+    Run(plan=plan, seed=1, checkpoint=checkpoint).save({"step": 9})
+    Run(plan=plan, seed=1, checkpoint=checkpoint, is_lost=lambda: True).save({"step": 2})
+    assert Run(plan=plan, seed=1, checkpoint=checkpoint).load() == {"step": 9}
+
+
 def test_a_run_without_a_checkpoint_saves_nothing_and_starts_over() -> None:
     run = Run(plan=OneCycle(max_lr=0.1, total_steps=100), seed=1)
     run.save({"step": 1})

@@ -8,6 +8,7 @@ from sqlalchemy import URL, Engine, select
 
 from search.stages import advance
 from studies.database import open_engine, prepare, reading, transaction
+from studies.protocol import declared
 from studies.tables import PointRecord, StudyRow, WorkRow
 from tests.rows import study_row
 from tests.table_study import STUDY, sweep_loss
@@ -68,6 +69,7 @@ def add_sweeps(engine: Engine, losses_of: "list[object]") -> None:
         engine,
         *(work("range_test", slot, length=60, max_lr=None) for slot in range(len(losses_of))),
         stage="range_test",
+        declared=declared(STUDY, ""),
     )
     with transaction(engine) as session:
         for row, loss_of in zip(session.scalars(select(WorkRow)), losses_of, strict=True):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from search.api import opened
 from search.catalog import TRIAL_COLUMNS
+from search.opening import opened
 from search.result import StudyResult, load_result
 from search.terminal import print_result, print_studies, print_trials
 from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished
@@ -49,7 +49,7 @@ def test_a_run_into_a_file_prints_plain_lines_only(finished: Finished) -> None:
     lines = finished.first.err.splitlines()
     assert lines[0] == f"database: {finished.storage}"
     assert lines[1].startswith("study table: 1 worker(s) on ")
-    for stage, n in (("range test", 3), ("search", 12), ("confirmation", 9)):
+    for stage, n in (("range test", 4), ("search", 12), ("confirmation", 9)):
         ended = [line for line in lines if line.startswith(f"{stage} ")]
         assert [line.split()[-1] for line in ended] == ["left"] * len(ended)
         assert len(ended) <= n
@@ -71,7 +71,7 @@ def test_the_answer_in_words(result: StudyResult, capsys: pytest.CaptureFixture[
     assert "12 configurations at 4 epochs of which 0 diverged" in out
     assert "n = 3 fresh seeds" in out
     assert "noise of a seed: sd " in out
-    assert "range test 3 runs, 1,800 images" in out
+    assert "range test 4 runs, 3,000 images" in out
     assert "here 4 epochs x 10 batches of 10 images = 40." in out
     assert out.splitlines()[-1] == "report: page.html"
 
@@ -203,7 +203,7 @@ def test_a_terminal_shows_bars_and_the_answer_stays_on_stdout(tmp_path: Path) ->
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode())
     assert process.returncode == 0, shown
     assert b"\x1b[" in seen
-    for words in ("range test", "3/3", "best so far 0.", "epoch ", " left", "search", "1/1"):
+    for words in ("range test", "4/4", "best so far 0.", "epoch ", " left", "search", "1/1"):
         assert words in shown
     assert "Traceback" not in shown
     assert_plain(out)

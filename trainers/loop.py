@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trainers.augment import gather_augmented
 from trainers.data import open_splits
 from trainers.device import Precision, Site, native_precision, reproducible, synchronize
+from trainers.gradients import gradient_norm
 from trainers.readings import Averages
 from trainers.run import EpochRow, Outcome, Reading, Run, RunResult, Split
 from trainers.seeding import seed_for
@@ -180,8 +181,9 @@ class _Fit:
         loss = classifier.loss(outputs, labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        norm = gradient_norm(self.model.parameters()) if self.run.split is None else None
         self.optimizer.step()
-        self.run.report(self.step, loss.detach(), lrs=lrs)
+        self.run.report(self.step, loss.detach(), lrs=lrs, grad_norm=norm)
         self.step += 1
         if self.step < self.run.plan.total_steps:
             self.scheduler.step()

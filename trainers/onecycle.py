@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from trainers.errors import ScheduleError
+from trainers.groups import lr_ratios
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -62,12 +63,16 @@ class OneCycle:
         return LAST_RATE_DIVISOR / self.div_factor
 
     def scheduler(self, optimizer: "Optimizer") -> "LRScheduler":
-        """Return torch's OneCycleLR on `optimizer`; it sets the first rate at once."""
+        """Return torch's OneCycleLR on `optimizer`; it sets the first rate at once.
+
+        `max_lr` is that of the first param group; the others keep their present ratio to it, as
+        in a sweep. Raises ScheduleError where the first group's lr gives no ratio.
+        """
         from torch.optim.lr_scheduler import OneCycleLR
 
         return OneCycleLR(
             optimizer,
-            max_lr=self.max_lr,
+            max_lr=[self.max_lr * ratio for ratio in lr_ratios(optimizer)],
             total_steps=self.total_steps,
             pct_start=self.pct_start,
             div_factor=self.div_factor,

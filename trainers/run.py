@@ -119,7 +119,7 @@ class Trainer(Protocol):
         """Train once under `run.plan` from `run.seed`, judge on `run.split`."""
 
 
-_Pending: TypeAlias = tuple[int, tuple[float, ...], "Tensor | float", float | None]
+_Pending: TypeAlias = tuple[int, tuple[float, ...], "Tensor | float", "Tensor | float | None"]
 
 
 def _ignore_epoch(row: EpochRow) -> None:
@@ -140,6 +140,7 @@ class Run:
     sealed_split: Split | None = None
     on_epoch: Callable[[EpochRow], None] = _ignore_epoch
     stop_asked: Callable[[], bool] = _never
+    is_lost: Callable[[], bool] = _never
     checkpoint: CheckpointFile | None = None
     wanted: Readings | None = None
     readings: list[Reading] = field(default_factory=list)
@@ -154,21 +155,22 @@ class Run:
         loss: "Tensor | float",
         *,
         lrs: Sequence[float],
-        grad_norm: float | None = None,
+        grad_norm: "Tensor | float | None" = None,
     ) -> None:
         """Record one optimizer step: its loss before the update, the rate of each param group.
 
         A tensor is read later, several at once, so that a GPU is not made to wait at every step.
         """
-        norm = None if grad_norm is None else float(grad_norm)
-        self._pending.append((step, tuple(float(lr) for lr in lrs), loss, norm))
+        self._pending.append((step, tuple(float(lr) for lr in lrs), loss, grad_norm))
         if len(self._pending) >= _STEPS_BETWEEN_LOOKS:
             self.look()
 
     def look(self) -> None:
         """Read the losses reported so far; the first one that is not finite ends the run."""
         losses = _as_floats([loss for _, _, loss, _ in self._pending])
-        for (step, (lr, *others), _, grad_norm), loss in zip(self._pending, losses, strict=True):
+        norms = iter(_as_floats([norm for *_, norm in self._pending if norm is not None]))
+        for (step, (lr, *others), _, norm), loss in zip(self._pending, losses, strict=True):
+            grad_norm = None if norm is None else next(norms)
             if self.diverged_at is None:
                 self.points.append(Point(step, lr, loss, grad_norm, tuple(others)))
                 if not math.isfinite(loss):
@@ -197,9 +199,10 @@ class Run:
         """Keep `state` with what was reported, for another owner.
 
         Tensors, numbers, text, lists and dicts of these; more raises CheckpointError. A diverged
-        run keeps what it had: another owner breaks at the same step again.
+        run keeps what it had: another owner breaks at the same step again. One that has another
+        owner already leaves the file to that one.
         """
-        if self.checkpoint is None:
+        if self.checkpoint is None or self.is_lost():
             return
         self.look()
         if self.diverged():
@@ -239,12 +242,11 @@ class Run:
         self.readings.clear()
 
 
-def _as_floats(losses: Sequence["Tensor | float"]) -> list[float]:
-    """Read all losses with one wait for the device."""
-    tensors = [loss for loss in losses if not isinstance(loss, (int, float))]
-    if not tensors:
-        return [float(loss) for loss in losses]
+def _as_floats(values: Sequence["Tensor | float"]) -> list[float]:
+    """Read all values with one wait for the device."""
+    if all(isinstance(value, (int, float)) for value in values):
+        return [float(value) for value in values]
     import torch
 
-    stacked = torch.stack([torch.as_tensor(loss).detach().float().reshape(()) for loss in losses])
-    return [float(value) for value in stacked.tolist()]
+    scalars = [torch.as_tensor(value).detach().float().reshape(()) for value in values]
+    return [float(value) for value in torch.stack(scalars).tolist()]

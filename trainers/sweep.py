@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from trainers.errors import ScheduleError
+from trainers.groups import lr_ratios
 from trainers.run import Point
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Sweep:
         """
         from torch.optim.lr_scheduler import LambdaLR
 
-        for group, ratio in zip(optimizer.param_groups, _ratios(optimizer), strict=True):
+        for group, ratio in zip(optimizer.param_groups, lr_ratios(optimizer), strict=True):
             group["lr"] = self.start_lr * ratio
             group["initial_lr"] = self.start_lr * ratio
             if "momentum" in group:
@@ -102,17 +103,6 @@ class Sweep:
             elif "betas" in group:
                 group["betas"] = (self.momentum, *group["betas"][1:])
         return LambdaLR(optimizer, self.factor)
-
-
-def _ratios(optimizer: "Optimizer") -> list[float]:
-    """Return each param group's lr over that of the first."""
-    first, *others = (float(group["lr"]) for group in optimizer.param_groups)
-    if others and not 0 < first < math.inf:
-        raise ScheduleError(
-            f"the lr of the first param group must be a number above 0, got {first:g}: "
-            f"the {len(others)} other groups keep their ratio to it"
-        )
-    return [1.0, *(lr / first for lr in others)]
 
 
 @dataclass(frozen=True, slots=True)
