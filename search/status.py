@@ -160,6 +160,7 @@ def _stages(session: Session, row: StudyRow, plan: Iterable[StageCost]) -> list[
 
 def _counts(stage: str, name: str, by_state: Mapping[str, int], planned: int) -> StageCounts:
     """Return the counts of a line; cycles yet to be promoted are in the plan only."""
+    n_rows = sum(by_state.values())
     return StageCounts(
         stage=stage,
         name=name,
@@ -167,7 +168,7 @@ def _counts(stage: str, name: str, by_state: Mapping[str, int], planned: int) ->
         running=by_state.get("running", 0),
         waiting=by_state.get("waiting", 0),
         given_up=by_state.get("failed", 0),
-        total=max(sum(by_state.values()), planned),
+        total=max(n_rows, planned) if stage == "search" else n_rows or planned,
     )
 
 
