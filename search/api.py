@@ -15,8 +15,10 @@ from search.patience import Patience
 from search.plan import Started, estimate, load_task, warm_up
 from search.range_test import measured, with_stored_range_test
 from search.result import StudyResult, load_result
+from search.samplers import check_installed
 from search.starting import Asked, Watch, facts_of, raise_if_stopped, work_here, work_on
 from search.stop import Stop
+from search.target import Target, n_trials_of
 from search.work import ENDED
 from studies.database import masked_text, reading
 from studies.definition import Study, check_name
@@ -36,7 +38,8 @@ def run(
     storage: str | None = None,
     name: str | None = None,
     workers: int | None = 1,
-    trials: int | None = None,
+    trials: int | str | None = None,
+    budget: str | None = None,
     seed: int | None = None,
     device: str = "auto",
     data: str | Path | None = None,
@@ -47,23 +50,29 @@ def run(
 
     `study` is a bundled name, the path of a study file, or a Study made in this program (then
     with one worker, in this process). `workers=None` takes one per GPU, on a CPU one per core.
+    `trials` is the number of configurations, or "+20" for more of them in a stored study, which
+    are then confirmed with fresh seeds; a `budget` ("200epochs", "2h") may stand for the number.
     Raises UserError for what the user must fix, NoResultError when the study ended without a
     usable result, GivenBackError when `timeout_min` or a signal ended this start early, and
     KeyboardInterrupt after Ctrl-C; in the last two cases the same call goes on later.
     """
     definition = _definition(study)
     name = _checked_name(definition.study.name if name is None else name)
-    _check_counts(workers=workers, trials=trials, seed=seed, timeout_min=timeout_min)
+    _check_counts(workers=workers, seed=seed, timeout_min=timeout_min)
+    target = Target.parse(trials, budget)
     workers = _possible_workers(definition, workers)
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
     with stop.on_signals(), opened(storage, make=True) as engine:
-        row = catalog.find_matching(engine, definition, name=name, seed=seed, n_trials=trials)
+        row = catalog.find_matching(engine, definition, name=name, seed=seed, target=target)
+        if target.more:
+            row = catalog.extend(engine, row, name=name, more=target.more)
+            target = Target()
         if row is not None and row.stage in ENDED:
             where = masked_text(engine.url)
             log.info("study %r in %s is %s: nothing left to do", name, where, row.stage)
             settle_ended(engine, row)
             return load_result(engine, name)
-        asked = Asked(name, seed, trials, device, data, workers)
+        asked = Asked(name, seed, target, device, data, workers)
         work_on(engine, definition, row, asked, stop=stop, watch=watch)
         settle_ended(engine, catalog.find(engine, name))
         return load_result(engine, name)
@@ -100,9 +109,9 @@ def range_test(
     workers = _possible_workers(definition, workers)
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
     with stop.on_signals(), opened(storage, make=True) as engine:
-        row = catalog.find_matching(engine, definition, name=name, seed=seed, n_trials=None)
+        row = catalog.find_matching(engine, definition, name=name, seed=seed, target=Target())
         if row is None or row.stage == RANGE_TEST:
-            asked = Asked(name, seed, None, device, data, workers)
+            asked = Asked(name, seed, Target(), device, data, workers)
             work_on(engine, definition, row, asked, stop=stop, watch=watch, only=RANGE_TEST)
         with reading(engine) as session:
             return measured(session, catalog.find(engine, name))
@@ -156,13 +165,11 @@ def _possible_workers(definition: Definition, workers: int | None) -> int | None
 def _check_counts(
     *,
     workers: int | None = None,
-    trials: int | None = None,
     seed: int | None = None,
     timeout_min: float | None = None,
 ) -> None:
-    for flag, value in (("workers", workers), ("trials", trials)):
-        if value is not None and value < 1:
-            raise UsageError(f"{flag} must be at least 1, got {value}")
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers must be at least 1, got {workers}")
     if seed is not None and not 0 <= seed < 2**63:
         raise UsageError(f"seed must lie between 0 and 2**63 - 1, got {seed}")
     if timeout_min is not None and not timeout_min > 0:
@@ -172,19 +179,23 @@ def _check_counts(
 def plan(
     study: str | Path | Study,
     *,
-    trials: int | None = None,
+    trials: int | str | None = None,
+    budget: str | None = None,
     workers: int | None = None,
     device: str = "auto",
     data: str | Path | None = None,
 ) -> Started:
     """Return what a new study of this definition would cost here; nothing is stored."""
     definition = _definition(study)
-    _check_counts(workers=workers, trials=trials)
+    _check_counts(workers=workers)
+    target = Target.parse(trials, budget)
+    if target.more:
+        raise UsageError(f"--trials {trials}: a dry run is of a new study; give its number")
     workers = _possible_workers(definition, workers)
-    n_trials = definition.study.screening.n_trials if trials is None else trials
-    row = StudyRow(name=definition.study.name, n_trials=n_trials)
     trainer, site = load_task(definition, None, device=device, data=data)
     rate = warm_up(trainer, definition.study)
+    n_trials = n_trials_of(target, definition.study, site, rate=rate, workers=workers)
+    row = StudyRow(name=definition.study.name, n_trials=n_trials)
     return estimate(row, definition, trainer, site, rate=rate, workers=workers)
 
 
@@ -212,6 +223,7 @@ def join(
         row = patiently(catalog.find, engine, name)
         if row.stage not in ENDED:
             definition = _stored_definition(row)
+            check_installed(definition.study.screening.sampler)
             trainer, site = load_task(definition, row, device=device, data=data)
             patiently(catalog.resolve, engine, row, facts_of(trainer))
             ended = work_here(

@@ -58,13 +58,14 @@ def settle_ended(engine: Engine, row: StudyRow) -> None:
     queue = Queue(engine, row, owner="", process=None)
     unexplained = row.stage == "finished" and "importances" not in (row.result or {})
     if queue.untold() or unexplained:
-        from search.history import History
+        from search.history import Histories
         from search.settle import repair
 
-        history = History(engine.url, name=row.name, study_id=row.id)
+        histories = Histories.stored(engine.url, row)
         try:
-            repair(queue, history)
+            repair(queue, histories)
             if unexplained:
-                catalog.add_to_result(engine, row, importances=history.importances())
+                shares = histories.of(row.lengths[0]).importances()
+                catalog.add_to_result(engine, row, importances=shares)
         finally:
-            history.close()
+            histories.close()

@@ -77,7 +77,7 @@ def page(engine: Engine, result: StudyResult) -> str:
         figures=_figures(engine, study, result, trials),
         range_test=conclusion(result.range_test),
         n_sweeps=next((s.n_runs for s in result.spent if s.stage == "range_test"), 0),
-        noise=[s for s in result_lines(result) if s.startswith(("importance", "noise"))],
+        noise=[s for s in result_lines(result) if s.startswith(("importance", "noise", "within"))],
         call=call_lines(result),
         seeds=seeds_text([c.scores for c in result.candidates]),
         devices=_devices(engine, study.id),
@@ -97,7 +97,9 @@ def _figures(
     drawn = {
         "confirmation": figures.confirmation_figure(result),
         "range_test": figures.range_test_figure(measured),
-        "search": figures.search_figure(trials, result),
+        "search": figures.search_figure(
+            [t for t in trials if t["length"] == result.epochs], result
+        ),
         "schedule": figures.schedule_figure(result),
     }
     return {name: _embedded(figure, name) for name, figure in drawn.items()}

@@ -11,7 +11,9 @@ from sqlalchemy import Engine
 from search import catalog
 from search.errors import GivenBackError
 from search.plan import Started, estimate, load_task, warm_up
+from search.samplers import check_installed
 from search.stop import Stop
+from search.target import Target, n_trials_of
 from studies.registry import Definition
 from studies.tables import StudyRow
 from trainers.device import Site
@@ -27,7 +29,7 @@ class Asked:
 
     name: str
     seed: int | None
-    n_trials: int | None
+    target: Target
     device: str
     data: str | Path | None
     workers: int | None
@@ -44,11 +46,18 @@ def work_on(
     only: str | None = None,
 ) -> None:
     """Make the study if it is new and bring it, or `only` one stage, to its end."""
+    check_installed(definition.study.screening.sampler)
     trainer, site = load_task(definition, row, device=asked.device, data=asked.data)
     rate = warm_up(trainer, definition.study)
     facts = facts_of(trainer)
+    n_trials = n_trials_of(asked.target, definition.study, site, rate=rate, workers=asked.workers)
     row = catalog.find_or_create(
-        engine, definition, name=asked.name, seed=asked.seed, n_trials=asked.n_trials
+        engine,
+        definition,
+        name=asked.name,
+        seed=asked.seed,
+        n_trials=n_trials,
+        target=asked.target,
     )
     catalog.resolve(engine, row, facts)
     started = estimate(row, definition, trainer, site, rate=rate, workers=asked.workers, only=only)

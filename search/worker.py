@@ -9,14 +9,13 @@ from typing import Literal
 
 from sqlalchemy import Engine
 
-from search import range_test, space
+from search import range_test, screening, space
 from search.failures import failure_kind
 from search.heartbeat import Heartbeat
-from search.history import History
+from search.history import Histories
 from search.patience import Patience
 from search.processes import process_identity, worker_name
 from search.roster import Roster
-from search.screening import BASELINE_SLOT
 from search.settle import repair, settle, tell
 from search.stages import STAGE_NAMES, advance
 from search.stop import Stop
@@ -70,9 +69,9 @@ class Worker:
         self._waits_in: str | None = None
 
     @cached_property
-    def history(self) -> History:
+    def histories(self) -> Histories:
         """Optuna's side of the study."""
-        return History(self.engine.url, name=self.row.name, study_id=self.row.id)
+        return Histories.stored(self.engine.url, self.row)
 
     @cached_property
     def _bracket(self) -> tuple[float, float, float]:
@@ -100,14 +99,14 @@ class Worker:
             return "stopped"
         finally:
             self.roster.leave()
-            if "history" in self.__dict__:
-                self.history.close()
+            if "histories" in self.__dict__:
+                self.histories.close()
 
     def _repair(self) -> None:
-        repair(self.queue, self.history)
+        repair(self.queue, self.histories)
 
     def _settle(self) -> None:
-        settle(self.queue, self.history)
+        settle(self.queue, self.histories)
 
     def _work(self) -> Literal["finished", "failed", "stopped", "renew"]:
         while not (self.stop.asked() or self._out_of_memory):
@@ -187,7 +186,7 @@ class Worker:
             row = self.patiently(self.queue.finish, claim, ended, epochs)
             log.info("%s: %s", _title(claim), ended.outcome)
             if claim.stage == "search":
-                self.patiently(lambda: tell(self.queue, self.history, row))
+                self.patiently(lambda: tell(self.queue, self.histories, row))
         elif isinstance(ended, Exception) and failure_kind(ended) is not None:
             self._fail(claim, ended)
         else:
@@ -226,12 +225,15 @@ class Worker:
             stop_asked=lambda: self.stop.asked() or heartbeat.lost,
             is_lost=lambda: heartbeat.lost,
             checkpoint=checkpoint,
+            wanted=self.study.readings if claim.stage == "search" else None,
         )
 
     def _plan(self, claim: Claim) -> Plan:
         if claim.stage == "range_test":
             return range_test.plan(self.study.range_test, n_steps=claim.length)
-        params = claim.params or self._asked(claim)
+        unbound = claim.stage == "search" and claim.trial_number is None
+        params = self._asked(claim) if unbound else claim.params
+        assert params is not None
         return params.plan(claim.length * self.study.task.steps_per_epoch)
 
     def _asked(self, claim: Claim) -> space.Params:
@@ -243,12 +245,22 @@ class Worker:
 
     def _ask(self, claim: Claim, *, asked_before: bool) -> space.Params:
         low, high, proposal = self._bracket
-        number, params = self.history.ask(
+        study = self.study
+        fixed = claim.params or screening.given(
+            claim.slot,
+            screening=study.screening,
+            study_seed=self.row.seed,
+            bracket=(low, high),
+            proposal=proposal,
+            space=study.space,
+        )
+        number, params = self.histories.of(claim.length).ask(
             claim.slot,
             study_seed=self.row.seed,
             bracket=(low, high),
-            space=self.study.space,
-            fixed=space.baseline(proposal) if claim.slot == BASELINE_SLOT else None,
+            space=study.space,
+            screening=study.screening,
+            fixed=fixed,
             asked_before=asked_before,
             attributes={"worker": self.queue.owner, "device": self.device},
         )
@@ -277,6 +289,7 @@ class Worker:
             device=self.device,
             diverged=run.diverged_at,
             points=() if judged else run.points,
+            readings=run.readings,
         )
 
     def _is_worthless(self, score: float | None) -> bool:
@@ -320,4 +333,5 @@ def _look_before(claim: Claim, plan: Plan) -> None:
 
 
 def _title(claim: Claim) -> str:
-    return f"{claim.stage} {claim.slot}"
+    length = f" at {claim.length} epochs" if claim.stage == "search" else ""
+    return f"{claim.stage} {claim.slot}{length}"

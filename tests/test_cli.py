@@ -237,7 +237,7 @@ def test_dry_run_prints_the_cost_and_stores_nothing(main_here: Main, tmp_path: P
 
     ended = main_here("run", *flags, "--dry-run")
     assert ended.code == 0
-    for number in ("1,800", "8,000", "3,600", "13,400"):
+    for number in ("3,000", "8,000", "3,600", "14,600"):
         assert f"{number} training images" in ended.out
     assert "about" in ended.out
     assert not database.exists()

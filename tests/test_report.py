@@ -67,6 +67,7 @@ def study_row() -> StudyRow:
         batch_size=64,
         steps_per_epoch=STEPS_PER_EPOCH,
         n_trials=len(SEARCH),
+        lengths=[EPOCHS],
         beat_s=5.0,
         grace_s=30.0,
         stage="finished",
@@ -79,7 +80,7 @@ def study_row() -> StudyRow:
             "comparisons": [asdict(comparison)],
             "test": {str(slot): list(scores) for slot, scores in TEST.items()},
             "importances": {"max_lr": 0.7, "pct_start": 0.2, "div_factor": 0.1},
-            "seed_noise": confirmation.seed_noise(VALIDATION),
+            "search_noise": {"deviation": 0.004, "freedom": 4, "source": "neighbours"},
             "schedules": {
                 slot: OneCycle(max_lr=max_lr, total_steps=EPOCHS * STEPS_PER_EPOCH).samples(50)
                 for slot, max_lr in (("0", 0.08), ("1", 0.2))

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from trainers.readings import Readings
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
@@ -72,6 +74,19 @@ class Point:
         return math.isfinite(self.loss)
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What averaged weights scored on the validation split after `step` steps, and the time spent.
+
+    See trainers.readings.
+    """
+
+    step: int
+    loss: float
+    accuracy: float
+    seconds: float
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunResult:
     """How a run ended.
@@ -134,6 +149,8 @@ class Run:
     stop_asked: Callable[[], bool] = _never
     is_lost: Callable[[], bool] = _never
     checkpoint: CheckpointFile | None = None
+    wanted: Readings | None = None
+    readings: list[Reading] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
     epochs: list[EpochRow] = field(default_factory=list)
     diverged_at: Point | None = None
@@ -178,6 +195,11 @@ class Run:
         self.epochs.append(row)
         self.on_epoch(row)
 
+    def reading(self, reading: Reading) -> None:
+        """Record a look inside the cycle; a loss that is no number is left out."""
+        if math.isfinite(reading.loss):
+            self.readings.append(reading)
+
     def diverged(self) -> bool:
         """Whether a loss seen so far was not finite; what is pending is not looked at."""
         return self.diverged_at is not None
@@ -207,6 +229,7 @@ class Run:
                     for p in self.points
                 ],
                 "epochs": [[row.epoch, *map(float, astuple(row)[1:])] for row in self.epochs],
+                "readings": [[r.step, r.loss, r.accuracy, r.seconds] for r in self.readings],
                 "state": dict(state),
             }
         )
@@ -223,6 +246,7 @@ class Run:
             Point(step, lr, loss, grad_norm, tuple(others), momentum)
             for step, lr, loss, grad_norm, momentum, *others in kept["points"]
         ]
+        self.readings = [Reading(*values) for values in kept["readings"]]
         for values in kept["epochs"]:
             self.epoch(EpochRow(*values))
         return dict(kept["state"])
@@ -231,6 +255,7 @@ class Run:
         """Drop what load() brought back: its state is of no use here."""
         self.points.clear()
         self.epochs.clear()
+        self.readings.clear()
 
 
 def _as_floats(values: Sequence["Tensor | float"]) -> list[float]:

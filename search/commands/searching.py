@@ -33,9 +33,19 @@ def run(
     storage: StorageFlag = None,
     workers: WorkersFlag = None,
     trials: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            "--trials", help="Configurations to try. Default: the study's.", show_default=False
+            "--trials",
+            help="Configurations to try; +20 adds to a stored study. Default: the study's.",
+            show_default=False,
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            help="What a new study may cost, instead of --trials: 200epochs, 90min or 2h.",
+            show_default=False,
         ),
     ] = None,
     seed: SeedFlag = None,
@@ -62,7 +72,9 @@ def run(
 
     device = device_with(gpus, device)
     if dry_run:
-        started = api.plan(study, trials=trials, workers=workers, device=device, data=data)
+        started = api.plan(
+            study, trials=trials, budget=budget, workers=workers, device=device, data=data
+        )
         terminal.print_plan(started, json=json)
         return
     if report is not None:
@@ -74,6 +86,7 @@ def run(
             name=name,
             workers=workers,
             trials=trials,
+            budget=budget,
             seed=seed,
             device=device,
             data=data,
