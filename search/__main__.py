@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from search.commands import range_test, schedule, searching, stored
+from search.commands import dashboard, range_test, schedule, searching, stored
 
 app = typer.Typer(
     name="onecycle",
@@ -29,6 +29,7 @@ for command in (
     stored.delete,
     stored.trials,
     searching.report,
+    dashboard.dashboard,
     schedule.schedule,
     schedule.diagnose,
     schedule.export,

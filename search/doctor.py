@@ -5,18 +5,17 @@ import json as json_module
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import URL, Engine, select
+from sqlalchemy import URL, select
 
 from studies.database import (
     UPGRADE,
+    looking,
     masked_text,
-    open_to_look,
     reading,
     refuse_network,
     sqlite_file,
@@ -110,32 +109,18 @@ def _database(url: URL) -> Found:
     if file is not None and not file.exists():
         problem = _cannot_be_made(file)
         return problem or ("ok", f"{where}: will be made at the first start")
-    with _looking(url) as engine:
+    with looking(url) as engine:
         versions(engine)
     if file is not None and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
         return "to do", f"{where}: make the file and its folder writable for you"
     return "ok", f"{where} answers"
 
 
-@contextmanager
-def _looking(url: URL) -> Iterator[Engine]:
-    try:
-        engine = open_to_look(url)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{masked_text(url)} needs {error.name}: pip install 'onecycle-search[postgres]'"
-        ) from error
-    try:
-        yield engine
-    finally:
-        engine.dispose()
-
-
 def _stored_versions(url: URL) -> tuple[str | None, str | None]:
     file = sqlite_file(url)
     if file is not None and not file.exists():
         return None, None
-    with _looking(url) as engine:
+    with looking(url) as engine:
         return versions(engine)
 
 
@@ -193,7 +178,7 @@ def _study(storage: str | None, name: str) -> Study:
     """Return the definition of a stored study, else the bundled one of that name."""
     url = storage_url(storage)
     if _stored_versions(url)[0] is not None:
-        with _looking(url) as engine, reading(engine) as session:
+        with looking(url) as engine, reading(engine) as session:
             spec = session.scalars(select(StudyRow.spec).where(StudyRow.name == name)).first()
         if spec:
             return load(spec).study

@@ -156,22 +156,29 @@ def refuse_network(file: Path) -> None:
         )
 
 
-def open_to_look(url: URL) -> Engine:
-    """Return an engine for reading() that leaves no trace in the database.
+@contextmanager
+def looking(url: URL) -> Iterator[Engine]:
+    """Give an engine for reading() that leaves no trace in the database.
 
     A SQLite file that nobody has open is read as immutable: opening it otherwise, even
     read-only, makes -wal and -shm files.
     """
     file = sqlite_file(url)
-    if file is None:
-        return create_engine(
-            url, poolclass=NullPool, connect_args=_engine_arguments(url)["connect_args"]
-        )
-    alone = not Path(f"{file}-wal").exists()
-    uri = f"{file.absolute().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
-    return create_engine(
-        url, creator=lambda: sqlite3.connect(uri, uri=True, timeout=5), poolclass=NullPool
-    )
+    options: dict[str, Any] = {"connect_args": _engine_arguments(url)["connect_args"]}
+    if file is not None:
+        alone = not Path(f"{file}-wal").exists()
+        uri = f"{file.absolute().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
+        options = {"creator": lambda: sqlite3.connect(uri, uri=True, timeout=5)}
+    try:
+        engine = create_engine(url, poolclass=NullPool, **options)
+    except ModuleNotFoundError as error:
+        raise DatabaseError(
+            f"{masked_text(url)} needs {error.name}: pip install 'onecycle-search[postgres]'"
+        ) from error
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 @contextmanager
@@ -308,10 +315,13 @@ def schema_lock(engine: Engine) -> Iterator[None]:
             connection.execute(text("SELECT pg_advisory_unlock(hashtext(:name))"), key)
 
 
-def optuna_storage(url: URL, *, any_version: bool = False) -> "RDBStorage":
+def optuna_storage(
+    url: URL, *, any_version: bool = False, only_reads: bool = False
+) -> "RDBStorage":
     """Return Optuna's storage on the same database, under the same rules of connection.
 
-    Raises DatabaseError for tables of another version, unless `any_version` is asked for.
+    Raises DatabaseError for tables of another version, unless `any_version` is asked for. One
+    that `only_reads` takes no lock of a SQLite file, so that it blocks no writer.
 
     Optuna formats the URL as a template, so braces in a password must stay percent-encoded;
     SQLAlchemy's rendering does that.
@@ -329,7 +339,8 @@ def optuna_storage(url: URL, *, any_version: bool = False) -> "RDBStorage":
             _check_optuna_schema(storage, url)
     if url.get_backend_name() == "sqlite":
         storage.engine.dispose()  # the connection that the constructor opened has no listeners
-        _own_transactions(storage.engine)
+        if not only_reads:
+            _own_transactions(storage.engine)
     return storage
 
 
