@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from search.commands import dashboard, range_test, schedule, searching, stored
+from search.commands import dashboard, range_test, schedule, searching, stored, submit
 
 app = typer.Typer(
     name="onecycle",
@@ -22,6 +22,7 @@ for command in (
     searching.run,
     range_test.range_test,
     searching.worker,
+    submit.submit,
     stored.status,
     stored.reap,
     stored.list_,

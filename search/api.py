@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from search import catalog
+from search import catalog, slurm
 from search.errors import UsageError
 from search.opening import opened, settle_ended
 from search.patience import Patience
@@ -16,11 +16,21 @@ from search.plan import Started, estimate, load_task, warm_up
 from search.range_test import measured, with_stored_range_test
 from search.result import StudyResult, load_result
 from search.samplers import check_installed
-from search.starting import Asked, Watch, facts_of, raise_if_stopped, work_here, work_on
+from search.starting import (
+    Asked,
+    Watch,
+    facts_of,
+    has_ended,
+    raise_if_stopped,
+    stored,
+    work_here,
+    work_on,
+)
 from search.stop import Stop
+from search.submit import Batch, batch_script
 from search.target import Target, n_trials_of
 from search.work import ENDED
-from studies.database import masked_text, reading
+from studies.database import POSTGRESQL_FORM, masked_text, reading, sqlite_file, storage_url
 from studies.definition import Study, check_name
 from studies.protocol import compare, declared
 from studies.registry import Definition, load
@@ -63,13 +73,8 @@ def run(
     workers = _possible_workers(definition, workers)
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
     with stop.on_signals(), opened(storage, make=True) as engine:
-        row = catalog.find_matching(engine, definition, name=name, seed=seed, target=target)
-        if target.more:
-            row = catalog.extend(engine, row, name=name, more=target.more)
-            target = Target()
-        if row is not None and row.stage in ENDED:
-            where = masked_text(engine.url)
-            log.info("study %r in %s is %s: nothing left to do", name, where, row.stage)
+        row, target = stored(engine, definition, name=name, seed=seed, target=target)
+        if row is not None and has_ended(engine, row):
             settle_ended(engine, row)
             return load_result(engine, name)
         asked = Asked(name, seed, target, device, data, workers)
@@ -197,6 +202,46 @@ def plan(
     n_trials = n_trials_of(target, definition.study, site, rate=rate, workers=workers)
     row = StudyRow(name=definition.study.name, n_trials=n_trials)
     return estimate(row, definition, trainer, site, rate=rate, workers=workers)
+
+
+def submit(
+    study: str | Path,
+    batch: Batch,
+    *,
+    storage: str | None = None,
+    name: str | None = None,
+    trials: int | str | None = None,
+    seed: int | None = None,
+    data: Path | None = None,
+) -> str | None:
+    """Store a study and submit workers on it to Slurm; return the job's id.
+
+    None where the study has ended already: nothing is submitted then. Neither torch nor the data
+    is needed here. See run() for the other parameters and for what is raised.
+    """
+    definition = _definition(study)
+    name = _checked_name(definition.study.name if name is None else name)
+    _check_counts(seed=seed)
+    target = Target.parse(trials, None)
+    slurm.check_installed()
+    url = storage_url(storage)
+    if sqlite_file(url) is not None:
+        raise UsageError(
+            f"storage {masked_text(url)}: workers on other hosts cannot reach a SQLite file; "
+            f"use {POSTGRESQL_FORM}"
+        )
+    check_installed(definition.study.screening.sampler)
+    with opened(storage, make=True) as engine:
+        row, target = stored(engine, definition, name=name, seed=seed, target=target)
+        if row is None:
+            row = catalog.find_or_create(
+                engine, definition, name=name, seed=seed, n_trials=target.n_trials, target=target
+            )
+        if has_ended(engine, row):
+            load_result(engine, name)
+            return None
+    script = batch_script(name, batch, data=data)
+    return slurm.submit_script(script, storage=url.render_as_string(hide_password=False))
 
 
 def join(

@@ -18,4 +18,11 @@ class NoResultError(Exception):
 
 
 class GivenBackError(Exception):
-    """This start ended early, its work was given back; start again to go on."""
+    """This start ended early, its work was given back; start again to go on.
+
+    `start_again`: whoever started it should do so at once, for nobody wanted the work to end.
+    """
+
+    def __init__(self, message: str, *, start_again: bool = False) -> None:
+        super().__init__(message)
+        self.start_again = start_again

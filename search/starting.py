@@ -1,5 +1,6 @@
 """One start of a study: its task loaded and timed, its work done here or in processes."""
 
+import logging
 import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -14,10 +15,14 @@ from search.plan import Started, estimate, load_task, warm_up
 from search.samplers import check_installed
 from search.stop import Stop
 from search.target import Target, n_trials_of
+from search.work import ENDED
+from studies.database import masked_text
 from studies.registry import Definition
 from studies.tables import StudyRow
 from trainers.device import Site
 from trainers.run import Trainer
+
+log = logging.getLogger(__name__)
 
 Watch = Callable[[Engine, Started], AbstractContextManager[object]]
 """Shows a study while it is worked on."""
@@ -33,6 +38,28 @@ class Asked:
     device: str
     data: str | Path | None
     workers: int | None
+
+
+def stored(
+    engine: Engine, definition: Definition, *, name: str, seed: int | None, target: Target
+) -> tuple[StudyRow | None, Target]:
+    """Return the stored study, its target raised if that was asked for, and what is still asked.
+
+    See catalog.find_matching() and catalog.extend() for what is raised.
+    """
+    row = catalog.find_matching(engine, definition, name=name, seed=seed, target=target)
+    if target.more:
+        return catalog.extend(engine, row, name=name, more=target.more), Target()
+    return row, target
+
+
+def has_ended(engine: Engine, row: StudyRow) -> bool:
+    """Whether a stored study has ended already, which is said."""
+    if row.stage not in ENDED:
+        return False
+    where = masked_text(engine.url)
+    log.info("study %r in %s is %s: nothing left to do", row.name, where, row.stage)
+    return True
 
 
 def work_on(
@@ -77,10 +104,14 @@ def raise_if_stopped(ended: str, stop: Stop) -> None:
         raise KeyboardInterrupt
     if ended == "stopped":
         reason = "out of time" if stop.out_of_time() else "asked to stop"
-        raise GivenBackError(f"{reason}: work given back; the same command goes on")
+        raise GivenBackError(
+            f"{reason}: work given back; the same command goes on",
+            start_again=stop.warned_of_limit(),
+        )
     if ended == "renew":
         raise GivenBackError(
-            "out of memory: only a new process has all of it; the same command goes on"
+            "out of memory: only a new process has all of it; the same command goes on",
+            start_again=True,
         )
 
 

@@ -34,6 +34,10 @@ class Stop:
         """Whether the deadline has passed."""
         return self._deadline is not None and time.monotonic() >= self._deadline
 
+    def warned_of_limit(self) -> bool:
+        """Whether a scheduler asked that sends SIGUSR1 before the time limit of its job."""
+        return self.signal is not None and self.signal == getattr(signal, "SIGUSR1", None)
+
     def ask(self) -> None:
         """Ask for a stop from another thread."""
         self._event.set()

@@ -36,6 +36,14 @@ WorkersFlag = Annotated[
         show_default=False,
     ),
 ]
+TrialsFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--trials",
+        help="Configurations to try; +20 adds to a stored study. Default: the study's.",
+        show_default=False,
+    ),
+]
 SeedFlag = Annotated[
     int | None,
     typer.Option("--seed", help="Seed of a new study. Default: 0.", show_default=False),

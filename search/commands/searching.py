@@ -1,5 +1,6 @@
 """Commands that search and say what came out: run, worker, report."""
 
+from contextlib import nullcontext
 from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from search.commands.flags import (
     StoredFlag,
     StudyFlag,
     TimeoutFlag,
+    TrialsFlag,
     WorkersFlag,
     device_with,
 )
@@ -32,14 +34,7 @@ def run(
     name: NameFlag = None,
     storage: StorageFlag = None,
     workers: WorkersFlag = None,
-    trials: Annotated[
-        str | None,
-        typer.Option(
-            "--trials",
-            help="Configurations to try; +20 adds to a stored study. Default: the study's.",
-            show_default=False,
-        ),
-    ] = None,
+    trials: TrialsFlag = None,
     budget: Annotated[
         str | None,
         typer.Option(
@@ -69,6 +64,7 @@ def run(
     """Search: range test, trials, confirmation, report. Started again, it goes on."""
     from search import api, terminal
     from search.progress import Progress
+    from search.slurm import coming_back
 
     device = device_with(gpus, device)
     if dry_run:
@@ -79,7 +75,7 @@ def run(
         return
     if report is not None:
         _check_page(report)
-    with Progress() as progress:
+    with coming_back(), Progress() as progress:
         result = api.run(
             study,
             storage=storage,
@@ -108,17 +104,19 @@ def worker(
 ) -> None:
     """Join a stored study as one more worker."""
     from search import api
+    from search.slurm import coming_back
 
     device = device_with(gpus, device)
-    api.join(
-        study,
-        storage=storage,
-        device=device,
-        data=data,
-        timeout_min=timeout_min,
-        until_stdin_closes=until_stdin_closes,
-        only=only,
-    )
+    with nullcontext() if until_stdin_closes else coming_back():
+        api.join(
+            study,
+            storage=storage,
+            device=device,
+            data=data,
+            timeout_min=timeout_min,
+            until_stdin_closes=until_stdin_closes,
+            only=only,
+        )
 
 
 def report(

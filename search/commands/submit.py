@@ -1,0 +1,64 @@
+"""The command submit: workers as a Slurm array."""
+
+from typing import Annotated
+
+import typer
+
+from search.commands.flags import DataFlag, NameFlag, SeedFlag, StorageFlag, StudyFlag, TrialsFlag
+
+
+def submit(
+    study: StudyFlag,
+    name: NameFlag = None,
+    storage: StorageFlag = None,
+    trials: TrialsFlag = None,
+    seed: SeedFlag = None,
+    data: DataFlag = None,
+    workers: Annotated[int, typer.Option("--workers", help="Tasks of the array.")] = 4,
+    gpus_per_worker: Annotated[
+        int, typer.Option("--gpus-per-worker", help="1, or 0 to train on the CPU.")
+    ] = 0,
+    cpus_per_worker: Annotated[
+        int, typer.Option("--cpus-per-worker", help="Cores, and threads, of each.")
+    ] = 1,
+    time_min: Annotated[
+        int,
+        typer.Option(
+            "--time-min", help="Time limit in minutes; a worker that meets it comes back."
+        ),
+    ] = 60,
+    partition: Annotated[
+        str | None, typer.Option("--partition", help="Default: the cluster's.", show_default=False)
+    ] = None,
+    sbatch: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sbatch",
+            help="One more option of sbatch, as --sbatch=--account=ml; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the batch script; store and submit nothing.")
+    ] = False,
+) -> None:
+    """Store a study and submit workers on it to Slurm; a study that has ended is left alone."""
+    from search import api
+    from search.submit import Batch, batch_script
+
+    batch = Batch(
+        workers=workers,
+        time_min=time_min,
+        gpus_per_worker=gpus_per_worker,
+        cpus_per_worker=cpus_per_worker,
+        partition=partition,
+        sbatch=tuple(sbatch or ()),
+    )
+    if dry_run:
+        from studies.registry import load
+
+        typer.echo(batch_script(name or load(study).study.name, batch, data=data), nl=False)
+        return
+    job = api.submit(study, batch, storage=storage, name=name, trials=trials, seed=seed, data=data)
+    if job is not None:
+        typer.echo(job)
