@@ -1,0 +1,51 @@
+# syntax=docker/dockerfile:1
+# onecycle-search with its PostgreSQL driver and its dashboard:
+#     docker build --tag onecycle-search:cpu .
+#     docker build --tag onecycle-search:cuda --target cuda .
+# torch's own wheels bring CUDA, so both variants stand on one base; the host of the second needs
+# NVIDIA's driver and container toolkit. A study refuses another minor version of torch: build an
+# image once and use it for all workers.
+
+FROM python:3.12.11-slim-bookworm AS base
+
+FROM base AS wheel
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY trainers trainers
+COPY studies studies
+COPY search search
+RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
+
+FROM base AS cpu-packages
+RUN python -m venv /opt/onecycle \
+    && /opt/onecycle/bin/pip install --no-cache-dir \
+        --index-url https://download.pytorch.org/whl/cpu "torch>=2.9" "torchvision>=0.24"
+COPY --from=wheel /wheel /wheel
+RUN /opt/onecycle/bin/pip install --no-cache-dir "$(echo /wheel/*.whl)[postgres,dashboard]"
+
+FROM base AS cuda-packages
+RUN python -m venv /opt/onecycle \
+    && /opt/onecycle/bin/pip install --no-cache-dir "torch>=2.9" "torchvision>=0.24"
+COPY --from=wheel /wheel /wheel
+RUN /opt/onecycle/bin/pip install --no-cache-dir "$(echo /wheel/*.whl)[postgres,dashboard]"
+
+# What both variants run in: Python, a user, a folder that may be written. No compiler.
+FROM base AS runtime
+RUN groupadd --gid 10001 onecycle \
+    && useradd --uid 10001 --gid onecycle --no-create-home --home-dir /tmp onecycle \
+    && install --directory --owner=onecycle --group=onecycle /data
+ENV PATH=/opt/onecycle/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    ONECYCLE_CACHE=/data/cache \
+    XDG_DATA_HOME=/data
+WORKDIR /data
+USER 10001:10001
+ENTRYPOINT ["onecycle"]
+CMD ["--help"]
+
+FROM runtime AS cuda
+COPY --from=cuda-packages /opt/onecycle /opt/onecycle
+
+FROM runtime AS cpu
+COPY --from=cpu-packages /opt/onecycle /opt/onecycle
