@@ -184,7 +184,7 @@ def test_an_array_brings_a_study_to_its_end_and_a_second_start_does_nothing(site
     assert job.code == 0, job.err
     meanwhile = site.submit("--workers", "2", by=SCHEDULED)
     assert meanwhile.out == "onecycle-table: workers are still queued or at work\n"
-    wait_for(lambda: not site.slurm.queue(), timeout_s=90)
+    wait_for(lambda: not site.slurm.queue(), timeout_s=200)
     assert_exact(site.url)
     for task in (f"{job.out.strip()}_0", f"{job.out.strip()}_1"):
         assert site.slurm.job(task)["JobState"] == "COMPLETED"
@@ -201,7 +201,7 @@ def test_a_warned_and_a_requeued_task_give_their_work_back_and_come_back(site: S
     site.slurm.ask("scancel", "--signal=USR1", "--batch", f"{job}_0")
     site.slurm.ask("scontrol", "requeue", f"{job}_1")
     wait_for(lambda: site.n_running() == 0, timeout_s=20)
-    wait_for(lambda: not site.slurm.queue(), timeout_s=120)
+    wait_for(lambda: not site.slurm.queue(), timeout_s=200)
     for task in (f"{job}_0", f"{job}_1"):
         ended = site.slurm.job(task)
         assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1")
