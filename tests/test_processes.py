@@ -232,7 +232,7 @@ def test_a_run_out_of_memory_is_tried_again_in_a_new_process(
     _, err = run.communicate(timeout=120)
     assert run.returncode == 0, err
     rows = query(sqlite_url, "SELECT state, count(*) FROM work GROUP BY 1")
-    assert rows == [("done", 3 + N_TRIALS + 9)], "sweeps, configurations, confirmation"
+    assert rows == [("done", 4 + N_TRIALS + 9)], "sweeps, configurations, confirmation"
     failed = query(sqlite_url, "SELECT failures, owner FROM work WHERE failures > 0")
     assert [failures for failures, _ in failed] == [1]
     after = query(sqlite_url, "SELECT DISTINCT owner FROM work WHERE stage = 'confirmation'")
