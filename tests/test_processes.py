@@ -130,25 +130,28 @@ STUDY = dataclasses.replace(
 
 
 def test_a_run_that_kills_its_process_is_given_up_and_the_count_stays_exact(
-    url: URL, tmp_path: Path, onecycle: Callable[..., Ended]
+    sqlite_url: URL, tmp_path: Path, onecycle: Callable[..., Ended]
 ) -> None:
     study = tmp_path / "poisoned.py"
     study.write_text(POISONED_STUDY)
-    started = onecycle("run", "--study", str(study), "--storage", plain(url), "--workers", "2")
+    started = onecycle(
+        "run", "--study", str(study), "--storage", plain(sqlite_url), "--workers", "2"
+    )
     assert started.code == 0, started.err
     assert "died (SIGSEGV); started again" in started.err
     states = query(
-        url, "SELECT slot, state, deaths, failure FROM work WHERE stage = 'search' ORDER BY slot"
+        sqlite_url,
+        "SELECT slot, state, deaths, failure FROM work WHERE stage = 'search' ORDER BY slot",
     )
     given_up = ("failed", MAX_DEATHS, "died")
     assert [(s, *(given_up if s == 7 else ("done", 0, None))) for s in range(12)] == states
-    storage = optuna_storage(url)
+    storage = optuna_storage(sqlite_url)
     trials = optuna.load_study(study_name="poisoned", storage=storage).trials
     close_optuna(storage)
     failed = [t.user_attrs["slot"] for t in trials if t.state == optuna.trial.TrialState.FAIL]
     assert failed == [7]
     assert len(trials) == N_TRIALS
-    status = onecycle("status", "--study", "poisoned", "--storage", plain(url))
+    status = onecycle("status", "--study", "poisoned", "--storage", plain(sqlite_url))
     assert f"died {MAX_DEATHS} times" in status.out
 
 
