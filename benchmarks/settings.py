@@ -1,0 +1,183 @@
+"""The settings of the range test's benchmark, and what is measured of each, in which order."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import get_args
+
+from benchmarks.plan import Kind, Tool, Work
+from benchmarks.tasks import CIFAR_RESIDUAL
+from search.space import Params, baseline
+from studies.cifar_small import STUDY as CIFAR_SMALL
+from studies.definition import Study
+from studies.digits import STUDY as DIGITS
+from trainers.task import AdamW, Task
+
+N_SWEEPS = 5
+"""Sweeps of one range test of ours; a repetition takes 5 sweeps that no other one has."""
+GRID_SEEDS = range(3)
+FRESH_SEEDS = range(3, 8)
+"""The best rates of a grid are trained again with seeds that did not choose them."""
+N_BEST = 3
+CHECK_SEEDS = range(3)
+TOOLS: tuple[Tool, ...] = get_args(Tool)
+
+
+def rate_of(number: int) -> float:
+    """Return the rate of a cycle's number, which counts hundredths of a decade from 1."""
+    return float(f"{10 ** (number / 100):.6g}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """One task and what is measured of it.
+
+    `rates` and `far_rates` are numbers for `rate_of`: the grid around the optimum, trained with
+    every seed of the grid, and rates far from it, where other tools' suggestions fall, trained
+    once. `steps` are the lengths of whole repetitions of ours, `tool_steps` those of the other
+    tools; the first sweep of each repetition is done again with twice 200 steps. `other_epochs`
+    are further lengths of a cycle and `other_rates` the grid there, with two seeds.
+    """
+
+    study: Study
+    rates: tuple[int, ...]
+    far_rates: tuple[int, ...] = ()
+    steps: tuple[int, ...] = (200,)
+    n_repetitions: int = 8
+    tool_steps: tuple[int, ...] = (100,)
+    n_tool_repetitions: int = 8
+    other_epochs: tuple[int, ...] = ()
+    other_rates: tuple[int, ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        """Return the name of the study."""
+        return self.study.name
+
+    def sweeps(self, n_steps: int) -> list[Work]:
+        """Return the sweeps of all repetitions at a length that is measured whole."""
+        numbers = range(N_SWEEPS * self.n_repetitions)
+        return [self._work("sweep", number, n_steps) for number in numbers]
+
+    def long_sweeps(self) -> list[Work]:
+        """Return the sweeps of twice the usual steps: one per repetition, of its first number."""
+        n_steps = 2 * self.study.range_test.n_steps
+        return [self._work("sweep", N_SWEEPS * n, n_steps) for n in range(self.n_repetitions)]
+
+    def grid(self) -> list[Work]:
+        """Return the cycles around the optimum, then those far from it."""
+        near = [self._cycle(rate, seed) for seed in GRID_SEEDS for rate in self.rates]
+        return near + [self._cycle(rate, 0) for rate in self.far_rates]
+
+    def fresh(self, rates: Iterable[int]) -> list[Work]:
+        """Return the cycles of the best rates, with fresh seeds."""
+        return [self._cycle(rate, seed) for seed in FRESH_SEEDS for rate in rates]
+
+    def other_lengths(self) -> list[Work]:
+        """Return the cycles of other lengths."""
+        return [
+            self._work("cycle", rate, epochs, seed)
+            for epochs in self.other_epochs
+            for seed in range(2)
+            for rate in self.other_rates
+        ]
+
+    def suggestions(self, n_steps: int) -> list[Work]:
+        """Return the other tools' tests of one length, repetition by repetition."""
+        return [
+            self._work(tool, number, n_steps)
+            for number in range(self.n_tool_repetitions)
+            for tool in TOOLS
+        ]
+
+    def checks(self, rates: Iterable[int]) -> list[Work]:
+        """Return the cycles that are really trained at suggestions."""
+        return [self._cycle(rate, seed) for seed in CHECK_SEEDS for rate in rates]
+
+    def params(self, work: Work) -> Params | None:
+        """Return what a cycle is trained with: torch's default 1cycle; None for all others."""
+        return baseline(rate_of(work.number)) if work.kind == "cycle" else None
+
+    def _cycle(self, rate: int, seed: int) -> Work:
+        return self._work("cycle", rate, self.study.screening.epochs, seed)
+
+    def _work(self, kind: Kind, number: int, length: int, seed: int = 0) -> Work:
+        return Work(task=self.name, kind=kind, number=number, length=length, seed=seed)
+
+
+def _like_cifar_small(name: str, **changes: object) -> Study:
+    assert isinstance(CIFAR_SMALL.task, Task)
+    return replace(CIFAR_SMALL, name=name, task=replace(CIFAR_SMALL.task, **changes))
+
+
+def _octaves(first: int, last: int) -> tuple[int, ...]:
+    return tuple(range(first, last + 1, 30))
+
+
+_SMALL = Setting(
+    study=CIFAR_SMALL,
+    rates=_octaves(-150, 60),
+    far_rates=(-210, -270, -330),
+    steps=(200, 100, 400),
+    tool_steps=(100, 200, 400),
+    other_epochs=(2, 8),
+    other_rates=_octaves(-120, 60),
+)
+_ADAMW = Setting(
+    study=_like_cifar_small("adamw", optimizer=AdamW()),
+    rates=_octaves(-300, -90),
+    far_rates=(-360, -420, -60),
+)
+_RESIDUAL = Setting(
+    study=replace(CIFAR_RESIDUAL, name="residual"),
+    rates=_octaves(-330, -120),
+    far_rates=(-390, -90),
+    other_epochs=(2, 8),
+    other_rates=_octaves(-300, -120),
+)
+_NO_NORM = Setting(
+    study=_like_cifar_small("no-norm", model="benchmarks.nets:small_cnn_without_norm"),
+    rates=_octaves(-270, -60),
+    far_rates=(-330, -390),
+)
+_BATCH_512 = Setting(
+    study=_like_cifar_small("batch-512", batch_size=512),
+    rates=_octaves(-150, 60),
+    far_rates=(-210, -270),
+    n_repetitions=4,
+    n_tool_repetitions=4,
+)
+_DIGITS = Setting(
+    study=DIGITS,
+    rates=_octaves(-240, 90),
+    far_rates=(-300, -360),
+)
+BEFORE_THE_RULE = (_SMALL, _ADAMW, _RESIDUAL, _NO_NORM)
+AFTER_THE_RULE = (_DIGITS, _BATCH_512)
+SETTINGS = {setting.name: setting for setting in (*BEFORE_THE_RULE, *AFTER_THE_RULE)}
+"""The rule was fixed before anything of the last two was looked at."""
+
+Best = Callable[[Setting], Sequence[int]]
+"""Returns rates of a setting that earlier work has found, none while it is not all there."""
+
+
+def in_order(best: Best) -> list[list[Work]]:
+    """Return all work in groups: each is done before the next begins, for a beginning of use."""
+    first, last = BEFORE_THE_RULE, AFTER_THE_RULE
+    return [
+        [work for s in first for work in (*s.sweeps(200), *s.grid())],
+        [work for s in first for work in (*s.fresh(best(s)), *s.long_sweeps())],
+        [work for s in first for work in s.other_lengths()],
+        [work for s in first for work in s.suggestions(100)],
+        [work for s in last for work in (*s.sweeps(200), *s.long_sweeps(), *s.grid())],
+        [work for s in last for work in (*s.fresh(best(s)), *s.suggestions(100))],
+        [
+            work
+            for s in first
+            for n_steps in (100, 400, 200)
+            for ours, theirs in [(s.steps, s.tool_steps)]
+            for work in (
+                *(s.sweeps(n_steps) if n_steps in ours else ()),
+                *(s.suggestions(n_steps) if n_steps in theirs else ()),
+            )
+        ],
+    ]
