@@ -9,7 +9,7 @@ The first line goes on where a killed start ended, and needs the extra `bench`.
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean

@@ -1,7 +1,7 @@
 """The settings of the range test's benchmark, and what is measured of each, in which order."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from benchmarks.plan import Kind, Tool, Work
@@ -15,8 +15,6 @@ from trainers.task import AdamW, Task
 N_SWEEPS = 5
 """Sweeps of one range test of ours; a repetition takes 5 sweeps that no other one has."""
 GRID_SEEDS = range(3)
-FRESH_SEEDS = range(3, 8)
-"""The best rates of a grid are trained again with seeds that did not choose them."""
 N_BEST = 3
 CHECK_SEEDS = range(3)
 TOOLS: tuple[Tool, ...] = get_args(Tool)
@@ -33,20 +31,18 @@ class Setting:
 
     `rates` and `far_rates` are numbers for `rate_of`: the grid around the optimum, trained with
     every seed of the grid, and rates far from it, where other tools' suggestions fall, trained
-    once. `steps` are the lengths of whole repetitions of ours, `tool_steps` those of the other
-    tools; the first sweep of each repetition is done again with twice 200 steps. `other_epochs`
-    are further lengths of a cycle and `other_rates` the grid there, with two seeds.
+    once; the best are trained again with `n_fresh_seeds` seeds that did not choose them.
+    `range_tests` of ours and `tool_tests` of each other tool are pairs: steps of a sweep, and how
+    many repetitions. `other_lengths` are pairs too: epochs of a cycle, and the grid there.
     """
 
     study: Study
     rates: tuple[int, ...]
     far_rates: tuple[int, ...] = ()
-    steps: tuple[int, ...] = (200,)
-    n_repetitions: int = 8
-    tool_steps: tuple[int, ...] = (100,)
-    n_tool_repetitions: int = 8
-    other_epochs: tuple[int, ...] = ()
-    other_rates: tuple[int, ...] = field(default=())
+    n_fresh_seeds: int = 3
+    range_tests: tuple[tuple[int, int], ...] = ((200, 8),)
+    tool_tests: tuple[tuple[int, int], ...] = ((100, 8),)
+    other_lengths: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
     @property
     def name(self) -> str:
@@ -54,14 +50,15 @@ class Setting:
         return self.study.name
 
     def sweeps(self, n_steps: int) -> list[Work]:
-        """Return the sweeps of all repetitions at a length that is measured whole."""
-        numbers = range(N_SWEEPS * self.n_repetitions)
-        return [self._work("sweep", number, n_steps) for number in numbers]
+        """Return the sweeps of all repetitions of one length; none for a length not measured."""
+        n_repetitions = dict(self.range_tests).get(n_steps, 0)
+        return [self._work("sweep", n, n_steps) for n in range(N_SWEEPS * n_repetitions)]
 
     def long_sweeps(self) -> list[Work]:
-        """Return the sweeps of twice the usual steps: one per repetition, of its first number."""
-        n_steps = 2 * self.study.range_test.n_steps
-        return [self._work("sweep", N_SWEEPS * n, n_steps) for n in range(self.n_repetitions)]
+        """Return the sweeps of twice the study's steps, one per repetition, as its first one."""
+        n_steps = self.study.range_test.n_steps
+        firsts = range(0, len(self.sweeps(n_steps)), N_SWEEPS)
+        return [self._work("sweep", number, 2 * n_steps) for number in firsts]
 
     def grid(self) -> list[Work]:
         """Return the cycles around the optimum, then those far from it."""
@@ -70,24 +67,22 @@ class Setting:
 
     def fresh(self, rates: Iterable[int]) -> list[Work]:
         """Return the cycles of the best rates, with fresh seeds."""
-        return [self._cycle(rate, seed) for seed in FRESH_SEEDS for rate in rates]
+        seeds = range(len(GRID_SEEDS), len(GRID_SEEDS) + self.n_fresh_seeds)
+        return [self._cycle(rate, seed) for seed in seeds for rate in rates]
 
-    def other_lengths(self) -> list[Work]:
-        """Return the cycles of other lengths."""
+    def cycles_of_other_lengths(self) -> list[Work]:
+        """Return the cycles of other lengths, two seeds each."""
         return [
             self._work("cycle", rate, epochs, seed)
-            for epochs in self.other_epochs
+            for epochs, rates in self.other_lengths
             for seed in range(2)
-            for rate in self.other_rates
+            for rate in rates
         ]
 
     def suggestions(self, n_steps: int) -> list[Work]:
         """Return the other tools' tests of one length, repetition by repetition."""
-        return [
-            self._work(tool, number, n_steps)
-            for number in range(self.n_tool_repetitions)
-            for tool in TOOLS
-        ]
+        n_repetitions = dict(self.tool_tests).get(n_steps, 0)
+        return [self._work(t, n, n_steps) for n in range(n_repetitions) for t in TOOLS]
 
     def checks(self, rates: Iterable[int]) -> list[Work]:
         """Return the cycles that are really trained at suggestions."""
@@ -117,10 +112,10 @@ _SMALL = Setting(
     study=CIFAR_SMALL,
     rates=_octaves(-150, 60),
     far_rates=(-210, -270, -330),
-    steps=(200, 100, 400),
-    tool_steps=(100, 200, 400),
-    other_epochs=(2, 8),
-    other_rates=_octaves(-120, 60),
+    n_fresh_seeds=5,
+    range_tests=((200, 8), (100, 8), (400, 4)),
+    tool_tests=((100, 8), (200, 4), (400, 4)),
+    other_lengths=((2, _octaves(-120, 60)), (8, _octaves(-90, 30))),
 )
 _ADAMW = Setting(
     study=_like_cifar_small("adamw", optimizer=AdamW()),
@@ -131,8 +126,7 @@ _RESIDUAL = Setting(
     study=replace(CIFAR_RESIDUAL, name="residual"),
     rates=_octaves(-330, -120),
     far_rates=(-390, -90),
-    other_epochs=(2, 8),
-    other_rates=_octaves(-300, -120),
+    other_lengths=((2, _octaves(-300, -120)), (8, _octaves(-300, -120))),
 )
 _NO_NORM = Setting(
     study=_like_cifar_small("no-norm", model="benchmarks.nets:small_cnn_without_norm"),
@@ -142,14 +136,14 @@ _NO_NORM = Setting(
 _BATCH_512 = Setting(
     study=_like_cifar_small("batch-512", batch_size=512),
     rates=_octaves(-150, 60),
-    far_rates=(-210, -270),
-    n_repetitions=4,
-    n_tool_repetitions=4,
+    range_tests=((200, 3),),
+    tool_tests=((100, 3),),
 )
 _DIGITS = Setting(
     study=DIGITS,
     rates=_octaves(-240, 90),
     far_rates=(-300, -360),
+    n_fresh_seeds=5,
 )
 BEFORE_THE_RULE = (_SMALL, _ADAMW, _RESIDUAL, _NO_NORM)
 AFTER_THE_RULE = (_DIGITS, _BATCH_512)
@@ -165,19 +159,10 @@ def in_order(best: Best) -> list[list[Work]]:
     first, last = BEFORE_THE_RULE, AFTER_THE_RULE
     return [
         [work for s in first for work in (*s.sweeps(200), *s.grid())],
-        [work for s in first for work in (*s.fresh(best(s)), *s.long_sweeps())],
-        [work for s in first for work in s.other_lengths()],
-        [work for s in first for work in s.suggestions(100)],
-        [work for s in last for work in (*s.sweeps(200), *s.long_sweeps(), *s.grid())],
-        [work for s in last for work in (*s.fresh(best(s)), *s.suggestions(100))],
-        [
-            work
-            for s in first
-            for n_steps in (100, 400, 200)
-            for ours, theirs in [(s.steps, s.tool_steps)]
-            for work in (
-                *(s.sweeps(n_steps) if n_steps in ours else ()),
-                *(s.suggestions(n_steps) if n_steps in theirs else ()),
-            )
-        ],
+        [work for s in first for work in (*s.long_sweeps(), *s.fresh(best(s)))],
+        [work for s in first for work in s.cycles_of_other_lengths()],
+        [work for s in first for work in (*s.suggestions(100), *s.sweeps(100))],
+        [work for s in last for work in (*s.sweeps(200), *s.grid(), *s.long_sweeps())],
+        [work for s in last for work in (*s.suggestions(100), *s.fresh(best(s)))],
+        [work for s in first for n in (400, 200) for work in (*s.suggestions(n), *s.sweeps(n))],
     ]
