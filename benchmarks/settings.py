@@ -41,7 +41,7 @@ class Setting:
     far_rates: tuple[int, ...] = ()
     n_fresh_seeds: int = 3
     range_tests: tuple[tuple[int, int], ...] = ((200, 8),)
-    tool_tests: tuple[tuple[int, int], ...] = ((100, 8),)
+    tool_tests: tuple[tuple[int, int], ...] = ((100, 4),)
     other_lengths: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
     @property
@@ -115,7 +115,7 @@ _SMALL = Setting(
     n_fresh_seeds=5,
     range_tests=((200, 8), (100, 8), (400, 4)),
     tool_tests=((100, 8), (200, 4), (400, 4)),
-    other_lengths=((2, _octaves(-120, 60)), (8, _octaves(-90, 30))),
+    other_lengths=((2, _octaves(-120, 30)), (8, _octaves(-90, 30))),
 )
 _ADAMW = Setting(
     study=_like_cifar_small("adamw", optimizer=AdamW()),
@@ -137,13 +137,14 @@ _BATCH_512 = Setting(
     study=_like_cifar_small("batch-512", batch_size=512),
     rates=_octaves(-150, 60),
     range_tests=((200, 3),),
-    tool_tests=((100, 3),),
+    tool_tests=((100, 2),),
 )
 _DIGITS = Setting(
     study=DIGITS,
     rates=_octaves(-240, 90),
     far_rates=(-300, -360),
     n_fresh_seeds=5,
+    tool_tests=((100, 8),),
 )
 BEFORE_THE_RULE = (_SMALL, _ADAMW, _RESIDUAL, _NO_NORM)
 AFTER_THE_RULE = (_DIGITS, _BATCH_512)
@@ -157,12 +158,23 @@ Best = Callable[[Setting], Sequence[int]]
 def in_order(best: Best) -> list[list[Work]]:
     """Return all work in groups: each is done before the next begins, for a beginning of use."""
     first, last = BEFORE_THE_RULE, AFTER_THE_RULE
+    small = SETTINGS["cifar-small"]
     return [
-        [work for s in first for work in (*s.sweeps(200), *s.grid())],
-        [work for s in first for work in (*s.long_sweeps(), *s.fresh(best(s)))],
-        [work for s in first for work in s.cycles_of_other_lengths()],
-        [work for s in first for work in (*s.suggestions(100), *s.sweeps(100))],
-        [work for s in last for work in (*s.sweeps(200), *s.grid(), *s.long_sweeps())],
-        [work for s in last for work in (*s.suggestions(100), *s.fresh(best(s)))],
-        [work for s in first for n in (400, 200) for work in (*s.suggestions(n), *s.sweeps(n))],
+        _evenly(*(_evenly(s.sweeps(200), s.long_sweeps(), s.grid()) for s in first)),
+        _evenly(*(_evenly(s.fresh(best(s)), s.suggestions(100)) for s in first)),
+        _evenly(*(_evenly(s.sweeps(200), s.long_sweeps(), s.grid()) for s in last)),
+        _evenly(small.sweeps(100), *(small.suggestions(n) for n in (200, 400))),
+        _evenly(*(_evenly(s.fresh(best(s)), s.suggestions(100)) for s in last)),
+        _evenly(*(s.cycles_of_other_lengths() for s in first)),
+        small.sweeps(400),
     ]
+
+
+def _evenly(*lists: list[Work]) -> list[Work]:
+    """Return all lists in one, each spread evenly over the whole."""
+    places = [
+        ((index + 0.5) / len(works), number, index)
+        for number, works in enumerate(lists)
+        for index in range(len(works))
+    ]
+    return [lists[number][index] for _, number, index in sorted(places)]
