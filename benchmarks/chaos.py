@@ -67,7 +67,7 @@ class Count:
         """Whether every configuration was finished once, on our side and on Optuna's."""
         wrong = (self.lost, self.doubled, self.running, self.failures, self.optuna_running)
         told = self.finished == self.optuna_complete == self.configurations
-        return told and not any(wrong) and self.sweeps == table_study.STUDY.range_test.n_sweeps
+        return told and not any(wrong) and self.sweeps == table_study.STUDY.range_test.n_sweeps + 1
 
 
 def make_study(url: URL, *, n_trials: int) -> None:

@@ -34,9 +34,10 @@ from studies.definition import Screening, Space, Study
 from studies.registry import Definition
 from studies.tables import EpochRecord, StudyRow, WorkRow
 from tests.postgres import PostgresServer
-from tests.table_study import STEPS_PER_EPOCH, Table, epoch_row
+from tests.table_study import STEPS_PER_EPOCH, Table
 from trainers.device import Site
 from trainers.run import Run, RunResult
+from trainers.table import epoch_row
 from trainers.task import OwnLoop
 
 EPOCHS = 8

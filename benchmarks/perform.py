@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
@@ -94,8 +94,9 @@ def _classifier(study: Study, site: Site) -> "Classifier":
 
 
 def _sweep(job: Job, classifier: "Classifier") -> SweepRecord:
-    settings = replace(job.study.range_test, n_steps=job.work.length)
-    run = Run(plan=range_test.plan(settings), seed=job.work.run_seed(), split=None)
+    settings = job.study.range_test
+    plan = range_test.plan(settings, n_steps=job.work.length)
+    run = Run(plan=plan, seed=job.work.run_seed(), split=None)
     before = time.process_time()
     ended = classifier.fit(run)
     cpu_seconds = time.process_time() - before

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from search.commands import searching, stored
+from search.commands import range_test, schedule, searching, stored
 
 app = typer.Typer(
     name="onecycle",
@@ -20,6 +20,7 @@ app.add_typer(db_app, name="db")
 
 for command in (
     searching.run,
+    range_test.range_test,
     searching.worker,
     stored.status,
     stored.reap,
@@ -28,6 +29,9 @@ for command in (
     stored.delete,
     stored.trials,
     searching.report,
+    schedule.schedule,
+    schedule.diagnose,
+    schedule.export,
 ):
     app.command(name=command.__name__.rstrip("_").replace("_", "-"))(command)
 db_app.command(name="upgrade")(stored.db_upgrade)

@@ -2,36 +2,34 @@
 
 import logging
 import os
-import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
-
-from sqlalchemy import URL, Engine
+from typing import Any
 
 from search import catalog
-from search.errors import GivenBackError, UsageError
+from search.errors import UsageError
+from search.opening import opened, settle_ended
 from search.patience import Patience
 from search.plan import Started, estimate, load_task, warm_up
+from search.range_test import measured, with_stored_range_test
 from search.result import StudyResult, load_result
+from search.samplers import check_installed
+from search.starting import Asked, Watch, facts_of, raise_if_stopped, work_here, work_on
 from search.stop import Stop
-from search.work import ENDED, Queue
-from studies.database import masked_text, open_engine, prepare, sqlite_file, storage_url
+from search.target import Target, n_trials_of
+from search.work import ENDED
+from studies.database import masked_text, reading
 from studies.definition import Study, check_name
-from studies.errors import UnknownStudyError
 from studies.protocol import compare, declared
 from studies.registry import Definition, load
 from studies.tables import StudyRow
-from studies.upgrade import Upgraded
-from studies.upgrade import upgrade as upgrade_tables
-from trainers.device import Site, cache_folder
-from trainers.run import Trainer
+from trainers.range_test_result import RangeTestResult
 
 log = logging.getLogger(__name__)
 
-Watch = Callable[[Engine, Started], AbstractContextManager[object]]
+RANGE_TEST = "range_test"
 
 
 def run(
@@ -40,7 +38,8 @@ def run(
     storage: str | None = None,
     name: str | None = None,
     workers: int | None = 1,
-    trials: int | None = None,
+    trials: int | str | None = None,
+    budget: str | None = None,
     seed: int | None = None,
     device: str = "auto",
     data: str | Path | None = None,
@@ -51,126 +50,91 @@ def run(
 
     `study` is a bundled name, the path of a study file, or a Study made in this program (then
     with one worker, in this process). `workers=None` takes one per GPU, on a CPU one per core.
+    `trials` is the number of configurations, or "+20" for more of them in a stored study, which
+    are then confirmed with fresh seeds; a `budget` ("200epochs", "2h") may stand for the number.
     Raises UserError for what the user must fix, NoResultError when the study ended without a
     usable result, GivenBackError when `timeout_min` or a signal ended this start early, and
     KeyboardInterrupt after Ctrl-C; in the last two cases the same call goes on later.
     """
     definition = _definition(study)
     name = _checked_name(definition.study.name if name is None else name)
-    _check_counts(workers=workers, trials=trials, seed=seed, timeout_min=timeout_min)
+    _check_counts(workers=workers, seed=seed, timeout_min=timeout_min)
+    target = Target.parse(trials, budget)
     workers = _possible_workers(definition, workers)
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
     with stop.on_signals(), opened(storage, make=True) as engine:
-        row = catalog.find_matching(engine, definition, name=name, seed=seed, n_trials=trials)
+        row = catalog.find_matching(engine, definition, name=name, seed=seed, target=target)
+        if target.more:
+            row = catalog.extend(engine, row, name=name, more=target.more)
+            target = Target()
         if row is not None and row.stage in ENDED:
             where = masked_text(engine.url)
             log.info("study %r in %s is %s: nothing left to do", name, where, row.stage)
             settle_ended(engine, row)
             return load_result(engine, name)
-        trainer, site = load_task(definition, row, device=device, data=data)
-        rate = warm_up(trainer, definition.study)
-        facts = facts_of(trainer)
-        row = catalog.find_or_create(engine, definition, name=name, seed=seed, n_trials=trials)
-        catalog.resolve(engine, row, facts)
-        started = estimate(row, definition, trainer, site, rate=rate, workers=workers)
-        with watch(engine, started) if watch is not None else nullcontext():
-            ended = _worked(engine, started, stop)
-        _raise_if_stopped(ended, stop)
+        asked = Asked(name, seed, target, device, data, workers)
+        work_on(engine, definition, row, asked, stop=stop, watch=watch)
         settle_ended(engine, catalog.find(engine, name))
         return load_result(engine, name)
 
 
-def settle_ended(engine: Engine, row: StudyRow) -> None:
-    """Do once for an ended study what waits for its end, and what a killed worker left undone."""
-    catalog.remove_checkpoints(row.id, cache_folder())
-    queue = Queue(engine, row, owner="", process=None)
-    unexplained = row.stage == "finished" and "importances" not in (row.result or {})
-    if queue.untold() or unexplained:
-        from search.history import History
-        from search.settle import repair
+def range_test(
+    study: str | Path | Study,
+    *,
+    storage: str | None = None,
+    name: str | None = None,
+    workers: int | None = 1,
+    sweeps: int | None = None,
+    steps: int | None = None,
+    start_lr: float | None = None,
+    end_lr: float | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    data: str | Path | None = None,
+    timeout_min: float | None = None,
+    watch: Watch | None = None,
+) -> RangeTestResult:
+    """Do the range test of a study, its first stage, and return what it measured and says.
 
-        history = History(engine.url, name=row.name, study_id=row.id)
-        try:
-            repair(queue, history)
-            if unexplained:
-                catalog.add_to_result(engine, row, importances=history.importances())
-        finally:
-            history.close()
-
-
-@contextmanager
-def opened(
-    storage: str | None, *, make: bool = False, patiently: Patience | None = None
-) -> Iterator[Engine]:
-    """Open the study database, waited for by `patiently`; its connections end with the block.
-
-    Raises UnknownStudyError where the SQLite file is not there and `make` does not ask for it.
+    It is stored: run() goes on from there, and a range test that has ended is only read. `sweeps`,
+    `steps` and the rates replace the study's own; that is another protocol, and takes a `name`.
+    See run() for the other parameters and for what is raised, trainers.range_test.range_test for
+    a model, optimizer and loader of your own.
     """
-    url = storage_url(storage)
-    if not make:
-        _check_is_there(url)
-    engine = open_engine(url)
-    try:
-        (patiently or Patience(Stop(), seconds=0))(prepare, engine)
-        yield engine
-    finally:
-        engine.dispose()
-
-
-def _check_is_there(url: URL) -> None:
-    file = sqlite_file(url)
-    if file is not None and not file.exists():
-        raise UnknownStudyError(f"no database at {file}: no study is stored there yet")
-
-
-def upgrade(storage: str | None) -> tuple[Upgraded, ...]:
-    """Bring the tables of a stored database to this version, ours and Optuna's.
-
-    Raises UnknownStudyError where the SQLite file is not there.
-    """
-    url = storage_url(storage)
-    _check_is_there(url)
-    return upgrade_tables(url)
-
-
-def facts_of(trainer: Trainer) -> dict[str, str]:
-    """Return what a loaded trainer says must be the same in all runs; empty if it says nothing."""
-    found: dict[str, str] = getattr(trainer, "facts", dict)()
-    return found
-
-
-def _raise_if_stopped(ended: str, stop: Stop) -> None:
-    if ended == "stopped" and stop.signal == signal.SIGINT:
-        raise KeyboardInterrupt
-    if ended == "stopped":
-        reason = "out of time" if stop.out_of_time() else "asked to stop"
-        raise GivenBackError(f"{reason}: work given back; the same command goes on")
-    if ended == "renew":
-        raise GivenBackError(
-            "out of memory: only a new process has all of it; the same command goes on"
-        )
-
-
-def _worked(engine: Engine, started: Started, stop: Stop) -> str:
-    """Work here, or in worker processes; also when memory ran out here, for they are renewed."""
-    from search.launch import run_workers
-
-    if started.n_workers > 1:
-        return run_workers(engine, started, stop)
-    ended = _worked_here(
-        engine, started.row, started.definition, started.trainer, started.site, stop
+    definition = _swept_otherwise(
+        _definition(study), name, n_sweeps=sweeps, n_steps=steps, start_lr=start_lr, end_lr=end_lr
     )
-    if ended == "renew" and started.definition.spec:
-        return run_workers(engine, started, stop)
-    return ended
+    name = _checked_name(definition.study.name if name is None else name)
+    _check_counts(workers=workers, seed=seed, timeout_min=timeout_min)
+    workers = _possible_workers(definition, workers)
+    stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
+    with stop.on_signals(), opened(storage, make=True) as engine:
+        row = catalog.find_matching(engine, definition, name=name, seed=seed, target=Target())
+        if row is None or row.stage == RANGE_TEST:
+            asked = Asked(name, seed, Target(), device, data, workers)
+            work_on(engine, definition, row, asked, stop=stop, watch=watch, only=RANGE_TEST)
+        with reading(engine) as session:
+            return measured(session, catalog.find(engine, name))
 
 
-def _worked_here(
-    engine: Engine, row: StudyRow, definition: Definition, trainer: Trainer, site: Site, stop: Stop
-) -> str:
-    from search.worker import Worker
-
-    return Worker(engine, row, definition.study, trainer=trainer, site=site, stop=stop).work()
+def _swept_otherwise(definition: Definition, name: str | None, **given: Any) -> Definition:
+    """Return the definition with the range test that was asked for."""
+    settings = definition.study.range_test
+    changed = {k: v for k, v in given.items() if v not in (None, getattr(settings, k))}
+    if not changed:
+        return definition
+    if name is None:
+        field, value = next(iter(changed.items()))
+        flag = field.removeprefix("n_").replace("_", "-")
+        raise UsageError(
+            f"--{flag} {value:g}: the range test of study {definition.study.name!r} has "
+            f"{getattr(settings, field):g}; another one needs a --name"
+        )
+    try:
+        other = replace(settings, **changed)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return replace(definition, study=replace(definition.study, range_test=other))
 
 
 def _definition(study: str | Path | Study) -> Definition:
@@ -201,13 +165,11 @@ def _possible_workers(definition: Definition, workers: int | None) -> int | None
 def _check_counts(
     *,
     workers: int | None = None,
-    trials: int | None = None,
     seed: int | None = None,
     timeout_min: float | None = None,
 ) -> None:
-    for flag, value in (("workers", workers), ("trials", trials)):
-        if value is not None and value < 1:
-            raise UsageError(f"{flag} must be at least 1, got {value}")
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers must be at least 1, got {workers}")
     if seed is not None and not 0 <= seed < 2**63:
         raise UsageError(f"seed must lie between 0 and 2**63 - 1, got {seed}")
     if timeout_min is not None and not timeout_min > 0:
@@ -217,19 +179,23 @@ def _check_counts(
 def plan(
     study: str | Path | Study,
     *,
-    trials: int | None = None,
+    trials: int | str | None = None,
+    budget: str | None = None,
     workers: int | None = None,
     device: str = "auto",
     data: str | Path | None = None,
 ) -> Started:
     """Return what a new study of this definition would cost here; nothing is stored."""
     definition = _definition(study)
-    _check_counts(workers=workers, trials=trials)
+    _check_counts(workers=workers)
+    target = Target.parse(trials, budget)
+    if target.more:
+        raise UsageError(f"--trials {trials}: a dry run is of a new study; give its number")
     workers = _possible_workers(definition, workers)
-    n_trials = definition.study.screening.n_trials if trials is None else trials
-    row = StudyRow(name=definition.study.name, n_trials=n_trials)
     trainer, site = load_task(definition, None, device=device, data=data)
     rate = warm_up(trainer, definition.study)
+    n_trials = n_trials_of(target, definition.study, site, rate=rate, workers=workers)
+    row = StudyRow(name=definition.study.name, n_trials=n_trials)
     return estimate(row, definition, trainer, site, rate=rate, workers=workers)
 
 
@@ -241,8 +207,12 @@ def join(
     data: str | Path | None = None,
     timeout_min: float | None = None,
     until_stdin_closes: bool = False,
+    only: str | None = None,
 ) -> None:
-    """Work on a stored study in this process until it has ended; see run() for what is raised."""
+    """Work on a stored study in this process until it, or `only` one stage of it, has ended.
+
+    See run() for what is raised.
+    """
     _check_counts(timeout_min=timeout_min)
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
     patiently = Patience(stop, seconds=0)
@@ -252,20 +222,30 @@ def join(
     with stop.on_signals(), opened(storage, patiently=patiently) as engine:
         row = patiently(catalog.find, engine, name)
         if row.stage not in ENDED:
-            if not row.spec:
-                raise UsageError(
-                    f"study {name!r} was made from a Study object of another program: "
-                    "only that program can go on with it"
-                )
-            definition = load(row.spec)
-            compare(name, row.declared, declared(definition.study, definition.source))
+            definition = _stored_definition(row)
+            check_installed(definition.study.screening.sampler)
             trainer, site = load_task(definition, row, device=device, data=data)
             patiently(catalog.resolve, engine, row, facts_of(trainer))
-            ended = _worked_here(engine, row, definition, trainer, site, stop)
-            _raise_if_stopped(ended, stop)
-            catalog.remove_checkpoints(row.id, site.cache)
+            ended = work_here(
+                engine, row, definition, trainer=trainer, site=site, stop=stop, only=only
+            )
+            raise_if_stopped(ended, stop)
+            if only is None:
+                catalog.remove_checkpoints(row.id, site.cache)
         if patiently(catalog.find, engine, name).stage == "failed":
             load_result(engine, name)
+
+
+def _stored_definition(row: StudyRow) -> Definition:
+    """Load what a stored study was made from; raise UserError where that is not to be had."""
+    if not row.spec:
+        raise UsageError(
+            f"study {row.name!r} was made from a Study object of another program: "
+            "only that program can go on with it"
+        )
+    definition = with_stored_range_test(load(row.spec), row)
+    compare(row.name, row.declared, declared(definition.study, definition.source))
+    return definition
 
 
 def _stop_at_end_of_stdin(stop: Stop) -> None:

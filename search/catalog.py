@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, func, select
+from sqlalchemy import delete as sql_delete
 
-from search import range_test
+from search import range_test, screening
 from search.errors import UsageError
+from search.target import Target
 from studies.database import masked_text, reading, schema_lock, transaction
 from studies.errors import UnknownStudyError
 from studies.protocol import compare, declared
@@ -45,15 +47,21 @@ def find_or_create(
     *,
     name: str,
     seed: int | None,
-    n_trials: int | None,
+    n_trials: int | None = None,
+    target: Target | None = None,
 ) -> StudyRow:
     """Return the stored study, made now if it is new; any number of processes may call at once.
 
+    `n_trials` is what a new one tries (default: the definition's), `target` what was asked for.
     See find_matching() for what is raised.
     """
+    target = Target(n_trials=n_trials) if target is None else target
     with schema_lock(engine):
-        row = find_matching(engine, definition, name=name, seed=seed, n_trials=n_trials)
-        return row or _create(engine, definition, name=name, seed=seed, n_trials=n_trials)
+        row = find_matching(engine, definition, name=name, seed=seed, target=target)
+        budget = None if target.budget is None else target.budget.text
+        return row or _create(
+            engine, definition, name=name, seed=seed, n_trials=n_trials, budget=budget
+        )
 
 
 def find_matching(
@@ -62,12 +70,12 @@ def find_matching(
     *,
     name: str,
     seed: int | None,
-    n_trials: int | None,
+    target: Target,
 ) -> StudyRow | None:
     """Return the stored study, None where there is none yet.
 
     Raises ProtocolError where the stored study was made under another protocol, UsageError where
-    `seed` or `n_trials` is given and differs from what is stored.
+    `seed`, a number of configurations or a budget is given and differs from what is stored.
     """
     row = _stored(engine, name)
     if row is None:
@@ -78,12 +86,48 @@ def find_matching(
             f"--seed {seed}: study {name!r} was made with seed {row.seed}; "
             "leave --seed out, or start a new study with --name"
         )
-    if n_trials is not None and n_trials != row.n_trials:
+    if target.n_trials not in (None, row.n_trials):
         raise UsageError(
-            f"--trials {n_trials}: study {name!r} has a target of {row.n_trials}; "
-            "leave --trials out, or start a new study with --name"
+            f"--trials {target.n_trials}: study {name!r} has a target of {row.n_trials}; "
+            "leave --trials out, add to it with --trials +N, or start a new study with --name"
+        )
+    if target.budget is not None and target.budget.text != row.budget:
+        made = "without a budget" if row.budget is None else f"with --budget {row.budget}"
+        raise UsageError(
+            f"--budget {target.budget.text}: study {name!r} was made {made} and has a target of "
+            f"{row.n_trials}; leave --budget out, or start a new study with --name"
         )
     return row
+
+
+def extend(engine: Engine, row: StudyRow | None, *, name: str, more: int) -> StudyRow:
+    """Add `more` configurations to a stored study, and open its search again.
+
+    A confirmation under way is dropped: what waits of it is deleted, what runs ends unread. The
+    next one has fresh seeds. Raises UsageError where there is nothing that could go on.
+    """
+    if row is None:
+        raise UsageError(f"--trials +{more}: no study {name!r} is stored yet; leave the + out")
+    with transaction(engine) as session:
+        stored = session.get_one(StudyRow, row.id, with_for_update=True)
+        if stored.stage == "failed":
+            raise UsageError(
+                f"--trials +{more}: study {name!r} ended without a result, which more "
+                "configurations do not change; start a new study with --name"
+            )
+        slots = range(stored.n_trials, stored.n_trials + more)
+        stored.n_trials += more
+        if stored.stage != "range_test":
+            session.add_all(screening.work_of(stored, slots))
+            session.execute(
+                sql_delete(WorkRow).where(
+                    WorkRow.study_id == stored.id,
+                    WorkRow.stage == "confirmation",
+                    WorkRow.state == "waiting",
+                )
+            )
+            stored.stage, stored.finished_at = "search", None
+        return stored
 
 
 def _create(
@@ -93,8 +137,9 @@ def _create(
     name: str,
     seed: int | None,
     n_trials: int | None,
+    budget: str | None,
 ) -> StudyRow:
-    from search.history import History
+    from search.history import Histories
 
     study = definition.study
     row = StudyRow(
@@ -110,15 +155,17 @@ def _create(
         batch_size=study.task.batch_size,
         steps_per_epoch=study.task.steps_per_epoch,
         n_trials=study.screening.n_trials if n_trials is None else n_trials,
+        lengths=list(study.screening.lengths),
+        budget=budget,
         beat_s=BEAT_S,
         grace_s=GRACE_S,
         stage="range_test",
     )
-    history = History(engine.url, name=name, study_id=row.id)
+    histories = Histories.stored(engine.url, row)
     try:
-        history.create(study.direction)
+        histories.create(study.direction)
     finally:
-        history.close()
+        histories.close()
     with transaction(engine) as session:
         session.add(row)
         session.flush()
@@ -146,7 +193,7 @@ def add_to_result(engine: Engine, row: StudyRow, **parts: Any) -> None:
 def listing(engine: Engine) -> list[tuple[str, str, int, int, datetime]]:
     """Return name, stage, finished and wanted configurations, and creation time of each study."""
     done = (
-        select(func.count())
+        select(func.count(WorkRow.slot.distinct()))
         .where(WorkRow.study_id == StudyRow.id, WorkRow.stage == "search", WorkRow.state == "done")
         .scalar_subquery()
     )
@@ -161,14 +208,14 @@ def listing(engine: Engine) -> list[tuple[str, str, int, int, datetime]]:
 
 def delete(engine: Engine, name: str) -> None:
     """Delete a stored study with all its runs, on our side and on Optuna's, and its files here."""
-    from search.history import History
+    from search.history import Histories
 
     row = find(engine, name)
-    history = History(engine.url, name=name, study_id=row.id)
+    histories = Histories.stored(engine.url, row)
     try:
-        history.delete()
+        histories.delete()
     finally:
-        history.close()
+        histories.close()
     with transaction(engine) as session:
         session.delete(session.get_one(StudyRow, row.id))
     remove_checkpoints(row.id, cache_folder())
@@ -202,12 +249,12 @@ TRIAL_COLUMNS = (
 
 
 def trials(engine: Engine, name: str) -> list[dict[str, Any]]:
-    """Return every configuration of a study's search as a row of plain values."""
+    """Return every cycle of a study's search as a row of plain values, shortest length first."""
     study = find(engine, name)
     with reading(engine) as session:
         rows = session.scalars(
             select(WorkRow)
             .where(WorkRow.study_id == study.id, WorkRow.stage == "search")
-            .order_by(WorkRow.slot)
+            .order_by(WorkRow.length, WorkRow.slot)
         )
         return [{column: getattr(row, column) for column in TRIAL_COLUMNS} for row in rows]

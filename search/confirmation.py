@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import Literal
 
 CONFIDENCE = 0.95
 POWER = 0.8
+_MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in deviations
 
 Direction = Literal["maximize", "minimize"]
 
@@ -25,6 +26,19 @@ class Estimate:
     def half_width(self) -> float:
         """Half of the interval's length."""
         return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """The standard deviation of a score over seeds, and what it was estimated from.
+
+    `replicates`: cycles of one configuration with several seeds; `neighbours`: configurations
+    that lie close together, with one seed each.
+    """
+
+    deviation: float
+    freedom: int
+    source: Literal["replicates", "neighbours"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +81,85 @@ def finalists(scores: Mapping[int, float], *, n: int, direction: Direction) -> l
     return sorted(scores, key=lambda slot: (sign * scores[slot], slot))[:n]
 
 
+def tie_group(
+    scores: Mapping[int, float], noise: Noise | None, *, direction: Direction
+) -> list[int]:
+    """Return the slots within noise of the best score, best first; without a noise, the best.
+
+    Within noise: closer to the best than the one-sided 95 % t quantile x the deviation of a
+    difference of two scores, sqrt(2) x that of a score. Not corrected for the number of
+    configurations; the best of many is lucky, which widens the group already.
+    """
+    ranked = finalists(scores, n=len(scores), direction=direction)
+    if noise is None:
+        return ranked[:1]
+    margin = _t_quantile(CONFIDENCE, noise.freedom + 1) * math.sqrt(2) * noise.deviation
+    return [slot for slot in ranked if abs(scores[slot] - scores[ranked[0]]) <= margin]
+
+
+def spread(slots: Sequence[int], positions: Mapping[int, Sequence[float]], *, n: int) -> list[int]:
+    """Return `n` of the slots: the first, then each time the one farthest from those taken."""
+    taken, left = list(slots[:1]), list(slots[1:])
+    while left and len(taken) < n:
+        farthest = max(
+            left, key=lambda slot: min(math.dist(positions[slot], positions[t]) for t in taken)
+        )
+        left.remove(farthest)
+        taken.append(farthest)
+    return taken[:n]
+
+
+def spread_finalists(
+    scores: Mapping[int, float],
+    positions: Mapping[int, Sequence[float]],
+    noise: Noise | None,
+    *,
+    n: int,
+    direction: Direction,
+) -> list[int]:
+    """Return the finalists: from the tie group, spread over it; the next best where it is small.
+
+    `positions` are points of the unit cube of the space. A wide tie group says little of its
+    lower end, so its best 3n only are spread over.
+    """
+    tied = tie_group(scores, noise, direction=direction)
+    if len(tied) > n:
+        return spread(tied[: 3 * n], positions, n=n)
+    return finalists(scores, n=n, direction=direction)
+
+
 def choose(scores: Mapping[int, Sequence[float]], *, direction: Direction) -> int:
     """Return the candidate with the best mean; ties go to the lowest slot, the baseline first."""
     return finalists({s: fmean(v) for s, v in scores.items()}, n=1, direction=direction)[0]
 
 
-def seed_noise(scores: Mapping[int, Sequence[float]]) -> float:
+def noise_of_replicates(scores: Mapping[int, Sequence[float]]) -> Noise:
     """Return the pooled standard deviation over seeds within a configuration."""
     squares = [(len(v) - 1, stdev(v) ** 2) for v in scores.values() if len(v) >= 2]
     freedom = sum(n for n, _ in squares)
-    return math.sqrt(sum(n * s for n, s in squares) / freedom) if freedom else math.nan
+    deviation = math.sqrt(sum(n * s for n, s in squares) / freedom) if freedom else math.nan
+    return Noise(deviation, freedom, "replicates")
+
+
+def noise_of_neighbours(
+    scores: Mapping[int, float], positions: Mapping[int, Sequence[float]]
+) -> Noise | None:
+    """Return the noise of a seed where each configuration has one: from nearest neighbours.
+
+    The median distance in score, as a normal distribution's deviation: on a plateau neighbours
+    differ by noise only, on slopes by more, so it errs upwards; a cliff is not seen. Each two
+    configurations count as one degree of freedom. None where there are fewer than three.
+    """
+    apart = []
+    for slot in scores:
+        others = (other for other in scores if other != slot)
+        nearest = min(
+            others, key=lambda other: math.dist(positions[other], positions[slot]), default=slot
+        )
+        apart.append(abs(scores[slot] - scores[nearest]))
+    if len(apart) < 3:
+        return None
+    return Noise(median(apart) / (_MEDIAN_OF_NORMAL * math.sqrt(2)), len(apart) // 2, "neighbours")
 
 
 def _standard_error(values: Sequence[float]) -> float:

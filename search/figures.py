@@ -9,8 +9,9 @@ import numpy as np
 from search.confirmation import estimate
 from search.result import Candidate, StudyResult
 from search.terminal import candidate_name
-from trainers.judgement import Judgement, smooth
-from trainers.sweep import LRCurve
+from trainers.judgement import SmoothedCurve, smoothed_curve
+from trainers.range_test_result import RangeTestResult
+from trainers.schedule import Preview
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -77,77 +78,90 @@ def seeds_text(scores: Sequence[Sequence[float]]) -> str:
     return " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) + " seeds"
 
 
-def range_test_figure(
-    curves: Mapping[int, LRCurve],
-    judgements: Mapping[int, Judgement],
-    *,
-    centre: float,
-    bracket: tuple[float, float],
-    proposal: float,
-) -> "Figure":
+def range_test_figure(result: RangeTestResult) -> "Figure":
     """Draw every sweep, raw and under the smoothing that was judged, and what they propose.
 
     The loss axis ends a little above the first level, so that an explosion flattens nothing.
     """
     import plotly.graph_objects as go
 
-    figure = go.Figure()
-    lows, firsts, rebounds = [], [], []
-    for slot, curve in curves.items():
-        lrs, losses = _finite(curve)
-        legend = {"showlegend": slot == min(curves)}
-        figure.add_scatter(
-            x=lrs.tolist(),
-            y=losses.tolist(),
-            mode="markers",
-            marker={"color": SKY, "size": 3, "opacity": 0.5},
-            name=f"loss of a step (n = {len(curves)} sweeps)",
-            legendgroup="raw",
-            hoverinfo="skip",
-            **legend,
-        )
-        if len(losses) == 0:
-            continue
-        first = float(np.median(losses[: max(5, len(losses) // 10)]))
-        smoothed = smooth(np.log10(lrs), np.minimum(losses, first))
-        figure.add_scatter(
-            x=lrs.tolist(),
-            y=smoothed.tolist(),
-            mode="lines",
-            line={"color": BLUE, "width": 1.5},
-            name="smoothed without lag",
-            legendgroup="smoothed",
-            hovertemplate=f"sweep {slot}: loss %{{y:.3f}} at lr %{{x:.3g}}<extra></extra>",
-            **legend,
-        )
-        lows.append(float(smoothed.min()))
-        firsts.append(first)
-        rebound = judgements[slot].rebound
-        if rebound is not None:
-            rebounds.append((slot, rebound, float(np.interp(rebound, lrs, smoothed))))
-    figure.add_scatter(
-        x=[lr for _, lr, _ in rebounds],
-        y=[loss for _, _, loss in rebounds],
-        mode="markers",
-        marker={"color": ORANGE, "size": 9, "symbol": "diamond"},
-        name=f"rebound (n = {len(rebounds)} of {len(curves)} sweeps)",
-        customdata=[slot for slot, _, _ in rebounds],
-        hovertemplate="sweep %{customdata}: rebound at lr %{x:.3g}<extra></extra>",
-    )
-    _bracket(figure, bracket)
-    _vertical(figure, centre, f"centre {centre:.3g}", VERMILION, "dot")
-    _vertical(figure, proposal, f"proposed max_lr {proposal:.3g}", GREEN, "dash")
-    low, high = min(lows, default=0.0), max(firsts, default=1.0)
-    every_lr = [lr for curve in curves.values() for lr in curve.lrs]
+    figure, n = go.Figure(), len(result.points)
+    drawn = [smoothed_curve(curve) for curve in result.curves]
+    for number, curve in enumerate(drawn):
+        _sweep(figure, number, curve, n=n)
+    if result.slow_curve is not None:
+        _slow_sweep(figure, smoothed_curve(result.slow_curve), n_steps=len(result.slow_curve.lrs))
+    _rebounds(figure, drawn, result)
+    shown: list[float] = [lr for curve in result.curves for lr in curve.lrs]
+    if result.proposal is not None:
+        said = result.proposal
+        shown += [said.low, said.high]
+        _bracket(figure, (said.low, said.high))
+        _vertical(figure, said.centre, f"centre {said.centre:.3g}", VERMILION, "dot")
+        _vertical(figure, said.max_lr, f"proposed max_lr {said.max_lr:.3g}", GREEN, "dash")
+    judged = [curve for curve in drawn if not math.isnan(curve.first)]
+    low = min((float(curve.smoothed.min()) for curve in judged), default=0.0)
+    high = max((curve.first for curve in judged), default=1.0)
     _finish(
         figure,
-        x=_log_axis([*every_lr, *bracket], "learning rate"),
+        x=_log_axis(shown, "learning rate"),
         y={
             "title": {"text": "training loss"},
             "range": [low - 0.2 * (high - low), high + 0.25 * (high - low)],
         },
     )
     return figure
+
+
+def _sweep(figure: "Figure", number: int, curve: SmoothedCurve, *, n: int) -> None:
+    """Add one sweep: its points and what was judged."""
+    legend = {"showlegend": number == 0}
+    figure.add_scatter(
+        x=curve.lrs.tolist(),
+        y=curve.losses.tolist(),
+        mode="markers",
+        marker={"color": SKY, "size": 3, "opacity": 0.5},
+        name=f"loss of a step (n = {n} sweeps)",
+        legendgroup="raw",
+        hoverinfo="skip",
+        **legend,
+    )
+    figure.add_scatter(
+        x=curve.lrs.tolist(),
+        y=curve.smoothed.tolist(),
+        mode="lines",
+        line={"color": BLUE, "width": 1.5},
+        name="smoothed without lag",
+        legendgroup="smoothed",
+        hovertemplate=f"sweep {number}: loss %{{y:.3f}} at lr %{{x:.3g}}<extra></extra>",
+        **legend,
+    )
+
+
+def _slow_sweep(figure: "Figure", curve: SmoothedCurve, *, n_steps: int) -> None:
+    """Add the sweep that the drift is read of."""
+    figure.add_scatter(
+        x=curve.lrs.tolist(),
+        y=curve.smoothed.tolist(),
+        mode="lines",
+        line={"color": PURPLE, "width": 1.5, "dash": "dash"},
+        name=f"slow sweep, {n_steps} steps (n = 1)",
+        hovertemplate="slow sweep: loss %{y:.3f} at lr %{x:.3g}<extra></extra>",
+    )
+
+
+def _rebounds(figure: "Figure", drawn: Sequence[SmoothedCurve], result: RangeTestResult) -> None:
+    """Mark where each sweep's loss turns."""
+    found = [(n, said.rebound) for n, said in enumerate(result.judgements) if said.rebound]
+    figure.add_scatter(
+        x=[lr for _, lr in found],
+        y=[float(np.interp(lr, drawn[n].lrs, drawn[n].smoothed)) for n, lr in found],
+        mode="markers",
+        marker={"color": ORANGE, "size": 9, "symbol": "diamond"},
+        name=f"rebound (n = {len(found)} of {len(drawn)} sweeps)",
+        customdata=[n for n, _ in found],
+        hovertemplate="sweep %{customdata}: rebound at lr %{x:.3g}<extra></extra>",
+    )
 
 
 def search_figure(trials: Sequence[Mapping[str, Any]], result: StudyResult) -> "Figure":
@@ -229,6 +243,35 @@ def schedule_figure(result: StudyResult) -> "Figure":
     return figure
 
 
+def call_figure(seen: Preview) -> "Figure":
+    """Draw rate and momentum over the steps of a call, as torch applies them."""
+    import plotly.graph_objects as go
+
+    n = len(seen.lrs)
+    steps = sorted({*range(0, n, max(1, n // 2_000)), seen.peak, n - 1})
+    figure = go.Figure()
+    drawn = {"learning rate": (seen.lrs, BLUE, "y")}
+    if seen.momenta:
+        drawn["momentum (Adam: beta1)"] = (seen.momenta, ORANGE, "y2")
+    for name, (values, color, axis) in drawn.items():
+        figure.add_scatter(
+            x=[step + 1 for step in steps],
+            y=[values[step] for step in steps],
+            mode="lines",
+            line={"color": color, "width": 2},
+            yaxis=axis,
+            name=name,
+            hovertemplate=f"{name} %{{y:.4g}} at step %{{x:,}}<extra></extra>",
+        )
+    x = {"title": {"text": f"optimizer step (of {n:,})"}}
+    _finish(figure, x=x, y={"title": {"text": "learning rate"}, "rangemode": "tozero"})
+    figure.update_layout(
+        yaxis2={"title": {"text": "momentum"}, "overlaying": "y", "side": "right"},
+        height=480,
+    )
+    return figure
+
+
 # Viridis without its darkest quarter, which is lost on a dark page.
 _PCT_START_SCALE = [[0, "#3b528b"], [0.33, "#21918c"], [0.67, "#5ec962"], [1, "#fde725"]]
 
@@ -298,14 +341,6 @@ def _ring(
         name=candidate_name(candidate, result),
         hoverinfo="skip",
     )
-
-
-def _finite(curve: LRCurve) -> tuple[Any, Any]:
-    """Return rates and losses up to the first loss that is not finite."""
-    lrs, losses = np.asarray(curve.lrs), np.asarray(curve.losses)
-    broken = np.flatnonzero(~np.isfinite(losses))
-    n_finite = int(broken[0]) if len(broken) else len(losses)
-    return lrs[:n_finite], losses[:n_finite]
 
 
 def _bracket(figure: "Figure", bracket: tuple[float, float]) -> None:

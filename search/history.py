@@ -1,6 +1,6 @@
 """Optuna's side of a study: what samplers, importances and the dashboard read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
@@ -8,13 +8,16 @@ from typing import Literal
 
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import URL
 
+from search.samplers import make_sampler
 from search.space import Params, suggest
 from studies.database import TRANSIENT, DatabaseUnreachableError, close_optuna, optuna_storage
-from studies.definition import Space
+from studies.definition import Screening, Space
 from studies.errors import StudyError
+from studies.tables import StudyRow
 from trainers.seeding import seed_for
 
 _OWNER = "onecycle_study"
@@ -43,9 +46,8 @@ def _lost_connection(error: BaseException | None) -> BaseException | None:
 class History:
     """The Optuna study of one cycle length; ours by its user attribute `onecycle_study`."""
 
-    def __init__(self, url: URL, *, name: str, study_id: str) -> None:
-        self.name, self.study_id = name, study_id
-        self.storage = optuna_storage(url)
+    def __init__(self, storage: BaseStorage, *, name: str, study_id: str) -> None:
+        self.storage, self.name, self.study_id = storage, name, study_id
 
     def create(self, direction: Literal["maximize", "minimize"]) -> None:
         """Make the Optuna study, or find it made; raise StudyError where it belongs to another.
@@ -89,11 +91,14 @@ class History:
         study_seed: int,
         bracket: tuple[float, float],
         space: Space,
+        screening: Screening,
         fixed: Params | None,
         asked_before: bool,
         attributes: Mapping[str, object],
     ) -> tuple[int, Params]:
         """Return the trial number and parameters of a slot; each slot has one trial for ever.
+
+        The sampler proposes what is not `fixed`, from a seed of the slot's own.
 
         The trial is made in one commit with its slot and `attributes`, so an owner killed while
         asking leaves something that the next one finds (`asked_before`).
@@ -110,7 +115,11 @@ class History:
         else:
             trial_id = bound._trial_id
         study._thread_local.cached_all_trials = None  # as Study.ask() does: samplers read this
-        study.sampler = optuna.samplers.TPESampler(seed=seed_for(study_seed, "ask", slot) % 2**32)
+        study.sampler = make_sampler(
+            screening.sampler if fixed is None else "random",
+            seed=seed_for(study_seed, "ask", slot),
+            n_initial=screening.n_initial,
+        )
         trial = optuna.trial.Trial(study, trial_id)
         return trial.number, suggest(trial, bracket, space)
 
@@ -157,10 +166,51 @@ class History:
         if study.user_attrs.get(_OWNER) == self.study_id:
             optuna.delete_study(study_name=self.name, storage=self.storage)
 
-    def close(self) -> None:
-        """Give the connections back."""
-        close_optuna(self.storage)
-
     def _trial_of(self, slot: int) -> FrozenTrial | None:
         trials = self.study.get_trials(deepcopy=False)
         return next((t for t in trials if t.user_attrs.get("slot") == slot), None)
+
+
+class Histories:
+    """The Optuna studies of one of ours, one per cycle length, over one storage.
+
+    `NAME` holds the full length, `NAME/screen-2` the cycles of two epochs.
+    """
+
+    def __init__(
+        self, storage: BaseStorage, *, name: str, study_id: str, lengths: Sequence[int]
+    ) -> None:
+        self.storage, self.lengths = storage, tuple(lengths)
+        self._of = {
+            length: History(
+                storage,
+                name=name if length == lengths[-1] else f"{name}/screen-{length}",
+                study_id=study_id,
+            )
+            for length in lengths
+        }
+
+    @classmethod
+    def stored(cls, url: URL, row: StudyRow) -> "Histories":
+        """Return those of a stored study."""
+        storage = optuna_storage(url)
+        return cls(storage, name=row.name, study_id=row.id, lengths=row.lengths)
+
+    def of(self, length: int) -> History:
+        """Return the history of the cycles of `length` epochs."""
+        return self._of[length]
+
+    def create(self, direction: Literal["maximize", "minimize"]) -> None:
+        """Make the Optuna study of each length; see History.create()."""
+        for history in self._of.values():
+            history.create(direction)
+
+    def delete(self) -> None:
+        """Delete those that are ours and there."""
+        for history in self._of.values():
+            history.delete()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        if isinstance(self.storage, RDBStorage):
+            close_optuna(self.storage)

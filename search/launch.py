@@ -162,6 +162,8 @@ def _spawn(
         started.site.device,
         "--until-stdin-closes",
     ]
+    if started.only is not None:
+        command += ["--only", started.only]
     if started.site.data is not None:
         command += ["--data", str(started.site.data)]
     with log_file.open("ab") as output:

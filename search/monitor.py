@@ -91,7 +91,7 @@ def status_lines(now: Overview) -> list[str]:
     lines.append(f"  {'':<12}" + "".join(f"{heading:>10}" for heading in _COUNTS))
     for s in now.stages:
         numbers = (s.done, s.running, s.waiting, s.given_up, s.total)
-        lines.append(f"  {STAGE_NAMES[s.stage]:<12}" + "".join(f"{n:>10}" for n in numbers))
+        lines.append(f"  {s.name:<12}" + "".join(f"{n:>10}" for n in numbers))
     if now.running:
         devices = {worker.name: worker.device for worker in now.workers}
         shown = (_running_text(run, devices.get(run.owner), now.grace_s) for run in now.running)
@@ -131,7 +131,7 @@ def _where(now: Overview) -> str:
 def _running_text(run: Running, device: str | None, grace_s: float) -> str:
     sweep = run.stage == "range_test"
     words = [
-        f"{STAGE_NAMES[run.stage]} {run.slot}",
+        f"{run.name} {run.slot}",
         f"sweep of {run.length} steps" if sweep else f"epoch {run.epoch}/{run.length}",
         owner_text(run.owner),
         device or "",

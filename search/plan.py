@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from search.stages import stage_name
 from studies.definition import Study
 from studies.registry import Definition
 from studies.tables import StudyRow
@@ -15,32 +16,52 @@ from trainers.sweep import Sweep
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """One stage: how many runs, of how many optimizer steps, over how many training images."""
+    """Runs of one stage, in the search of one length: how many, of how many steps, over how many
+    training images.
+
+    The last run of a range test takes twice the `steps`.
+    """
 
     stage: str
+    name: str
     n_runs: int
     steps: int
     n_images: int
 
 
 def costs(study: Study, *, n_trials: int) -> tuple[StageCost, ...]:
-    """Return the cost of each stage; images are counted each time they are trained on."""
-    sweeps, confirmation = study.range_test, study.confirmation
-    n_finalists = min(confirmation.n_finalists, n_trials - 1)
+    """Return the cost by stage and length; images are counted each time they are trained on."""
+    sweeps, confirmation, screening = study.range_test, study.confirmation, study.screening
+    counts = screening.counts(n_trials)
+    n_finalists = min(confirmation.n_finalists, counts[-1] - 1)
     n_confirmed = (n_finalists + 1) * confirmation.n_seeds
-    runs = (
-        ("range_test", sweeps.n_sweeps, sweeps.n_steps),
-        ("search", n_trials, study.cycle_steps),
-        ("confirmation", n_confirmed, study.cycle_steps),
-    )
+    swept = sweeps.n_sweeps * sweeps.n_steps + sweeps.slow_steps
+    runs = [
+        ("range_test", 0, sweeps.n_sweeps + 1, sweeps.n_steps, swept),
+        *(
+            ("search", length, n, study.steps_of(length), n * study.steps_of(length))
+            for length, n in zip(screening.lengths, counts, strict=True)
+        ),
+        ("confirmation", 0, n_confirmed, study.cycle_steps, n_confirmed * study.cycle_steps),
+    ]
     return tuple(
-        StageCost(stage, n, steps, n * steps * study.task.batch_size) for stage, n, steps in runs
+        StageCost(
+            stage=stage,
+            name=stage_name(stage, length, screening.lengths),
+            n_runs=n,
+            steps=steps,
+            n_images=in_all * study.task.batch_size,
+        )
+        for stage, length, n, steps, in_all in runs
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A study that is ready to be worked on, and what it will cost here."""
+    """A study that is ready to be worked on, and what it will cost here.
+
+    `only` names the one stage to do; `plan` then holds that stage alone.
+    """
 
     row: StudyRow
     definition: Definition
@@ -49,6 +70,7 @@ class Started:
     plan: tuple[StageCost, ...]
     n_workers: int
     images_per_s: float
+    only: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -92,18 +114,22 @@ def estimate(
     *,
     rate: float,
     workers: int | None,
+    only: str | None = None,
 ) -> Started:
     """Say what the study costs here, where one worker alone trains `rate` images per second."""
+    every = costs(definition.study, n_trials=row.n_trials)
+    plan = tuple(cost for cost in every if only in (None, cost.stage))
     n_devices = devices(site.device)
-    n_workers = workers or min(n_devices, row.n_trials)
+    n_workers = workers or min(n_devices, max(cost.n_runs for cost in plan))
     return Started(
         row=row,
         definition=definition,
         site=site,
         trainer=trainer,
-        plan=costs(definition.study, n_trials=row.n_trials),
+        plan=plan,
         n_workers=n_workers,
         images_per_s=min(n_workers, n_devices) * rate,
+        only=only,
     )
 
 

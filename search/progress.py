@@ -92,7 +92,7 @@ class _View:
         self._since: tuple[float, int] | None = None  # a moment of progress: time, images done
         self._images_at_start = 0
         self._away = False
-        self._said: set[tuple[str, int]] = set()
+        self._said: set[int] = set()  # ids of runs
 
     def look(self) -> bool:
         """Read the database once; False while it does not answer."""
@@ -109,7 +109,7 @@ class _View:
         self._away = False
         if first:
             self._images_at_start = self.now.images_done
-            self._said = {(r.stage, r.slot) for r in self.now.runs if _ended(r)}
+            self._said = {r.work_id for r in self.now.runs if _ended(r)}
         elif self._since is None and self.now.images_done > self._images_at_start:
             self._since = time.monotonic(), self.now.images_done
         return True
@@ -130,16 +130,16 @@ class _View:
         assert self.now is not None
         lines = []
         for run in self.now.runs:
-            if _ended(run) and (run.stage, run.slot) not in self._said:
-                self._said.add((run.stage, run.slot))
+            if _ended(run) and run.work_id not in self._said:
+                self._said.add(run.work_id)
                 lines.append(self._line(run))
         return lines
 
     def _line(self, run: RunStatus) -> str:
         assert self.now is not None
-        stage = next(s for s in self.now.stages if s.stage == run.stage)
-        n_said = sum(said == run.stage for said, _ in self._said)
-        words = [f"{STAGE_NAMES[run.stage]} {n_said}/{stage.total}", f"slot {run.slot}"]
+        total = next(s.total for s in self.now.stages if s.name == run.name)
+        n_said = sum(r.work_id in self._said for r in self.now.runs if r.name == run.name)
+        words = [f"{run.name} {n_said}/{total}", f"slot {run.slot}"]
         if run.params is not None:
             words.append(str(run.params))
         if run.score is not None:
@@ -155,10 +155,9 @@ class _View:
             return Text("")
         bars = Table.grid(padding=(0, 2))
         for stage in now.stages:
-            name = STAGE_NAMES[stage.stage]
             failed = f", {stage.failed} given up" if stage.failed else ""
             bars.add_row(
-                Text(name, style="bold" if stage.stage == now.stage else ""),
+                Text(stage.name, style="bold" if stage.stage == now.stage else ""),
                 ProgressBar(total=max(1, stage.total), completed=stage.done, width=28),
                 f"{stage.done}/{stage.total}{failed}",
             )
@@ -173,7 +172,7 @@ class _View:
         return Group(bars, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
 
     def _under_way(self, run: RunStatus) -> str:
-        name = f"  {STAGE_NAMES[run.stage]} {run.slot}"
+        name = f"  {run.name} {run.slot}"
         if run.stage == "range_test":
             return f"{name}: sweep of {run.length} steps"
         return f"{name}: epoch {run.epoch}/{run.length} · {run.params or 'asking'}"

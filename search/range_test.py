@@ -1,62 +1,107 @@
 """Stage 1: sweeps -> bracket and proposal."""
 
-from sqlalchemy import select
+from dataclasses import replace
+
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from studies.definition import RangeTest
+from studies.protocol import stored_range_test
+from studies.registry import Definition
 from studies.tables import PointRecord, StudyRow, WorkRow
-from trainers.judgement import Judgement, Proposal, judge, propose, why_no_proposal
-from trainers.sweep import LRCurve, Sweep
+from trainers.judgement import Proposal
+from trainers.range_test_result import Points, RangeTestResult, concluded
+from trainers.run import Point
+from trainers.sweep import Sweep
+
+
+def with_stored_range_test(definition: Definition, study: StudyRow) -> Definition:
+    """Return the definition with the range test that the study was stored with.
+
+    It may have been asked for beside the file, and is the study's from then on.
+    """
+    settings = stored_range_test(study.declared)
+    return replace(definition, study=replace(definition.study, range_test=settings))
 
 
 def work_of(study: StudyRow, settings: RangeTest) -> list[WorkRow]:
-    """Return the rows of work of a range test: one per sweep."""
+    """Return the rows of work of a range test: one per sweep, the slow one last."""
+    lengths = [settings.n_steps] * settings.n_sweeps + [settings.slow_steps]
     return [
-        WorkRow(study_id=study.id, stage="range_test", round=0, length=settings.n_steps, slot=slot)
-        for slot in range(settings.n_sweeps)
+        WorkRow(study_id=study.id, stage="range_test", round=0, length=length, slot=slot)
+        for slot, length in enumerate(lengths)
     ]
 
 
-def plan(settings: RangeTest) -> Sweep:
-    """Return the plan that every sweep of this range test follows."""
-    return Sweep(start_lr=settings.start_lr, end_lr=settings.end_lr, total_steps=settings.n_steps)
+def plan(settings: RangeTest, *, n_steps: int) -> Sweep:
+    """Return the plan of a sweep of `n_steps` steps."""
+    return Sweep(start_lr=settings.start_lr, end_lr=settings.end_lr, total_steps=n_steps)
 
 
-def curves(session: Session, study_id: str) -> dict[int, LRCurve]:
-    """Return the measured curve of each finished sweep, by slot."""
+def measured(
+    session: Session, study: StudyRow, *, cycle_steps: int | None = None
+) -> RangeTestResult:
+    """Return what the finished sweeps of a study measured and say; read from their raw points.
+
+    The bracket is the frozen one where the study has one already.
+    """
+    settings = stored_range_test(study.declared)
+    sweeps = _points(session, study.id)
+    mine = (WorkRow.study_id == study.id, WorkRow.stage == "range_test")
+    seconds = session.scalar(select(func.sum(WorkRow.seconds)).where(*mine))
+    slow = sweeps.pop(settings.n_sweeps, None)
+    result = concluded(
+        plan(settings, n_steps=settings.n_steps),
+        tuple(sweeps.values()),
+        slow,
+        seconds=seconds or 0.0,
+        cycle_steps=cycle_steps,
+    )
+    return replace(result, proposal=_frozen(result.proposal, study))
+
+
+def _points(session: Session, study_id: str) -> dict[int, Points]:
     rows = session.execute(
-        select(WorkRow.slot, PointRecord.lr, PointRecord.loss)
+        select(WorkRow.slot, PointRecord)
         .join(PointRecord, PointRecord.work_id == WorkRow.id)
         .where(WorkRow.study_id == study_id, WorkRow.stage == "range_test")
         .order_by(WorkRow.slot, PointRecord.step)
-    ).all()
-    points: dict[int, list[tuple[float, float]]] = {}
-    for slot, lr, loss in rows:
-        points.setdefault(slot, []).append((lr, float("nan") if loss is None else loss))
-    return {
-        slot: LRCurve(tuple(lr for lr, _ in sweep), tuple(loss for _, loss in sweep))
-        for slot, sweep in points.items()
-    }
+    )
+    found: dict[int, list[Point]] = {}
+    for slot, record in rows:
+        found.setdefault(slot, []).append(_point(record))
+    return {slot: tuple(points) for slot, points in found.items()}
 
 
-def judgements(session: Session, study_id: str) -> dict[int, Judgement]:
-    """Return what each finished sweep says, computed anew from its raw points."""
-    return {slot: judge(curve) for slot, curve in curves(session, study_id).items()}
+def _point(record: PointRecord) -> Point:
+    loss = float("nan") if record.loss is None else record.loss
+    return Point(record.step, record.lr, loss, record.grad_norm, tuple(record.other_lrs or ()))
 
 
-def proposal(session: Session, study_id: str) -> Proposal | None:
-    """Return what the finished sweeps propose; None unless most of them rebounded."""
-    return propose(list(judgements(session, study_id).values()))
+def _frozen(said: Proposal | None, study: StudyRow) -> Proposal | None:
+    """Return what was frozen in the study in place of what another version would read now."""
+    if said is None or study.centre is None:
+        return said
+    assert study.bracket_low is not None
+    assert study.bracket_high is not None
+    assert study.proposal is not None
+    return replace(
+        said,
+        centre=study.centre,
+        low=study.bracket_low,
+        high=study.bracket_high,
+        max_lr=study.proposal,
+    )
 
 
-def conclude(session: Session, study: StudyRow, settings: RangeTest) -> str | None:
+def conclude(session: Session, study: StudyRow, *, cycle_steps: int) -> str | None:
     """Freeze bracket and proposal in `study`; return why not, where the sweeps do not say."""
-    verdicts = list(judgements(session, study.id).values())
-    if not verdicts:
+    result = measured(session, study, cycle_steps=cycle_steps)
+    if not result.points:
         return "every sweep of the range test was given up"
-    said = propose(verdicts)
+    said = result.proposal
     if said is None:
-        return why_no_proposal(verdicts, start_lr=settings.start_lr, end_lr=settings.end_lr)
+        return result.why_no_proposal()
     study.centre, study.proposal = said.centre, said.max_lr
     study.bracket_low, study.bracket_high = said.low, said.high
     return None

@@ -18,8 +18,8 @@ from search.plan import duration_text
 from search.result import StudyResult
 from search.terminal import call_lines, candidate_name, result_lines
 from studies.database import reading, sqlite_file
-from studies.tables import WorkRow
-from trainers.judgement import Proposal
+from studies.tables import StudyRow, WorkRow
+from trainers.range_test_result import conclusion
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -74,10 +74,10 @@ def page(engine: Engine, result: StudyResult) -> str:
         result=result,
         trials=trials,
         candidates=result.ranked(),
-        figures=_figures(engine, study.id, result, trials),
-        proposal=_proposal(engine, study.id),
+        figures=_figures(engine, study, result, trials),
+        range_test=conclusion(result.range_test),
         n_sweeps=next((s.n_runs for s in result.spent if s.stage == "range_test"), 0),
-        noise=[s for s in result_lines(result) if s.startswith(("importance", "noise"))],
+        noise=[s for s in result_lines(result) if s.startswith(("importance", "noise", "within"))],
         call=call_lines(result),
         seeds=seeds_text([c.scores for c in result.candidates]),
         devices=_devices(engine, study.id),
@@ -88,31 +88,21 @@ def page(engine: Engine, result: StudyResult) -> str:
 
 
 def _figures(
-    engine: Engine, study_id: str, result: StudyResult, trials: Sequence[dict[str, Any]]
+    engine: Engine, study: StudyRow, result: StudyResult, trials: Sequence[dict[str, Any]]
 ) -> dict[str, Markup]:
     from search import figures
 
     with reading(engine) as session:
-        curves = range_test.curves(session, study_id)
-        judgements = range_test.judgements(session, study_id)
+        measured = range_test.measured(session, study)
     drawn = {
         "confirmation": figures.confirmation_figure(result),
-        "range_test": figures.range_test_figure(
-            curves,
-            judgements,
-            centre=result.centre,
-            bracket=result.bracket,
-            proposal=result.proposal,
+        "range_test": figures.range_test_figure(measured),
+        "search": figures.search_figure(
+            [t for t in trials if t["length"] == result.epochs], result
         ),
-        "search": figures.search_figure(trials, result),
         "schedule": figures.schedule_figure(result),
     }
     return {name: _embedded(figure, name) for name, figure in drawn.items()}
-
-
-def _proposal(engine: Engine, study_id: str) -> Proposal | None:
-    with reading(engine) as session:
-        return range_test.proposal(session, study_id)
 
 
 def _embedded(figure: "Figure", name: str) -> Markup:

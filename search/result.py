@@ -4,17 +4,28 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from search.confirmation import Comparison, Estimate, estimate
+from search import range_test
+from search.confirmation import (
+    Comparison,
+    Direction,
+    Estimate,
+    Noise,
+    estimate,
+    noise_of_replicates,
+    tie_group,
+)
 from search.errors import NoResultError
 from search.metric import Metric
 from search.rows import done_rows, params_of
 from search.screening import BASELINE_SLOT
 from search.space import Params
+from search.spent import StageSpent, spent
 from studies.database import reading
 from studies.tables import StudyRow, WorkRow
+from trainers.judgement import Proposal
 from trainers.onecycle import OneCycle
 
 
@@ -40,13 +51,34 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class StageSpent:
-    """What a stage has cost: runs ended, images trained on, seconds of training and scoring."""
+class Screen:
+    """The finished cycles of one length of the search, n = 1 seed each."""
 
-    stage: str
-    n_runs: int
-    n_images: int
-    seconds: float
+    epochs: int
+    n_cycles: int
+    n_diverged: int
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """The optimum as far as n = 1 seed tells: all full cycles within noise of the best one.
+
+    `slots` are the tie group (search.confirmation.tie_group) of `n_cycles`, the ranges its own.
+    """
+
+    slots: tuple[int, ...]
+    n_cycles: int
+    max_lr: tuple[float, float]
+    pct_start: tuple[float, float]
+    div_factor: tuple[float, float]
+
+    def __str__(self) -> str:
+        return (
+            "max_lr {:.3g} to {:.3g}, ".format(*self.max_lr)
+            + "pct_start {:.2f} to {:.2f}, ".format(*self.pct_start)
+            + "div_factor {:.3g} to {:.3g}".format(*self.div_factor)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +89,36 @@ class StudyResult:
     spec: str
     direction: str
     metric: Metric
-    centre: float
-    bracket: tuple[float, float]
-    proposal: float
+    range_test: Proposal
     epochs: int
     steps_per_epoch: int
     batch_size: int
     n_trials: int
     n_diverged: int
+    screens: tuple[Screen, ...]
     candidates: tuple[Candidate, ...]
     winner: Candidate
     comparison: Comparison | None
     n_comparisons: int
     importances: dict[str, float]
-    seed_noise: float
-    spread: float
+    noise: Noise
+    search_noise: Noise | None
+    region: Region
     schedules: dict[int, list[tuple[int, float]]]
     spent: tuple[StageSpent, ...]
+
+    @property
+    def bracket(self) -> tuple[float, float]:
+        """The range of max_lr that was searched."""
+        return self.range_test.low, self.range_test.high
+
+    @property
+    def noise_floor(self) -> float | None:
+        """How much of the variance over the configurations of the lowest length is a seed's."""
+        spread = self.screens[0].spread
+        if self.search_noise is None or not spread:
+            return None
+        return min(1.0, self.search_noise.deviation**2 / spread**2)
 
     @property
     def baseline(self) -> Candidate:
@@ -133,6 +178,7 @@ class StudyResult:
         document["metric"] = self.metric.name
         document["winner"] = self.winner.slot
         document["verdict"] = self.verdict()
+        document["noise_floor"] = self.noise_floor
         document["onecycle_lr"] = {
             **asdict(self.winner.params),
             "final_div_factor": self.plan.final_div_factor,
@@ -156,38 +202,67 @@ def load_result(engine: Engine, name: str) -> StudyResult:
 def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyResult:
     search = done_rows(session, row.id, "search")
     confirmed = done_rows(session, row.id, "confirmation")
-    search_scores = {w.slot: w.score for w in search if w.score is not None}
+    confirmed = [w for w in confirmed if w.round == confirmed[-1].round]
+    full = [w for w in search if w.length == row.lengths[-1]]
+    screens = tuple(
+        _screen(length, [w for w in search if w.length == length]) for length in row.lengths
+    )
+    search_scores = {w.slot: w.score for w in full if w.score is not None}
     candidates = tuple(_candidates(confirmed, search_scores, result["test"]))
     comparisons = [_comparison(values) for values in result["comparisons"]]
-    assert row.centre is not None
-    assert row.proposal is not None
-    assert row.bracket_low is not None
-    assert row.bracket_high is not None
+    noise = noise_of_replicates({c.slot: c.scores for c in candidates})
+    found = result.get("search_noise")
+    direction: Direction = "maximize" if row.direction == "maximize" else "minimize"
+    said = range_test.measured(session, row).proposal
+    assert said is not None
     return StudyResult(
         name=row.name,
         spec=row.spec,
         direction=row.direction,
         metric=Metric(row.metric),
-        centre=row.centre,
-        bracket=(row.bracket_low, row.bracket_high),
-        proposal=row.proposal,
-        epochs=search[0].length,
+        range_test=said,
+        epochs=row.lengths[-1],
         steps_per_epoch=row.steps_per_epoch,
         batch_size=row.batch_size,
-        n_trials=len(search),
-        n_diverged=sum(w.outcome == "diverged" for w in search),
+        n_trials=screens[0].n_cycles,
+        n_diverged=screens[0].n_diverged,
+        screens=screens,
         candidates=candidates,
         winner=next(c for c in candidates if c.slot == result["winner"]),
-        comparison=comparisons[-1] if comparisons else None,
+        comparison=comparisons[-1] if result.get("compared", comparisons) else None,
         n_comparisons=len(comparisons),
         importances=result.get("importances", {}),
-        seed_noise=result["seed_noise"],
-        spread=_deviation([w.score for w in search if w.score is not None]),
+        noise=noise,
+        search_noise=None if found is None else Noise(**found),
+        region=_region(full, noise, direction),
         schedules={
             int(slot): [(int(step), float(lr)) for step, lr in points]
             for slot, points in result["schedules"].items()
         },
-        spent=tuple(_spent(session, row.id)),
+        spent=tuple(spent(session, row)),
+    )
+
+
+def _region(full: Sequence[WorkRow], noise: Noise, direction: Direction) -> Region:
+    scores = {w.slot: w.score for w in full if w.score is not None}
+    slots = tie_group(scores, noise, direction=direction)
+    tied = [p for w in full if w.slot in slots and (p := params_of(w)) is not None]
+
+    def reach(name: str) -> tuple[float, float]:
+        values = [getattr(params, name) for params in tied]
+        return min(values), max(values)
+
+    return Region(
+        tuple(slots), len(scores), reach("max_lr"), reach("pct_start"), reach("div_factor")
+    )
+
+
+def _screen(epochs: int, works: Sequence[WorkRow]) -> Screen:
+    return Screen(
+        epochs=epochs,
+        n_cycles=len(works),
+        n_diverged=sum(w.outcome == "diverged" for w in works),
+        spread=_deviation([w.score for w in works if w.score is not None]),
     )
 
 
@@ -215,21 +290,6 @@ def _candidates(
 
 def _comparison(values: dict[str, Any]) -> Comparison:
     return Comparison(Estimate(**values["difference"]), values["detectable"])
-
-
-def _spent(session: Session, study_id: str) -> list[StageSpent]:
-    rows = session.execute(
-        select(
-            WorkRow.stage,
-            func.count(),
-            func.coalesce(func.sum(WorkRow.n_images), 0),
-            func.coalesce(func.sum(WorkRow.seconds), 0.0),
-        )
-        .where(WorkRow.study_id == study_id, WorkRow.state == "done")
-        .group_by(WorkRow.stage)
-        .order_by(func.min(WorkRow.id))
-    )
-    return [StageSpent(s, n, int(images or 0), seconds or 0.0) for s, n, images, seconds in rows]
 
 
 def _deviation(values: Sequence[float]) -> float:

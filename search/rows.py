@@ -28,13 +28,19 @@ def running_rows(session: Session, study_id: str) -> list[WorkRow]:
     )
 
 
+def has_waiting(session: Session, study_id: str) -> bool:
+    """Return whether a run of the study waits for a worker."""
+    waiting = select(WorkRow.id).where(WorkRow.study_id == study_id, WorkRow.state == "waiting")
+    return session.scalar(waiting.limit(1)) is not None
+
+
 def done_rows(session: Session, study_id: str, stage: str) -> list[WorkRow]:
-    """Return the finished runs of a stage by slot."""
+    """Return the finished runs of a stage by round, length and slot."""
     return list(
         session.scalars(
             select(WorkRow)
             .where(WorkRow.study_id == study_id, WorkRow.stage == stage, WorkRow.state == "done")
-            .order_by(WorkRow.slot)
+            .order_by(WorkRow.round, WorkRow.length, WorkRow.slot)
         )
     )
 

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from search.plan import StageCost
 from search.rows import params_of
 from search.space import Params
+from search.stages import stage_name
 from studies.database import reading
 from studies.tables import EpochRecord, StudyRow, WorkRow
 
@@ -17,6 +18,7 @@ class StageStatus:
     """Runs of one stage: `total` is what the plan says, also before the stage is open."""
 
     stage: str
+    name: str
     done: int
     failed: int
     total: int
@@ -26,7 +28,9 @@ class StageStatus:
 class RunStatus:
     """A run that waits, runs or has ended."""
 
+    work_id: int
     stage: str
+    name: str
     slot: int
     state: str
     length: int
@@ -34,6 +38,11 @@ class RunStatus:
     params: Params | None
     outcome: str | None
     score: float | None
+
+    @property
+    def share_done(self) -> float:
+        """How much of the run is over, between 0 and 1."""
+        return 1.0 if self.state in ("done", "failed") else self.epoch / self.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +67,19 @@ def snapshot(engine: Engine, study_id: str, plan: tuple[StageCost, ...]) -> Snap
     """Return where the study stands; `plan` is what its stages cost."""
     with reading(engine) as session:
         row = session.get_one(StudyRow, study_id)
-        runs = tuple(_runs(session, study_id))
-    per_run = {cost.stage: cost.n_images // cost.n_runs for cost in plan if cost.n_runs}
-    done = sum(
-        per_run[run.stage] * (1 if run.state in ("done", "failed") else run.epoch / run.length)
-        for run in runs
-    )
+        planned = {cost.name for cost in plan}
+        runs = tuple(run for run in _runs(session, row) if run.name in planned)
+    per_run = {cost.name: cost.n_images // cost.n_runs for cost in plan if cost.n_runs}
+    done = sum(per_run[run.name] * run.share_done for run in runs)
     return Snapshot(
         stage=row.stage,
         stages=tuple(
             StageStatus(
                 stage=cost.stage,
-                done=_count(runs, cost.stage, "done"),
-                failed=_count(runs, cost.stage, "failed"),
-                total=cost.n_runs,
+                name=cost.name,
+                done=_count(runs, cost, "done"),
+                failed=_count(runs, cost, "failed"),
+                total=max(cost.n_runs, _count(runs, cost)),
             )
             for cost in plan
         ),
@@ -83,18 +91,20 @@ def snapshot(engine: Engine, study_id: str, plan: tuple[StageCost, ...]) -> Snap
     )
 
 
-def _runs(session: Session, study_id: str) -> list[RunStatus]:
+def _runs(session: Session, study: StudyRow) -> list[RunStatus]:
     epoch = func.coalesce(func.max(EpochRecord.epoch), 0)
     rows = session.execute(
         select(WorkRow, epoch)
         .outerjoin(EpochRecord, EpochRecord.work_id == WorkRow.id)
-        .where(WorkRow.study_id == study_id)
+        .where(WorkRow.study_id == study.id)
         .group_by(WorkRow.id)
         .order_by(WorkRow.id)
     )
     return [
         RunStatus(
+            work_id=work.id,
             stage=work.stage,
+            name=stage_name(work.stage, work.length, study.lengths),
             slot=work.slot,
             state=work.state,
             length=work.length,
@@ -107,11 +117,12 @@ def _runs(session: Session, study_id: str) -> list[RunStatus]:
     ]
 
 
-def _count(runs: tuple[RunStatus, ...], stage: str, state: str) -> int:
-    return sum(run.stage == stage and run.state == state for run in runs)
+def _count(runs: tuple[RunStatus, ...], cost: StageCost, state: str | None = None) -> int:
+    """Return how many runs a line of the plan has, in one state or in any."""
+    return sum(r.name == cost.name and state in (None, r.state) for r in runs)
 
 
 def _best(runs: tuple[RunStatus, ...], direction: str) -> RunStatus | None:
     scored = [run for run in runs if run.stage == "search" and run.score is not None]
     sign = 1 if direction == "maximize" else -1
-    return max(scored, key=lambda run: sign * (run.score or 0.0), default=None)
+    return max(scored, key=lambda run: (run.length, sign * (run.score or 0.0)), default=None)

@@ -1,15 +1,17 @@
 """What opens when all runs of a stage have ended: bracket, then finalists, then the answer."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from search import confirmation, range_test, screening
-from search.rows import done_rows, params_of
+from search.rows import done_rows, has_waiting, params_of
+from search.space import position
 from search.work import end_study, last_line
 from studies.database import reading, transaction
-from studies.definition import Study
+from studies.definition import Space, Study
 from studies.tables import StudyRow, WorkRow
 
 _SCHEDULE_POINTS = 400
@@ -22,26 +24,76 @@ STAGE_NAMES = {
 }
 
 
+def stage_name(stage: str, length: int, lengths: Sequence[int]) -> str:
+    """Return what runs of a stage and length are called: 'screen 2' for cycles of two epochs that
+    are shorter than the full length, the last of `lengths`."""
+    short = stage == "search" and length in lengths[:-1]
+    return f"screen {length}" if short else STAGE_NAMES[stage]
+
+
 def advance(engine: Engine, study_id: str, study: Study) -> str:
-    """Open the next stage if this one's runs have all ended; return the stage that is open now.
+    """Open what can be opened now: a promoted cycle, or the next stage once this one's runs have
+    all ended. Return the stage that is open now.
 
     Any worker may call this at any time: what opens is a pure function of what is stored, and
     one of them writes it. 'finished' and 'failed' are the two ends.
     """
     with reading(engine) as session:
-        stage = session.get_one(StudyRow, study_id).stage
-        if stage not in STAGES or _n_open(session, study_id):
-            return stage
+        row = session.get_one(StudyRow, study_id)
+        if row.stage not in STAGES or not _may_open(session, row, study):
+            return row.stage
     with transaction(engine) as session:
         row = session.get_one(StudyRow, study_id, with_for_update=True)
-        if row.stage == stage and not _n_open(session, study_id):
-            if stage == "range_test":
-                _open_search(session, row, study)
-            elif stage == "search":
-                _open_confirmation(session, row, study)
-            else:
-                _conclude(session, row)
+        if row.stage in STAGES and not has_waiting(session, study_id):
+            _open(session, row, study)
         return row.stage
+
+
+def _may_open(session: Session, row: StudyRow, study: Study) -> bool:
+    """Whether something opens now, as it looks without a lock."""
+    if has_waiting(session, row.id):
+        return False
+    return not _n_open(session, row.id) or _promotion(session, row, study) is not None
+
+
+def _open(session: Session, row: StudyRow, study: Study) -> None:
+    promoted = _promotion(session, row, study)
+    if promoted is not None:
+        session.add(promoted)
+    elif not _n_open(session, row.id):
+        if row.stage == "range_test":
+            _open_search(session, row, study)
+        elif row.stage == "search":
+            _open_confirmation(session, row, study)
+        else:
+            _conclude(session, row, study)
+
+
+def _promotion(session: Session, row: StudyRow, study: Study) -> WorkRow | None:
+    """Return the next cycle at a greater length, a row that is not stored yet."""
+    if row.stage != "search" or not study.screening.shares:
+        return None
+    works = list(
+        session.scalars(
+            select(WorkRow).where(WorkRow.study_id == row.id, WorkRow.stage == "search")
+        )
+    )
+    found = screening.promote(
+        [
+            screening.Standing(w.slot, w.length, w.state in ("done", "failed"), w.score)
+            for w in works
+        ],
+        screening=study.screening,
+        n_trials=row.n_trials,
+        direction=study.direction,
+    )
+    if found is None:
+        return None
+    slot, length = found
+    params = next(p for w in works if w.slot == slot and (p := params_of(w)) is not None)
+    return WorkRow(
+        study_id=row.id, stage="search", round=0, length=length, slot=slot, **asdict(params)
+    )
 
 
 def _n_open(session: Session, study_id: str) -> int:
@@ -70,35 +122,34 @@ def _fail(session: Session, row: StudyRow, reason: str) -> None:
 
 
 def _open_search(session: Session, row: StudyRow, study: Study) -> None:
-    reason = range_test.conclude(session, row, study.range_test)
+    reason = range_test.conclude(session, row, cycle_steps=study.cycle_steps)
     if reason is not None:
         _fail(session, row, reason)
         return
     row.stage = "search"
-    session.add_all(screening.work_of(row, epochs=study.screening.epochs))
+    session.add_all(screening.work_of(row, range(row.n_trials)))
 
 
 def _open_confirmation(session: Session, row: StudyRow, study: Study) -> None:
-    ended = done_rows(session, row.id, "search")
+    ended = [w for w in done_rows(session, row.id, "search") if w.length == study.full_epochs]
     scores = {w.slot: w.score for w in ended if w.score is not None}
     if screening.BASELINE_SLOT not in scores:
         _fail(session, row, "the baseline was given up, so nothing can be compared with it")
         return
-    others = {s: v for s, v in scores.items() if s != screening.BASELINE_SLOT}
-    chosen = [
-        screening.BASELINE_SLOT,
-        *confirmation.finalists(
-            others, n=study.confirmation.n_finalists, direction=study.direction
-        ),
-    ]
     by_slot = {w.slot: w for w in ended}
+    chosen = [screening.BASELINE_SLOT, *_finalists(row, study, by_slot)]
+    last_round = session.scalar(
+        select(func.max(WorkRow.round)).where(
+            WorkRow.study_id == row.id, WorkRow.stage == "confirmation"
+        )
+    )
     row.stage = "confirmation"
     session.add_all(
         WorkRow(
             study_id=row.id,
             stage="confirmation",
-            round=0,
-            length=study.screening.epochs,
+            round=0 if last_round is None else last_round + 1,
+            length=study.full_epochs,
             slot=index * study.confirmation.n_seeds + replicate,
             candidate=slot,
             replicate=replicate,
@@ -111,9 +162,43 @@ def _open_confirmation(session: Session, row: StudyRow, study: Study) -> None:
     )
 
 
-def _conclude(session: Session, row: StudyRow) -> None:
+def _finalists(row: StudyRow, study: Study, works: Mapping[int, WorkRow]) -> list[int]:
+    """Return the finalists beside the baseline; the winner of a round before is the first."""
+    scores = {slot: w.score for slot, w in works.items() if w.score is not None}
+    before = (row.result or {}).get("winner", screening.BASELINE_SLOT)
+    kept = [] if before == screening.BASELINE_SLOT else [before]
+    return kept + confirmation.spread_finalists(
+        {s: v for s, v in scores.items() if s not in (screening.BASELINE_SLOT, *kept)},
+        positions(row, works.values(), study.space),
+        search_noise(row, works.values(), study.space),
+        n=max(1, study.confirmation.n_finalists - len(kept)),
+        direction=study.direction,
+    )
+
+
+def search_noise(
+    row: StudyRow, works: Iterable[WorkRow], space: Space
+) -> confirmation.Noise | None:
+    """Return the noise of a seed from the cycles of one length that did not diverge."""
+    whole = [w for w in works if w.outcome != "diverged"]
+    scores = {w.slot: w.score for w in whole if w.score is not None}
+    return confirmation.noise_of_neighbours(scores, positions(row, whole, space))
+
+
+def positions(
+    row: StudyRow, works: Iterable[WorkRow], space: Space
+) -> dict[int, tuple[float, float, float]]:
+    """Return slot -> place in the unit cube of the study's space."""
+    assert row.bracket_low is not None
+    assert row.bracket_high is not None
+    bracket = row.bracket_low, row.bracket_high
+    return {w.slot: position(p, bracket, space) for w in works if (p := params_of(w)) is not None}
+
+
+def _conclude(session: Session, row: StudyRow, study: Study) -> None:
     """Choose the winner by validation; read the sealed column once, for winner and baseline."""
     ended = done_rows(session, row.id, "confirmation")
+    ended = [w for w in ended if w.round == ended[-1].round]
     scores = _by_candidate(ended, "score")
     baseline = screening.BASELINE_SLOT
     if len(scores.get(baseline, {})) < 2:
@@ -125,14 +210,17 @@ def _conclude(session: Session, row: StudyRow) -> None:
     winner = confirmation.choose(whole, direction=direction)
     sealed = _by_candidate([w for w in ended if w.candidate in (winner, baseline)], "sealed_score")
     test = {slot: [by[s] for s in seeds] for slot, by in sealed.items() if set(by) >= set(seeds)}
-    comparison = None
+    compared = []
     if winner != baseline and {winner, baseline} <= set(test):
-        comparison = asdict(confirmation.compare(test[winner], test[baseline]))
+        compared = [asdict(confirmation.compare(test[winner], test[baseline]))]
+    screen = [w for w in done_rows(session, row.id, "search") if w.length == row.lengths[0]]
+    noise = search_noise(row, screen, study.space)
     result = {
         "winner": winner,
-        "comparisons": [] if comparison is None else [comparison],
+        "comparisons": [*(row.result or {}).get("comparisons", []), *compared],
         "test": {str(slot): values for slot, values in test.items()},
-        "seed_noise": confirmation.seed_noise(whole),
+        "compared": bool(compared),
+        "search_noise": None if noise is None else asdict(noise),
         "schedules": _schedules(ended, {winner, baseline}, row.steps_per_epoch),
     }
     end_study(row, "finished", result)

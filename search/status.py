@@ -1,5 +1,6 @@
 """How a study stands, from the database alone: counts, who runs what, failures, time left."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from search.catalog import find
 from search.plan import StageCost, costs
 from search.rows import params_of
 from search.space import Params
-from search.stages import STAGES
+from search.stages import STAGES, stage_name
 from search.work import ENDED, last_line
 from studies.database import reading
 from studies.definition import Study
@@ -25,6 +26,7 @@ class StageCounts:
     """Runs of one stage by state; `total` is the plan's until the stage has opened."""
 
     stage: str
+    name: str
     done: int
     running: int
     waiting: int
@@ -37,6 +39,7 @@ class Running:
     """A run that a worker holds; `silent_s`: since its last beat, by the database's clock."""
 
     stage: str
+    name: str
     slot: int
     epoch: int
     length: int
@@ -72,9 +75,10 @@ class Failures:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Best:
-    """The best configuration of the search so far."""
+    """The best configuration so far, among the cycles of the greatest length that have ended."""
 
     slot: int
+    length: int
     score: float
     params: Params | None
 
@@ -137,29 +141,34 @@ def overview(engine: Engine, name: str, definition: Study | None) -> Overview:
 
 def _stages(session: Session, row: StudyRow, plan: Iterable[StageCost]) -> list[StageCounts]:
     rows = session.execute(
-        select(WorkRow.stage, WorkRow.state, func.count())
+        select(WorkRow.stage, WorkRow.length, WorkRow.state, func.count())
         .where(WorkRow.study_id == row.id)
-        .group_by(WorkRow.stage, WorkRow.state)
-    )
-    found: dict[str, dict[str, int]] = {}
-    for stage, state, n in rows:
-        found.setdefault(stage, {})[state] = n
-    planned = {cost.stage: cost.n_runs for cost in plan}
+        .group_by(WorkRow.stage, WorkRow.length, WorkRow.state)
+    ).all()
+    planned = {cost.name: cost.n_runs for cost in plan}
+    stages = {cost.name: cost.stage for cost in plan}  # in their order, which rows may not know
+    found: dict[str, Counter[str]] = {}
+    for stage, length, state, n in sorted(rows, key=lambda r: (STAGES.index(r[0]), r[1])):
+        name = stage_name(stage, length, row.lengths)
+        stages.setdefault(name, stage)
+        found.setdefault(name, Counter())[state] += n
     return [
-        _counts(stage, found.get(stage, {}), planned.get(stage, 0))
-        for stage in STAGES
-        if stage in found or stage in planned
+        _counts(stage, name, found.get(name, {}), planned.get(name, 0))
+        for name, stage in stages.items()
     ]
 
 
-def _counts(stage: str, by_state: Mapping[str, int], planned: int) -> StageCounts:
+def _counts(stage: str, name: str, by_state: Mapping[str, int], planned: int) -> StageCounts:
+    """Return the counts of a line; cycles yet to be promoted are in the plan only."""
+    n_rows = sum(by_state.values())
     return StageCounts(
         stage=stage,
+        name=name,
         done=by_state.get("done", 0),
         running=by_state.get("running", 0),
         waiting=by_state.get("waiting", 0),
         given_up=by_state.get("failed", 0),
-        total=sum(by_state.values()) or planned,
+        total=max(n_rows, planned) if stage == "search" else n_rows or planned,
     )
 
 
@@ -180,6 +189,7 @@ def _running(session: Session, row: StudyRow, now: datetime) -> list[Running]:
         found.append(
             Running(
                 stage=work.stage,
+                name=stage_name(work.stage, work.length, row.lengths),
                 slot=work.slot,
                 epoch=n_epochs,
                 length=work.length,
@@ -257,12 +267,12 @@ def _best(session: Session, row: StudyRow) -> Best | None:
             WorkRow.state == "done",
             WorkRow.score.is_not(None),
         )
-        .order_by(score, WorkRow.slot)
+        .order_by(WorkRow.length.desc(), score, WorkRow.slot)
         .limit(1)
     ).first()
     if work is None or work.score is None:
         return None
-    return Best(slot=work.slot, score=work.score, params=params_of(work))
+    return Best(slot=work.slot, length=work.length, score=work.score, params=params_of(work))
 
 
 def _seconds_left(
@@ -279,9 +289,9 @@ def _seconds_left(
         )
     ).one()
     n_workers = len({run.owner for run in running if not run.stale})
-    per_run = {cost.stage: cost.n_images / cost.n_runs for cost in plan if cost.n_runs}
+    per_run = {c.name: c.n_images / c.n_runs for c in plan if c.n_runs}
     if not (images and seconds and n_workers and per_run):
         return None
-    rest = sum((s.total - s.done - s.given_up) * per_run.get(s.stage, 0.0) for s in stages)
-    begun = sum(per_run.get(r.stage, 0.0) * r.epoch / r.length for r in running)
+    rest = sum((s.total - s.done - s.given_up) * per_run.get(s.name, 0.0) for s in stages)
+    begun = sum(per_run.get(r.name, 0.0) * r.epoch / r.length for r in running)
     return float((rest - begun) / (float(images) / seconds) / n_workers)

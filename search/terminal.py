@@ -15,10 +15,11 @@ from rich.table import Table
 from search.catalog import TRIAL_COLUMNS
 from search.plan import Started, duration_text
 from search.result import Candidate, StudyResult
-from search.stages import STAGE_NAMES
+from trainers.range_test_result import conclusion
 
 _SHOWN_COLUMNS = (
     "slot",
+    "length",
     "state",
     "outcome",
     "score",
@@ -36,10 +37,11 @@ def plan_text(started: Started) -> str:
         f"{started.images_per_s:,.0f} images/s"
     ]
     for cost in started.plan:
-        kind = "sweeps" if cost.stage == "range_test" else "cycles"
+        sweeps = cost.stage == "range_test"
         lines.append(
-            f"  {STAGE_NAMES[cost.stage]:<12} {cost.n_runs:>4} {kind} of {cost.steps:>5} steps "
-            f"= {cost.n_images:>12,} training images"
+            f"  {cost.name:<12} {cost.n_runs:>4} {'sweeps' if sweeps else 'cycles'} "
+            f"of {cost.steps:>5} steps = {cost.n_images:>12,} training images"
+            + (", one sweep twice as slow" if sweeps else "")
         )
     total = sum(cost.n_images for cost in started.plan)
     lines.append(f"  {'in all':<12} {total:>35,} training images")
@@ -59,7 +61,13 @@ def print_plan(started: Started, *, json: bool) -> None:
         "images_per_s": started.images_per_s,
         "seconds": started.seconds,
         "stages": [
-            {"stage": c.stage, "runs": c.n_runs, "steps": c.steps, "images": c.n_images}
+            {
+                "stage": c.stage,
+                "name": c.name,
+                "runs": c.n_runs,
+                "steps": c.steps,
+                "images": c.n_images,
+            }
             for c in started.plan
         ],
     }
@@ -128,16 +136,19 @@ def result_lines(result: StudyResult) -> list[str]:
         "",
         result.verdict(),
         "",
-        f"range test: centre {result.centre:.3g}, bracket "
-        f"{result.bracket[0]:.3g} to {result.bracket[1]:.3g}, proposal {result.proposal:.3g}",
-        f"importance (fANOVA, {result.n_trials} configurations of which {result.n_diverged} "
-        f"diverged): {shares or 'nothing to explain'}",
-        f"noise of a seed: sd {result.metric.difference(result.seed_noise)}; spread over the "
-        f"configurations: sd {result.metric.difference(result.spread)}",
+        *("range test: " + line for line in conclusion(result.range_test)),
+        f"importance (fANOVA, {result.n_trials} configurations at {result.screens[0].epochs} "
+        f"epochs of which {result.n_diverged} diverged): {shares or 'nothing to explain'}"
+        f"{_floor_text(result)}",
+        f"noise of a seed: sd {result.metric.difference(result.noise.deviation)} (from the "
+        f"confirmation's seeds, {result.noise.freedom} degrees of freedom); spread over the "
+        f"configurations: sd {result.metric.difference(result.screens[0].spread)}",
+        f"comparisons made on the test split: {result.n_comparisons}",
+        f"within noise of the best: {len(result.region.slots)} of {result.region.n_cycles} "
+        f"configurations at {result.epochs} epochs, n = 1 seed each: {result.region}",
         "cost: "
         + "; ".join(
-            f"{STAGE_NAMES[s.stage]} {s.n_runs} runs, {s.n_images:,} images, "
-            f"{duration_text(s.seconds)}"
+            f"{s.name} {s.n_runs} runs, {s.n_images:,} images, {duration_text(s.seconds)}"
             for s in result.spent
         ),
     ]
@@ -145,6 +156,16 @@ def result_lines(result: StudyResult) -> list[str]:
     if hint is not None:
         lines += ["", hint]
     return [*lines, "", *call_lines(result)]
+
+
+def _floor_text(result: StudyResult) -> str:
+    """Return what share of the variance that is shared out comes from the seed."""
+    if result.noise_floor is None or result.search_noise is None:
+        return ""
+    return (
+        f"; of that variance at most about {result.noise_floor:.0%} is a seed's noise (sd "
+        f"{result.metric.difference(result.search_noise.deviation)}, from nearest neighbours)"
+    )
 
 
 def call_lines(result: StudyResult) -> list[str]:

@@ -19,11 +19,11 @@ from sqlalchemy.orm import Session
 
 from search.leases import Leases
 from search.processes import is_gone
-from search.rows import params_of, release, running_rows
+from search.rows import has_waiting, params_of, release, running_rows
 from search.space import Params
 from studies.database import DatabaseUnreachableError, reading, transaction
-from studies.tables import EpochRecord, PointRecord, StudyRow, WorkRow
-from trainers.run import EpochRow, Point
+from studies.tables import EpochRecord, PointRecord, ReadingRecord, StudyRow, WorkRow
+from trainers.run import EpochRow, Point, Reading
 
 MAX_FAILURES = 3
 """A run whose attempts failed this often, out of memory or by a bug, is given up."""
@@ -54,6 +54,7 @@ class Claim:
     slot: int
     replicate: int | None
     params: Params | None
+    trial_number: int | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,16 +70,23 @@ class Ended:
     device: str
     diverged: Point | None
     points: Sequence[Point] = ()
+    readings: Sequence[Reading] = ()
 
 
 class Queue:
-    """One worker's hands on a study's table of work."""
+    """One worker's hands on a study's table of work; `only` names the one stage to claim of."""
 
     def __init__(
-        self, engine: Engine, study: StudyRow, *, owner: str, process: str | None
+        self,
+        engine: Engine,
+        study: StudyRow,
+        *,
+        owner: str,
+        process: str | None,
+        only: str | None = None,
     ) -> None:
         self.engine, self.study_id = engine, study.id
-        self.owner, self.process = owner, process
+        self.owner, self.process, self.only = owner, process, only
         self.leases = Leases(beat_s=study.beat_s, grace_s=study.grace_s)
 
     def claim(self) -> Claim | None:
@@ -102,7 +110,11 @@ class Queue:
                 return None
             row = session.scalars(
                 select(WorkRow)
-                .where(WorkRow.study_id == self.study_id, WorkRow.state == "waiting")
+                .where(
+                    WorkRow.study_id == self.study_id,
+                    WorkRow.state == "waiting",
+                    *([] if self.only is None else [WorkRow.stage == self.only]),
+                )
                 .order_by(WorkRow.round, WorkRow.length, WorkRow.slot)
                 .limit(1)
                 .with_for_update(skip_locked=True)
@@ -166,6 +178,9 @@ class Queue:
                 .values(bugs_in_a_row=0)
             )
             session.add_all(_record(claim.work_id, point) for point in ended.points)
+            session.add_all(
+                ReadingRecord(work_id=claim.work_id, **asdict(r)) for r in ended.readings
+            )
             return row
 
     def give_back(self, claim: Claim, epochs: Sequence[EpochRow] = ()) -> None:
@@ -198,9 +213,13 @@ class Queue:
             end_study(study, "failed", {"reason": reason})
 
     def held(self) -> int:
-        """Return how many runs of the study a worker holds."""
+        """Return how many runs of the study workers hold; 0 where one waits to be taken."""
         with reading(self.engine) as session:
-            return len(running_rows(session, self.study_id))
+            return (
+                0
+                if has_waiting(session, self.study_id)
+                else len(running_rows(session, self.study_id))
+            )
 
     def release_dead(self) -> None:
         """Let any worker take the runs whose owners, processes of this host, are gone."""
@@ -230,13 +249,14 @@ class Queue:
                 )
             )
 
-    def bound(self) -> dict[int, int]:
-        """Return slot -> number of the Optuna trial it is bound to."""
+    def bound(self, length: int) -> dict[int, int]:
+        """Return slot -> number of the Optuna trial it is bound to, for cycles of `length`."""
         with reading(self.engine) as session:
             rows = session.execute(
                 select(WorkRow.slot, WorkRow.trial_number).where(
                     WorkRow.study_id == self.study_id,
                     WorkRow.stage == "search",
+                    WorkRow.length == length,
                     WorkRow.trial_number.is_not(None),
                 )
             )
@@ -285,6 +305,7 @@ def _claim_of(row: WorkRow) -> Claim:
         slot=row.slot,
         replicate=row.replicate,
         params=params_of(row),
+        trial_number=row.trial_number,
     )
 
 
@@ -304,13 +325,17 @@ def _write_epochs(session: Session, work_id: int, epochs: Sequence[EpochRow]) ->
 
 
 def _record(work_id: int, point: Point) -> PointRecord:
-    finite = math.isfinite(point.loss)
     return PointRecord(
         work_id=work_id,
         step=point.step,
         lr=point.lr,
-        loss=point.loss if finite else None,
-        grad_norm=point.grad_norm,
-        finite=finite,
+        loss=_number(point.loss),
+        grad_norm=_number(point.grad_norm),
+        finite=point.finite,
         other_lrs=list(point.other_lrs) or None,
     )
+
+
+def _number(value: float | None) -> float | None:
+    """Return a value that every database can hold."""
+    return value if value is not None and math.isfinite(value) else None

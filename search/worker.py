@@ -9,14 +9,13 @@ from typing import Literal
 
 from sqlalchemy import Engine
 
-from search import range_test, space
+from search import range_test, screening, space
 from search.failures import failure_kind
 from search.heartbeat import Heartbeat
-from search.history import History
+from search.history import Histories
 from search.patience import Patience
 from search.processes import process_identity, worker_name
 from search.roster import Roster
-from search.screening import BASELINE_SLOT
 from search.settle import repair, settle, tell
 from search.stages import STAGE_NAMES, advance
 from search.stop import Stop
@@ -24,10 +23,12 @@ from search.work import Claim, Ended, FencedOffError, Queue
 from studies.database import DatabaseUnreachableError, reading
 from studies.definition import Study
 from studies.tables import StudyRow
-from trainers.audit import AuditError, audit
+from trainers.audit import AuditError, audit_run
 from trainers.checkpoint import Checkpoint
 from trainers.device import Site, checkpoint_folder, device_name
-from trainers.errors import DataError, UserError
+from trainers.errors import DataError, ScheduleError, UserError
+from trainers.lint import Call, lint
+from trainers.onecycle import OneCycle
 from trainers.run import EpochRow, Plan, Run, RunResult, Trainer
 from trainers.seeding import seed_for
 
@@ -42,7 +43,7 @@ somebody has to look."""
 
 
 class Worker:
-    """Does runs of one study at one site."""
+    """Does runs of one study at one site; `only` those of one stage, until that has ended."""
 
     def __init__(
         self,
@@ -53,12 +54,14 @@ class Worker:
         trainer: Trainer,
         site: Site,
         stop: Stop,
+        only: str | None = None,
     ) -> None:
+        self.only = only
         self.engine, self.row, self.study = engine, row, study
         self.trainer, self.site, self.stop = trainer, site, stop
         name, process = worker_name(), process_identity()
         self.device = f"{site.device} ({device_name(site.device)})"
-        self.queue = Queue(engine, row, owner=name, process=process)
+        self.queue = Queue(engine, row, owner=name, process=process, only=only)
         self.roster = Roster(engine, row, name=name, process=process, device=self.device)
         self.patiently = Patience(stop)
         self._out_of_memory = False
@@ -66,9 +69,9 @@ class Worker:
         self._waits_in: str | None = None
 
     @cached_property
-    def history(self) -> History:
+    def histories(self) -> Histories:
         """Optuna's side of the study."""
-        return History(self.engine.url, name=self.row.name, study_id=self.row.id)
+        return Histories.stored(self.engine.url, self.row)
 
     @cached_property
     def _bracket(self) -> tuple[float, float, float]:
@@ -96,14 +99,14 @@ class Worker:
             return "stopped"
         finally:
             self.roster.leave()
-            if "history" in self.__dict__:
-                self.history.close()
+            if "histories" in self.__dict__:
+                self.histories.close()
 
     def _repair(self) -> None:
-        repair(self.queue, self.history)
+        repair(self.queue, self.histories)
 
     def _settle(self) -> None:
-        settle(self.queue, self.history)
+        settle(self.queue, self.histories)
 
     def _work(self) -> Literal["finished", "failed", "stopped", "renew"]:
         while not (self.stop.asked() or self._out_of_memory):
@@ -116,6 +119,8 @@ class Worker:
             if stage == "finished" or stage == "failed":
                 self.patiently(self._repair)
                 return "finished" if stage == "finished" else "failed"
+            if self.only is not None and stage != self.only:
+                return "finished"
             self._wait(stage)
         return "stopped" if self.stop.asked() else "renew"
 
@@ -153,9 +158,10 @@ class Worker:
         """Return how the run ended, what it raised, or None where it was stopped or lost."""
         try:
             run = self._run(claim, heartbeat, checkpoint)
+            _look_before(claim, run.plan)
             result = self.trainer.fit(run)
             run.look()
-            audit(run.plan, run.points, result)
+            audit_run(run.plan, run.points, result)
             if result.outcome != "stopped" or run.diverged():
                 return self._ended(claim, run, result)
             if not run.stop_asked():
@@ -180,7 +186,7 @@ class Worker:
             row = self.patiently(self.queue.finish, claim, ended, epochs)
             log.info("%s: %s", _title(claim), ended.outcome)
             if claim.stage == "search":
-                self.patiently(lambda: tell(self.queue, self.history, row))
+                self.patiently(lambda: tell(self.queue, self.histories, row))
         elif isinstance(ended, Exception) and failure_kind(ended) is not None:
             self._fail(claim, ended)
         else:
@@ -217,13 +223,17 @@ class Worker:
             sealed_split="test" if fresh else None,
             on_epoch=heartbeat.epoch,
             stop_asked=lambda: self.stop.asked() or heartbeat.lost,
+            is_lost=lambda: heartbeat.lost,
             checkpoint=checkpoint,
+            wanted=self.study.readings if claim.stage == "search" else None,
         )
 
     def _plan(self, claim: Claim) -> Plan:
         if claim.stage == "range_test":
-            return range_test.plan(self.study.range_test)
-        params = claim.params or self._asked(claim)
+            return range_test.plan(self.study.range_test, n_steps=claim.length)
+        unbound = claim.stage == "search" and claim.trial_number is None
+        params = self._asked(claim) if unbound else claim.params
+        assert params is not None
         return params.plan(claim.length * self.study.task.steps_per_epoch)
 
     def _asked(self, claim: Claim) -> space.Params:
@@ -235,12 +245,22 @@ class Worker:
 
     def _ask(self, claim: Claim, *, asked_before: bool) -> space.Params:
         low, high, proposal = self._bracket
-        number, params = self.history.ask(
+        study = self.study
+        fixed = claim.params or screening.given(
+            claim.slot,
+            screening=study.screening,
+            study_seed=self.row.seed,
+            bracket=(low, high),
+            proposal=proposal,
+            space=study.space,
+        )
+        number, params = self.histories.of(claim.length).ask(
             claim.slot,
             study_seed=self.row.seed,
             bracket=(low, high),
-            space=self.study.space,
-            fixed=space.baseline(proposal) if claim.slot == BASELINE_SLOT else None,
+            space=study.space,
+            screening=study.screening,
+            fixed=fixed,
             asked_before=asked_before,
             attributes={"worker": self.queue.owner, "device": self.device},
         )
@@ -269,6 +289,7 @@ class Worker:
             device=self.device,
             diverged=run.diverged_at,
             points=() if judged else run.points,
+            readings=run.readings,
         )
 
     def _is_worthless(self, score: float | None) -> bool:
@@ -300,5 +321,17 @@ class Worker:
         return Checkpoint(folder / f"{claim.work_id}.pt", expected=claim.token > 1)
 
 
+def _look_before(claim: Claim, plan: Plan) -> None:
+    """Refuse a cycle whose schedule is broken before it is trained; tell what is doubtful."""
+    if not isinstance(plan, OneCycle):
+        return
+    for finding in lint(Call(schedule=plan.schedule)):
+        if finding.severity == "error":
+            raise ScheduleError(f"{_title(claim)}: {finding.line()}")
+        if finding.severity == "warning":
+            log.warning("%s: %s", _title(claim), finding.line())
+
+
 def _title(claim: Claim) -> str:
-    return f"{claim.stage} {claim.slot}"
+    length = f" at {claim.length} epochs" if claim.stage == "search" else ""
+    return f"{claim.stage} {claim.slot}{length}"

@@ -2,13 +2,18 @@
 
 import math
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Literal
 
+from trainers.lint import Call, errors
 from trainers.onecycle import LAST_RATE_DIVISOR
+from trainers.readings import Readings
+from trainers.schedule import Schedule
 from trainers.sweep import LEAST_STEPS
 from trainers.task import Workload
 
 MAX_NAME_LENGTH = 200
+SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random")
 
 
 def _at_least(low: int, **values: int) -> None:
@@ -28,10 +33,11 @@ def _rising_within(low: float, high: float, **ranges: tuple[float, float]) -> No
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RangeTest:
-    """`n_sweeps` seeded sweeps of `n_steps` optimizer steps each, from `start_lr` to `end_lr`.
+    """`n_sweeps` seeded sweeps of `n_steps` optimizer steps each, from `start_lr` to `end_lr`, and
+    a slow one of twice the steps.
 
-    The reading moves with the number of steps, so it is part of the protocol; fewer than 100 say
-    little.
+    The reading moves with the number of steps, so it is part of the protocol, and the slow sweep
+    tells how far; fewer than 100 say little.
     """
 
     n_sweeps: int = 5
@@ -47,6 +53,11 @@ class RangeTest:
                 f"start_lr must lie above 0 and below end_lr, "
                 f"got start_lr={self.start_lr:g}, end_lr={self.end_lr:g}"
             )
+
+    @property
+    def slow_steps(self) -> int:
+        """Optimizer steps of the slow sweep."""
+        return 2 * self.n_steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,13 +77,63 @@ class Space:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Screening:
-    """`n_trials` configurations, each trained for one complete cycle of `epochs` epochs."""
+    """`n_trials` configurations, each trained for one complete cycle.
+
+    `epochs` is the length of that cycle, or several that rise: then all configurations are
+    trained at the shortest, and at each greater length the better `share` of those at the length
+    before, anew from the start (`share` is one for all of them, or one for each).
+
+    After the baseline and `n_initial` points of a scrambled Sobol sequence the `sampler` proposes.
+    """
 
     n_trials: int
-    epochs: int
+    epochs: int | tuple[int, ...]
+    share: float | tuple[float, ...] = 0.5
+    sampler: str = "tpe"
+    n_initial: int = 8
 
     def __post_init__(self) -> None:
-        _at_least(1, n_trials=self.n_trials, epochs=self.epochs)
+        _at_least(1, n_trials=self.n_trials)
+        _at_least(0, n_initial=self.n_initial)
+        lengths = self.lengths
+        whole = all(type(length) is int and length >= 1 for length in lengths)
+        if not (lengths and whole and list(lengths) == sorted(set(lengths))):
+            raise ValueError(
+                f"epochs must be a whole number of at least 1, or several that rise, "
+                f"got {self.epochs!r}"
+            )
+        shares = self.shares
+        if len(shares) != len(lengths) - 1 or not all(0 < share <= 1 for share in shares):
+            raise ValueError(
+                f"share must be above 0 and at most 1, one for all or one for each of the "
+                f"{len(lengths) - 1} length(s) after the first, got {self.share!r}"
+            )
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}")
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Epochs of the cycles, shortest first; the last is the full length."""
+        return self.epochs if isinstance(self.epochs, tuple) else (self.epochs,)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The share of the configurations kept for each length after the first."""
+        if isinstance(self.share, tuple):
+            return self.share
+        return (self.share,) * (len(self.lengths) - 1)
+
+    def counts(self, n_trials: int) -> tuple[int, ...]:
+        """Return the number of cycles of each length: ceil(share x the number before)."""
+        found = [n_trials]
+        for share in self.shares:
+            found.append(self.kept(share, found[-1]))
+        return tuple(found)
+
+    @staticmethod
+    def kept(share: float, n: int) -> int:
+        """Return how many of `n` configurations go on: ceil(share x n)."""
+        return math.ceil(share * n - 1e-9)  # 0.1 * 30 is a little above 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +154,8 @@ class Study:
 
     `metric` names what the trainer's score is; accuracies are shown in percent.
     `diverged_value` is what a cycle that broke is worth: for accuracy, 1 / number of classes.
-    A score that is worse, or no number, counts as that.
+    A score that is worse, or no number, counts as that. `readings` are taken in the cycles of the
+    search and stored; only the bundled loop takes them.
     """
 
     name: str
@@ -105,6 +167,7 @@ class Study:
     range_test: RangeTest = field(default_factory=RangeTest)
     space: Space = field(default_factory=Space)
     confirmation: Confirmation = field(default_factory=Confirmation)
+    readings: Readings | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -112,18 +175,41 @@ class Study:
             raise ValueError(f"diverged_value must be a number, got {self.diverged_value}")
         if self.direction not in ("maximize", "minimize"):
             raise ValueError(f"direction must be maximize or minimize, got {self.direction!r}")
-        warm_up_steps = self.space.pct_start[0] * self.cycle_steps
+        shortest = self.steps_of(self.screening.lengths[0])
+        warm_up_steps = self.space.pct_start[0] * shortest
         if warm_up_steps < 2:
             raise ValueError(
-                f"a cycle of {self.cycle_steps} steps leaves {warm_up_steps:.2g} warm-up steps at "
+                f"a cycle of {shortest} steps leaves {warm_up_steps:.2g} warm-up steps at "
                 f"pct_start={self.space.pct_start[0]:g}; at least 2 are needed: "
                 "train longer or raise pct_start"
             )
+        for pct_start, div_factor in product(self.space.pct_start, self.space.div_factor):
+            for finding in errors(Call(schedule=self._cycle(pct_start, div_factor))):
+                raise ValueError(f"a corner of the space is no cycle: {finding.line()}")
+
+    def _cycle(self, pct_start: float, div_factor: float) -> Schedule:
+        """Return a shortest cycle of the space; what the lint says does not depend on max_lr."""
+        return Schedule(
+            max_lr=1.0,
+            total_steps=self.steps_of(self.screening.lengths[0]),
+            pct_start=float(pct_start),
+            div_factor=div_factor,
+            final_div_factor=LAST_RATE_DIVISOR / div_factor,
+        )
+
+    @property
+    def full_epochs(self) -> int:
+        """Epochs of a cycle of the full length, which confirmation and answer are about."""
+        return self.screening.lengths[-1]
 
     @property
     def cycle_steps(self) -> int:
-        """Optimizer steps of one complete cycle: epochs x steps per epoch."""
-        return self.screening.epochs * self.task.steps_per_epoch
+        """Optimizer steps of one complete cycle of the full length."""
+        return self.steps_of(self.full_epochs)
+
+    def steps_of(self, epochs: int) -> int:
+        """Return the optimizer steps of a cycle: epochs x steps per epoch."""
+        return epochs * self.task.steps_per_epoch
 
 
 def check_name(name: str) -> None:

@@ -7,7 +7,7 @@ import importlib.metadata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from studies.definition import Study
+from studies.definition import RangeTest, Study
 from studies.errors import ProtocolError
 
 _NOT_PROTOCOL = frozenset({"name"})
@@ -23,6 +23,12 @@ def declared(study: Study, source: str) -> dict[str, str]:
     fields["code of the study file"] = _code_digest(source)
     fields["torch"] = ".".join(importlib.metadata.version("torch").split(".")[:2])
     return fields
+
+
+def stored_range_test(stored: Mapping[str, str]) -> RangeTest:
+    """Return the settings that the sweeps of a stored study follow."""
+    fields = dataclasses.fields(RangeTest)
+    return RangeTest(**{f.name: ast.literal_eval(stored[f"range_test.{f.name}"]) for f in fields})
 
 
 def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "onecycle_alembic_version"
-HEAD = "0003"
+HEAD = "0004"
 
 
 class Base(DeclarativeBase):
@@ -44,6 +44,8 @@ class StudyRow(Base):
     batch_size: Mapped[int] = mapped_column(Integer)
     steps_per_epoch: Mapped[int] = mapped_column(Integer)
     n_trials: Mapped[int] = mapped_column(Integer)
+    lengths: Mapped[list[int]] = mapped_column(JSON)
+    budget: Mapped[str | None] = mapped_column(String(40))
     beat_s: Mapped[float] = mapped_column(Float(53))
     grace_s: Mapped[float] = mapped_column(Float(53))
     stage: Mapped[str] = mapped_column(String(16))
@@ -135,6 +137,20 @@ class EpochRecord(Base):
     validation_accuracy: Mapped[float] = mapped_column(Float(53))
     seconds: Mapped[float] = mapped_column(Float(53))
     images_per_s: Mapped[float] = mapped_column(Float(53))
+
+
+class ReadingRecord(Base):
+    """One look at the averaged weights inside a cycle (trainers.run.Reading)."""
+
+    __tablename__ = "reading"
+
+    work_id: Mapped[int] = mapped_column(
+        ForeignKey("work.id", ondelete="CASCADE"), primary_key=True
+    )
+    step: Mapped[int] = mapped_column(Integer, primary_key=True)
+    loss: Mapped[float] = mapped_column(Float(53))
+    accuracy: Mapped[float] = mapped_column(Float(53))
+    seconds: Mapped[float] = mapped_column(Float(53))
 
 
 class PointRecord(Base):

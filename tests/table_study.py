@@ -2,14 +2,15 @@
 
 import math
 import os
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
 from studies.definition import Confirmation, RangeTest, Screening, Study
 from trainers.device import Site
 from trainers.onecycle import OneCycle
-from trainers.run import EpochRow, Run, RunResult
+from trainers.run import Run, RunResult
+from trainers.table import Noise, TableTrainer
 from trainers.task import OwnLoop
 
 SLEEP_S = float(os.environ.get("TABLE_SLEEP_S", "0"))
@@ -17,10 +18,26 @@ BEST_LR = 0.2
 STEPS_PER_EPOCH = 10
 
 
-class Table:
+class Formula:
     """Losses of a sweep and scores of a cycle in closed form, with the noise of the run's seed."""
 
+    def scores(self, cycle: OneCycle, *, epochs: int, seed: int) -> tuple[float, float]:
+        noise = Noise(cycle, epochs=epochs, seed=seed)
+        score = cycle_score(cycle) - 0.05 / epochs + noise.draw(0.01)
+        return score, score + noise.draw(0.01)
+
+    def losses(self, lrs: Sequence[float], *, seed: int) -> Sequence[float]:
+        noise = Random(seed)
+        return [sweep_loss(lr) + noise.gauss(0, 0.02) for lr in lrs]
+
+
+class Table(TableTrainer):
+    """The trainer of the study; the environment says what it writes down of a run."""
+
     def __init__(self, site: Site) -> None:
+        super().__init__(
+            Formula(), batch_size=10, steps_per_epoch=STEPS_PER_EPOCH, sleep_s=SLEEP_S
+        )
         self.site = site
 
     def facts(self) -> dict[str, str]:
@@ -28,46 +45,12 @@ class Table:
         return {"table": os.environ.get("TABLE_FACT", "1")}
 
     def fit(self, run: Run) -> RunResult:
-        """Report every step of the plan and return the looked-up score."""
-        noise = Random(run.seed)
-        for step, lr in enumerate(run.plan.lrs()):
-            run.report(step, sweep_loss(lr) + noise.gauss(0, 0.02), lrs=[lr])
-            if isinstance(run.plan, OneCycle) and (step + 1) % STEPS_PER_EPOCH == 0:
-                run.epoch(epoch_row((step + 1) // STEPS_PER_EPOCH, lr))
-            if SLEEP_S:
-                time.sleep(SLEEP_S)
-            if run.should_stop():
-                return RunResult(
-                    score=None, outcome="stopped", n_steps=step + 1, n_images=0, seconds=0.0
-                )
-        if marker := os.environ.get("TABLE_LEDGER"):
+        result = super().fit(run)
+        marker = os.environ.get("TABLE_LEDGER")
+        if marker and result.outcome == "completed":
             with Path(marker).open("a") as file:
                 file.write(f"{run.seed}\n")
-        score = cycle_score(run.plan) + noise.gauss(0, 0.01)
-        sealed = score + noise.gauss(0, 0.01) if run.sealed_split else None
-        return RunResult(
-            score=score,
-            outcome="completed",
-            n_steps=run.plan.total_steps,
-            n_images=10 * run.plan.total_steps,
-            seconds=0.01,
-            sealed_score=sealed,
-        )
-
-
-def epoch_row(epoch: int, lr: float) -> EpochRow:
-    """Return an epoch of which only its number and its last rate say something."""
-    return EpochRow(
-        epoch=epoch,
-        lr_first=lr,
-        lr_last=lr,
-        train_loss=1.0,
-        train_accuracy=0.5,
-        validation_loss=1.0,
-        validation_accuracy=0.5,
-        seconds=0.01,
-        images_per_s=1000.0,
-    )
+        return result
 
 
 def sweep_loss(lr: float) -> float:

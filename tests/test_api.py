@@ -13,6 +13,7 @@ from sqlalchemy import URL, create_engine, text
 
 from search import api
 from search.errors import GivenBackError, NoResultError, UsageError
+from search.opening import opened
 from search.result import StudyResult
 from studies.definition import Screening
 from studies.errors import ProtocolError, UnknownStudyError
@@ -185,7 +186,7 @@ def test_progress_can_be_watched(tmp_path: Path) -> None:
     api.run(SMALL, storage=f"sqlite:///{tmp_path}/a.db", watch=watch)
     (started,) = seen
     assert [(c.stage, c.n_runs) for c in started.plan] == [
-        ("range_test", 3),
+        ("range_test", 4),
         ("search", 4),
         ("confirmation", 9),
     ]
@@ -210,7 +211,7 @@ def test_reading_a_database_that_is_not_there_makes_none(tmp_path: Path) -> None
     missing = tmp_path / "folder" / "a.db"
     with (
         pytest.raises(UnknownStudyError, match=f"no database at {missing}"),
-        api.opened(f"sqlite:///{missing}"),
+        opened(f"sqlite:///{missing}"),
     ):
         pass
     assert not missing.parent.exists()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from trainers.audit import AuditError, audit
+from trainers.audit import AuditError, audit_run
 from trainers.onecycle import OneCycle
 from trainers.run import Outcome, Plan, Point, RunResult
 from trainers.sweep import Sweep
@@ -64,18 +64,18 @@ def skip_last(step: int, scheduler: LRScheduler) -> None:
 
 @PLANS
 def test_a_run_that_followed_its_plan_passes(plan: Plan) -> None:
-    audit(plan, trained(plan, advance=once), ended(30))
+    audit_run(plan, trained(plan, advance=once), ended(30))
 
 
 @PLANS
 def test_a_run_that_broke_early_is_held_to_the_steps_it_took(plan: Plan) -> None:
     points = trained(plan, n_steps=12, advance=once)
     broken = [*points[:-1], Point(11, points[-1].lr, math.nan)]
-    audit(plan, broken, ended(20, "diverged"))
-    audit(plan, points, ended(12, "stopped"))
-    audit(plan, broken, ended(30))  # it broke in the last steps, and its loop did not look
+    audit_run(plan, broken, ended(20, "diverged"))
+    audit_run(plan, points, ended(12, "stopped"))
+    audit_run(plan, broken, ended(30))  # it broke in the last steps, and its loop did not look
     with pytest.raises(AuditError, match="step 3 ran at lr"):
-        audit(plan, [*points[:3], Point(3, 0.123, 1.0)], ended(20, "diverged"))
+        audit_run(plan, [*points[:3], Point(3, 0.123, 1.0)], ended(20, "diverged"))
 
 
 @PLANS
@@ -83,14 +83,14 @@ def test_a_run_that_broke_early_is_held_to_the_steps_it_took(plan: Plan) -> None
 def test_a_run_of_another_length_is_no_result(plan: Plan, n_steps: int) -> None:
     points = trained(plan, n_steps=n_steps, advance=once)
     with pytest.raises(AuditError, match=f"{n_steps} optimizer steps, the plan has 30"):
-        audit(plan, points, ended(n_steps))
+        audit_run(plan, points, ended(n_steps))
 
 
 @PLANS
 def test_a_broken_run_cannot_have_taken_more_steps_than_its_plan(plan: Plan) -> None:
     points = trained(plan, n_steps=31, advance=once)
     with pytest.raises(AuditError, match="31 steps were reported, the plan has 30"):
-        audit(plan, points, ended(31, "diverged"))
+        audit_run(plan, points, ended(31, "diverged"))
 
 
 @PLANS
@@ -102,7 +102,7 @@ def test_a_scheduler_stepped_wrongly_is_found_at_the_first_wrong_rate(
 ) -> None:
     points = trained(plan, advance=advance)
     with pytest.raises(AuditError, match=f"step {step} ran at lr .* once per optimizer step"):
-        audit(plan, points, ended(30))
+        audit_run(plan, points, ended(30))
 
 
 @PLANS
@@ -111,7 +111,7 @@ def test_rates_read_after_the_scheduler_step_are_shifted_by_one(plan: Plan) -> N
     rates = [point.lr for point in points]
     shifted = [Point(p.step, lr, 1.0) for p, lr in zip(points, [*rates[1:], 0.0], strict=True)]
     with pytest.raises(AuditError, match="step 0 ran at lr"):
-        audit(plan, shifted, ended(30))
+        audit_run(plan, shifted, ended(30))
 
 
 def doubled(points: Sequence[Point]) -> list[Point]:
@@ -138,23 +138,46 @@ def test_steps_reported_twice_never_or_out_of_order_are_found(
 ) -> None:
     points = spoil(trained(plan, advance=once))
     with pytest.raises(AuditError, match="reported"):
-        audit(plan, points, ended(30, outcome))
+        audit_run(plan, points, ended(30, outcome))
 
 
 @PLANS
 def test_nothing_reported_is_no_result(plan: Plan) -> None:
     with pytest.raises(AuditError, match="0 steps were reported, 30 taken"):
-        audit(plan, [], ended(30))
+        audit_run(plan, [], ended(30))
 
 
 def test_a_rate_that_is_off_by_a_millionth_is_found() -> None:
     points = trained(CYCLE, advance=once)
     points[7] = Point(7, points[7].lr * (1 + 1e-6), 1.0)
     with pytest.raises(AuditError, match="step 7"):
-        audit(CYCLE, points, ended(30))
+        audit_run(CYCLE, points, ended(30))
+
+
+@PLANS
+def test_a_momentum_that_is_not_the_plans_is_found_where_the_loop_says_it(plan: Plan) -> None:
+    momenta = plan.momenta()
+    points = [
+        Point(p.step, p.lr, 1.0, momentum=momenta[p.step]) for p in trained(plan, advance=once)
+    ]
+    audit_run(plan, points, ended(30))
+    points[7] = Point(7, points[7].lr, 1.0, momentum=0.9)
+    with pytest.raises(AuditError, match=r"step 7 ran at momentum 0\.9, the plan says 0\.8"):
+        audit_run(plan, points, ended(30))
+
+
+def test_a_failed_audit_says_peak_last_and_mean_of_both() -> None:
+    points = trained(CYCLE, advance=per_epoch)
+    with pytest.raises(AuditError) as caught:
+        audit_run(CYCLE, points, ended(30))
+    used, due = [p.lr for p in points], CYCLE.lrs()
+    assert f"(peak {max(used):.6g} of 0.4, last {used[-1]:.6g} of 1.6e-06, mean " in str(
+        caught.value
+    )
+    assert f"mean {sum(used) / 30:.6g} of {sum(due) / 30:.6g})" in str(caught.value)
 
 
 @pytest.mark.parametrize("lr", [math.nan, 0.0, -0.1])
 def test_a_rate_that_is_no_rate_is_found(lr: float) -> None:
     with pytest.raises(AuditError, match="step 0"):
-        audit(CYCLE, [Point(0, lr, 1.0)], ended(1, "diverged"))
+        audit_run(CYCLE, [Point(0, lr, 1.0)], ended(1, "diverged"))

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from search.confirmation import choose, compare, estimate, finalists, seed_noise
+from search.confirmation import (
+    Noise,
+    choose,
+    compare,
+    estimate,
+    finalists,
+    noise_of_neighbours,
+    noise_of_replicates,
+    spread_finalists,
+    tie_group,
+)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 20])
@@ -78,7 +88,58 @@ def test_the_winner_has_the_best_mean_not_the_best_seed() -> None:
     assert choose({0: [0.6, 0.6], 5: [0.9, 0.2]}, direction="maximize") == 0
 
 
-def test_seed_noise_is_the_pooled_deviation_within_configurations() -> None:
+def test_noise_of_replicates_is_the_pooled_deviation_within_configurations() -> None:
     first, second = [0.1, 0.2, 0.3], [0.8, 0.8, 0.9, 0.9]
     pooled = math.sqrt((2 * stdev(first) ** 2 + 3 * stdev(second) ** 2) / 5)
-    assert seed_noise({0: first, 1: second}) == pytest.approx(pooled)
+    found = noise_of_replicates({0: first, 1: second})
+    assert (found.deviation, found.freedom) == (pytest.approx(pooled), 5)
+
+
+def line(*scores: float) -> tuple[dict[int, float], dict[int, tuple[float, ...]]]:
+    """Return scores and positions of configurations in a row, evenly apart."""
+    return dict(enumerate(scores)), {n: (n / len(scores),) for n in range(len(scores))}
+
+
+def test_the_noise_of_neighbours_is_that_of_a_plateau_and_no_cliff_moves_it() -> None:
+    random = Random(0)
+    scores, places = line(*(random.gauss(0.6, 0.01) for _ in range(400)))
+    found = noise_of_neighbours(scores, places)
+    assert found is not None
+    assert found.deviation == pytest.approx(0.01, rel=0.15)
+    cliff = {slot: score if slot < 300 else 0.1 for slot, score in scores.items()}
+    beside = noise_of_neighbours(cliff, places)
+    assert beside is not None
+    assert beside.deviation < 0.01
+
+
+def test_two_configurations_say_nothing_of_noise() -> None:
+    assert noise_of_neighbours(*line(0.5, 0.6)) is None
+
+
+def test_the_tie_group_reaches_as_far_as_a_t_test_of_two_single_scores() -> None:
+    noise = Noise(0.01, 8, "replicates")
+    margin = stats.t.ppf(0.95, 8) * math.sqrt(2) * 0.01
+    scores = {0: 0.9, 1: 0.9 - 0.99 * margin, 2: 0.9 - 1.01 * margin, 3: 0.895}
+    assert tie_group(scores, noise, direction="maximize") == [0, 3, 1]
+    assert tie_group({s: -v for s, v in scores.items()}, noise, direction="minimize") == [0, 3, 1]
+    assert tie_group(scores, None, direction="maximize") == [0]
+
+
+def test_the_truly_best_is_in_the_tie_group_nearly_always() -> None:
+    generator, noise = np.random.default_rng(0), Noise(0.01, 1000, "replicates")
+    truth = np.linspace(0.57, 0.6, 12)
+    held = sum(
+        11
+        in tie_group(dict(enumerate(generator.normal(truth, 0.01))), noise, direction="maximize")
+        for _ in range(500)
+    )
+    assert held / 500 > 0.9
+
+
+def test_finalists_are_spread_over_the_tie_group_best_first() -> None:
+    scores, places = line(0.9, 0.899, 0.898, 0.897, 0.896, 0.2)
+    noise = Noise(0.01, 8, "replicates")
+    spread_over = spread_finalists(scores, places, noise, n=3, direction="maximize")
+    assert spread_over == [0, 4, 2], "the best, the farthest from it, the one between"
+    few = spread_finalists(scores, places, Noise(1e-6, 8, "replicates"), n=3, direction="maximize")
+    assert few == [0, 1, 2], "a small tie group is filled up with the next best"

@@ -39,6 +39,13 @@ from trainers.task import OwnLoop, Task
         (Screening, "n_trials", True),
         (Screening, "epochs", 0),
         (Screening, "epochs", "4"),
+        (Screening, "epochs", ()),
+        (Screening, "epochs", (4, 2)),
+        (Screening, "epochs", (2, 2)),
+        (Screening, "epochs", (2, 4.0)),
+        (Screening, "share", (0.5,)),
+        (Screening, "sampler", "tpee"),
+        (Screening, "n_initial", -1),
         (Confirmation, "n_finalists", 0),
         (Confirmation, "n_seeds", 1),
     ],
@@ -117,3 +124,11 @@ def test_a_definition_cannot_be_changed(thing: Any) -> None:
     field = dataclasses.fields(thing)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(thing, field, None)
+
+
+def test_a_space_with_a_broken_cycle_at_a_corner_is_refused_before_a_trial_is_spent() -> None:
+    with pytest.raises(ValueError, match="a corner of the space is no cycle: error: no-anneal"):
+        dataclasses.replace(STUDY, space=Space(pct_start=(0.1, 0.97)))
+    assert (
+        dataclasses.replace(STUDY, space=Space(pct_start=(0.1, 0.95))).space.pct_start[1] == 0.95
+    )

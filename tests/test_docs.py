@@ -9,6 +9,7 @@ import torch
 from sqlalchemy import URL
 
 from tests.conftest import ROOT, Ended, plain
+from trainers.pitfalls import PITFALLS
 
 
 def test_the_loop_of_your_own_runs_as_pasted(
@@ -46,10 +47,21 @@ def test_the_range_test_of_the_readme_runs_as_pasted(capsys: pytest.CaptureFixtu
 
 
 def test_the_readme_names_every_command_and_no_other(onecycle: Callable[..., Ended]) -> None:
-    listed = set(re.findall(r"^│ (\w+) ", onecycle("--help", COLUMNS="100").out, re.MULTILINE))
+    listed = set(
+        re.findall(r"^│ ([a-z][\w-]*) ", onecycle("--help", COLUMNS="100").out, re.MULTILINE)
+    )
     table = (ROOT / "README.md").read_text().partition("## Commands")[2]
     rows = re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
-    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == listed
+    assert {name for row in rows for name in re.findall(r"`([a-z][\w-]*)`", row)} == listed
+
+
+def test_the_page_of_pitfalls_is_the_table_that_the_lint_reads() -> None:
+    rows = [
+        f"| {p.number} | `{p.name}` | {p.what} | {p.why} | {', '.join(p.seen) or 'a search'} |"
+        for p in PITFALLS
+    ]
+    page = (ROOT / "docs" / "pitfalls.md").read_text()
+    assert [line for line in page.splitlines() if re.match(r"\| \d+ \|", line)] == rows
 
 
 def test_links_in_the_documents_lead_somewhere() -> None:

@@ -14,7 +14,7 @@ from studies.database import DatabaseUnreachableError, open_engine, prepare, rea
 from studies.tables import EpochRecord, StudyRow, WorkRow
 from tests.postgres import PostgresServer
 from tests.rows import study_row
-from tests.table_study import epoch_row
+from trainers.table import epoch_row
 
 BEAT_S = 0.1
 

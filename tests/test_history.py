@@ -1,5 +1,6 @@
 """Optuna's side of a study: one trial per slot, told once, ours alone."""
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from statistics import median
 
@@ -8,7 +9,9 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import URL
 
+from search.errors import UsageError
 from search.history import History
+from search.samplers import check_installed
 from search.space import Params, baseline
 from studies.database import (
     DatabaseUnreachableError,
@@ -17,7 +20,7 @@ from studies.database import (
     optuna_storage,
     prepare,
 )
-from studies.definition import Space
+from studies.definition import SAMPLERS, Screening, Space
 from studies.errors import StudyError
 
 BRACKET = (0.05, 0.8)
@@ -28,10 +31,10 @@ def history(url: URL) -> Iterator[History]:
     engine = open_engine(url)
     prepare(engine)
     engine.dispose()
-    history = History(url, name="some", study_id="uuid-1")
+    history = History(optuna_storage(url), name="some", study_id="uuid-1")
     history.create("maximize")
     yield history
-    history.close()
+    close_optuna(history.storage)
 
 
 def ask(
@@ -42,6 +45,7 @@ def ask(
         study_seed=3,
         bracket=BRACKET,
         space=Space(),
+        screening=Screening(n_trials=40, epochs=4),
         fixed=fixed,
         asked_before=asked_before,
         attributes={"worker": "host:1:a"},
@@ -89,7 +93,7 @@ def test_an_owner_killed_between_trial_and_parameters_leaves_a_trial_to_go_on_wi
 
 
 def test_same_seed_same_history_same_parameters(history: History, url: URL) -> None:
-    other = History(url, name="other", study_id="uuid-2")
+    other = History(optuna_storage(url), name="other", study_id="uuid-2")
     other.create("maximize")
     for slot in range(14):
         number, params = ask(history, slot)
@@ -97,7 +101,7 @@ def test_same_seed_same_history_same_parameters(history: History, url: URL) -> N
         assert same_params == params
         history.tell(number, params.max_lr, {})
         other.tell(same_number, params.max_lr, {})
-    other.close()
+    close_optuna(other.storage)
 
 
 @pytest.mark.parametrize(("sign", "better"), [(1, max), (-1, min)])
@@ -157,37 +161,37 @@ def test_a_foreign_optuna_study_of_that_name_is_left_alone(url: URL) -> None:
     foreign = optuna.create_study(storage=storage, study_name="some")
     foreign.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
     close_optuna(storage)
-    history = History(url, name="some", study_id="uuid-1")
+    history = History(optuna_storage(url), name="some", study_id="uuid-1")
     with pytest.raises(StudyError, match="not ours"):
         history.create("maximize")
     history.delete()
     assert optuna.get_all_study_names(history.storage) == ["some"]
-    history.close()
+    close_optuna(history.storage)
 
 
 def test_what_a_start_killed_while_creating_left_is_taken_over(history: History, url: URL) -> None:
-    again = History(url, name="some", study_id="uuid-2")
+    again = History(optuna_storage(url), name="some", study_id="uuid-2")
     again.create("maximize")
     assert again.study.user_attrs["onecycle_study"] == "uuid-2"
-    again.close()
+    close_optuna(again.storage)
 
 
 def test_an_empty_study_of_the_other_direction_is_not_taken_over(
     history: History, url: URL
 ) -> None:
-    again = History(url, name="some", study_id="uuid-2")
+    again = History(optuna_storage(url), name="some", study_id="uuid-2")
     with pytest.raises(StudyError, match="not ours"):
         again.create("minimize")
-    again.close()
+    close_optuna(again.storage)
 
 
 def test_a_study_made_anew_behind_our_back_is_noticed(history: History, url: URL) -> None:
     optuna.delete_study(study_name="some", storage=history.storage)
     optuna.create_study(study_name="some", storage=history.storage)
-    fresh = History(url, name="some", study_id="uuid-1")
+    fresh = History(optuna_storage(url), name="some", study_id="uuid-1")
     with pytest.raises(StudyError, match="deleted and made anew"):
         _ = fresh.study
-    fresh.close()
+    close_optuna(fresh.storage)
 
 
 def test_importances_name_the_parameter_that_matters(history: History) -> None:
@@ -219,3 +223,42 @@ def _refused(*arguments: object) -> object:
     import psycopg
 
     return psycopg.connect("host=127.0.0.1 port=1 connect_timeout=1")
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_is_seeded_by_slot_and_stays_in_the_space(sampler: str) -> None:
+    pytest.importorskip(sampler if sampler == "cmaes" else "optuna")
+    screening = Screening(n_trials=10, epochs=4, sampler=sampler, n_initial=2)
+
+    def search() -> list[Params]:
+        study = History(optuna.storages.InMemoryStorage(), name="s", study_id="u")
+        study.create("maximize")
+        found = []
+        for slot in range(8):
+            number, params = study.ask(
+                slot,
+                study_seed=3,
+                bracket=BRACKET,
+                space=Space(),
+                screening=screening,
+                fixed=None,
+                asked_before=False,
+                attributes={},
+            )
+            study.tell(number, -abs(params.pct_start - 0.3), {})
+            found.append(params)
+        return found
+
+    found = search()
+    assert found == search()
+    assert len(set(found)) == 8
+    assert all(BRACKET[0] <= params.max_lr <= BRACKET[1] for params in found)
+
+
+def test_a_sampler_whose_package_is_missing_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"'cmaes'.*onecycle-search\[cmaes\]"):
+        check_installed("cmaes")
+    check_installed("tpe")

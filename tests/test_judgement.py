@@ -317,3 +317,31 @@ def test_what_to_do_is_said_of_what_most_silent_sweeps_did() -> None:
     )
     assert "raise end_lr (now 2)" in why_no_proposal(said(None), start_lr=1e-5, end_lr=2)
     assert "not a number from the start" in why_no_proposal([broken], start_lr=1e-5, end_lr=2)
+
+
+TURNED_AT = [Judgement("rebounded", lr, 1.0) for lr in (0.1, 0.2, 0.4)]
+
+
+@pytest.mark.parametrize(
+    ("slow", "drift", "low", "high"),
+    [
+        (None, None, 1.0, 1.0),
+        (Judgement("rebounded", 0.2, 1.0), 0.0, 1.0, 1.0),
+        (Judgement("diverged", 0.2 * 10**0.29, 1.0), 0.29, 1.0, 1.0),
+        (Judgement("diverged", 0.2 * 10**0.4, 1.0), 0.4, 1.0, 10**0.4),
+        (Judgement("rebounded", 0.2 / 10**0.4, 1.0), -0.4, 10**-0.4, 1.0),
+        (Judgement("rebounded", 0.2 * 10, 3.0), 1.0, 1.0, 10**0.6),
+        (Judgement("reached end_lr", None, None), None, 1.0, 10**0.6),
+        (Judgement("never descended", None, None), None, 1.0, 1.0),
+    ],
+)
+def test_a_drift_of_more_than_three_tenths_of_a_decade_widens_the_bracket_that_way(
+    slow: Judgement | None, drift: float | None, low: float, high: float
+) -> None:
+    steady, said = propose(TURNED_AT), propose(TURNED_AT, slow=slow)
+    assert steady is not None
+    assert said is not None
+    assert said.drift == (None if drift is None else pytest.approx(drift))
+    assert (said.low, said.high) == pytest.approx((steady.low * low, steady.high * high))
+    assert said.widened == (low * high != 1)
+    assert (said.centre, said.max_lr) == (steady.centre, steady.max_lr)

@@ -33,7 +33,7 @@ def test_the_answer_of_a_loss_speaks_of_no_percent(finished: Finished) -> None:
 
 
 def finished_result(finished: Finished) -> StudyResult:
-    from search.api import opened
+    from search.opening import opened
 
     with opened(finished.storage) as engine:
         return load_result(engine, "table")

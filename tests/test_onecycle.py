@@ -156,3 +156,23 @@ def test_a_plan_that_torch_would_not_follow_is_refused_by_name_and_value(
 def test_the_smallest_plans_that_are_allowed_reach_their_peak() -> None:
     assert max(OneCycle(max_lr=0.1, total_steps=100, pct_start=0.02).lrs()) == 0.1
     assert max(OneCycle(max_lr=0.1, total_steps=3, pct_start=0.67).lrs()) > 0.09
+
+
+def test_each_param_group_keeps_its_ratio_to_the_first() -> None:
+    one, other = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
+    optimizer = torch.optim.SGD(
+        [{"params": [one], "lr": 0.2}, {"params": [other], "lr": 0.02}], momentum=0.9
+    )
+    plan = OneCycle(max_lr=0.5, total_steps=100)
+    scheduler = plan.scheduler(optimizer)
+    for lr in plan.lrs():
+        first, second = (group["lr"] for group in optimizer.param_groups)
+        assert (first, second) == (pytest.approx(lr), pytest.approx(lr / 10))
+        optimizer.step()
+        scheduler.step()
+
+
+def test_groups_without_a_ratio_to_the_first_are_refused_by_a_cycle() -> None:
+    parameters = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.0, 0.1)]
+    with pytest.raises(ScheduleError, match="got 0: the 1 other groups keep"):
+        OneCycle(max_lr=0.5, total_steps=100).scheduler(torch.optim.SGD(parameters))

@@ -52,7 +52,7 @@ def assert_exact(url: URL) -> None:
     slots = query(url, "SELECT slot, count(*) FROM work WHERE stage = 'search' GROUP BY slot")
     assert sorted(slots) == [(slot, 1) for slot in range(N_TRIALS)]
     assert query(url, "SELECT DISTINCT state FROM work") == [("done",)]
-    assert query(url, "SELECT count(*) FROM work WHERE stage = 'range_test'") == [(3,)]
+    assert query(url, "SELECT count(*) FROM work WHERE stage = 'range_test'") == [(4,)]
     assert query(url, "SELECT count(*) FROM work WHERE stage = 'confirmation'") == [(9,)]
     storage = optuna_storage(url)
     trials = optuna.load_study(study_name="table", storage=storage).trials
@@ -282,8 +282,8 @@ def test_sixteen_first_starts_at_once_run_one_range_test(url: URL, tmp_path: Pat
     assert_exact(url)
     warm_up_seed = "0"
     seeds = [seed for seed in ledger.read_text().split() if seed != warm_up_seed]
-    assert len(seeds) == 3 + N_TRIALS + 9, "each run was trained once"
-    assert len(set(seeds)) == 3 + N_TRIALS + 3, "the three confirmed share their seeds"
+    assert len(seeds) == 4 + N_TRIALS + 9, "each run was trained once"
+    assert len(set(seeds)) == 4 + N_TRIALS + 3, "the three confirmed share their seeds"
 
 
 def test_a_search_goes_on_through_an_outage_of_its_server(

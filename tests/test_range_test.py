@@ -65,7 +65,8 @@ def test_the_sweeps_of_a_line_turn_below_the_rate_at_which_it_is_unstable() -> N
     assert said.interval is not None
     assert said.interval[0] < said.proposal.centre < said.interval[1]
     assert said.proposal.n_sweeps == len(said.curves) == 5
-    assert said.n_steps == sum(len(points) for points in said.points) <= 1000
+    assert said.slow is not None
+    assert said.n_steps == sum(map(len, (*said.points, said.slow))) <= 1400
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_accumulated_batches_make_the_step_of_one_large_batch() -> None:
             )
         )
     large, small = results
-    assert large.n_steps == small.n_steps == 200
+    assert large.n_steps == small.n_steps == 200 + 400
     assert small.curves[0].losses == pytest.approx(large.curves[0].losses, rel=1e-3)
 
 
@@ -180,7 +181,7 @@ def test_a_sweep_ends_before_a_loss_is_asked_of_weights_that_are_no_numbers() ->
 
     said = measured(strict, n_sweeps=2)
     assert [judgement.ending for judgement in said.judgements] == ["diverged"] * 2
-    assert said.n_steps < 400
+    assert said.n_steps < 400 + 400
 
 
 def test_a_short_loader_is_read_again_and_that_is_said_once(
@@ -205,14 +206,15 @@ def test_a_sweep_that_ends_before_its_edge_says_so_instead_of_a_number() -> None
     said = measured(end_lr=0.01)
     assert said.judgements == (Judgement("reached end_lr", None, None),) * 5
     assert (said.proposal, said.bracket, said.interval) == (None, None, None)
-    *_, last, why, _ = said.table().splitlines()
+    *_, last, slow, why, _ = said.table().splitlines()
     assert last.split() == ["4", "reached", "end_lr", ">", "0.01", ">", "0.01"]
+    assert slow.split() == ["slow", "reached", "end_lr", ">", "0.01", ">", "0.01"]
     assert "(5 reached end_lr): raise end_lr (now 0.01)" in why
 
 
 def test_the_table_has_a_line_per_sweep_and_the_conclusion() -> None:
     said = measured(n_sweeps=2)
-    title, head, *rows, centre, bracket, cost = said.table().splitlines()
+    title, head, *rows, slow, centre, drift, bracket, cost = said.table().splitlines()
     assert title == "range test: 2 sweeps of 200 steps, exponential, lr 1e-05 to 10"
     assert head.split() == ["sweep", "ending", "rebound", "edge"]
     for number, (row, judgement) in enumerate(zip(rows, said.judgements, strict=True)):
@@ -220,14 +222,33 @@ def test_the_table_has_a_line_per_sweep_and_the_conclusion() -> None:
         assert judgement.edge is not None
         numbers = [f"{judgement.rebound:.3g}", f"{judgement.edge:.3g}"]
         assert row.split() == [str(number), "diverged", *numbers]
+    assert slow.split()[:2] == ["slow", "diverged"]
     assert said.proposal is not None
+    assert said.proposal.drift is not None
     assert said.interval is not None
+    assert f"{said.proposal.drift:+.2f} decades" in drift
     assert centre.startswith(f"centre {said.proposal.centre:.3g}: median rebound of n = 2 sweeps;")
     assert centre.endswith(
         f"95 % t interval of log10(rebound) {said.interval[0]:.3g} to {said.interval[1]:.3g}"
     )
     assert f"proposed max_lr {said.proposal.max_lr:.3g}" in bracket
     assert cost.startswith(f"cost: {said.n_steps} optimizer steps, ")
+
+
+def test_the_gradient_norm_of_each_step_is_recorded() -> None:
+    """Of x**2 / 2 it is |x|, so the loss says what it must be."""
+    weight = nn.Parameter(torch.tensor(1.0))
+    said = range_test(
+        nn.ParameterList([weight]),
+        torch.optim.SGD([weight], lr=1.0),
+        [0],
+        lambda model, _: model[0] ** 2 / 2,
+        end_lr=1.5,
+        n_steps=60,
+        n_sweeps=1,
+    )
+    for point in said.points[0]:
+        assert point.grad_norm == pytest.approx((2 * point.loss) ** 0.5, rel=1e-5)
 
 
 # what is refused

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, delete, make_url
+from sqlalchemy import Engine, make_url
 
 import search
 from search import catalog, confirmation, range_test
@@ -29,9 +29,11 @@ from search.result import Candidate, StudyResult, load_result
 from search.terminal import call_lines
 from studies.database import open_engine, reading, transaction
 from studies.tables import Base, PointRecord, StudyRow, WorkRow
-from trainers.judgement import judge
+from tests.table_study import sweep_loss
 from trainers.onecycle import OneCycle
-from trainers.sweep import LRCurve
+from trainers.range_test_result import concluded
+from trainers.run import Point
+from trainers.sweep import Sweep
 
 NAME = "a<b>"
 EPOCHS, STEPS_PER_EPOCH = 4, 25
@@ -41,6 +43,12 @@ SEARCH = ((0.08, 0.3, 25.0, 0.97), (0.2, 0.4, 10.0, 0.98), (0.39, 0.1, 3.0, 0.1)
 VALIDATION = {0: (0.96, 0.97, 0.965), 1: (0.98, 0.985, 0.98)}
 TEST = {0: (0.95, 0.955, 0.96), 1: (0.97, 0.98, 0.975)}
 SWEEP_LRS = np.geomspace(1e-5, 10.0, 120)
+DECLARED = {
+    "range_test.n_sweeps": "2",
+    "range_test.n_steps": "120",
+    "range_test.start_lr": "1e-05",
+    "range_test.end_lr": "10.0",
+}
 
 
 def study_row() -> StudyRow:
@@ -50,7 +58,7 @@ def study_row() -> StudyRow:
         name=NAME,
         spec="digits",
         source="",
-        declared={"task": "Task", "torch": "2.99"},
+        declared={"task": "Task", "torch": "2.99", **DECLARED},
         resolved={"precision": "fp32"},
         seed=7,
         direction="maximize",
@@ -59,6 +67,7 @@ def study_row() -> StudyRow:
         batch_size=64,
         steps_per_epoch=STEPS_PER_EPOCH,
         n_trials=len(SEARCH),
+        lengths=[EPOCHS],
         beat_s=5.0,
         grace_s=30.0,
         stage="finished",
@@ -71,7 +80,7 @@ def study_row() -> StudyRow:
             "comparisons": [asdict(comparison)],
             "test": {str(slot): list(scores) for slot, scores in TEST.items()},
             "importances": {"max_lr": 0.7, "pct_start": 0.2, "div_factor": 0.1},
-            "seed_noise": confirmation.seed_noise(VALIDATION),
+            "search_noise": {"deviation": 0.004, "freedom": 4, "source": "neighbours"},
             "schedules": {
                 slot: OneCycle(max_lr=max_lr, total_steps=EPOCHS * STEPS_PER_EPOCH).samples(50)
                 for slot, max_lr in (("0", 0.08), ("1", 0.2))
@@ -206,16 +215,12 @@ def test_the_page_holds_the_verdict_the_call_and_the_sealed_test_scores(
 def test_the_page_says_how_sure_the_centre_is_across_sweeps(
     engine: Engine, result: StudyResult
 ) -> None:
-    with reading(engine) as session:
-        proposal = range_test.proposal(session, "the-study")
-    assert proposal is not None
-    assert proposal.interval is not None
-    low, high = (f"{lr:.3g}" for lr in proposal.interval)
-    told = f"interval of log10(rebound) across n = 2 sweeps reaches from {low} to {high}."
-    assert told in Document(page(engine, result)).text.replace("\u00a0", " ")
-    with transaction(engine) as session:
-        session.execute(delete(PointRecord).where(PointRecord.step > 60))
-    assert "interval of log10" not in Document(page(engine, result)).text
+    assert result.range_test.interval is not None
+    low, high = (f"{lr:.3g}" for lr in result.range_test.interval)
+    text = Document(page(engine, result)).text
+    assert "median rebound of n = 2 sweeps" in text
+    assert f"t interval of log10(rebound) {low} to {high}." in text
+    assert "Drift with the number of steps: not measured." in text
 
 
 def test_a_study_name_is_shown_as_text_never_as_markup(
@@ -362,14 +367,11 @@ def test_the_range_test_figure_draws_each_sweep_on_a_plain_log_axis(
     engine: Engine, result: StudyResult
 ) -> None:
     with reading(engine) as session:
-        curves = range_test.curves(session, "the-study")
-        judgements = range_test.judgements(session, "the-study")
-    figure = range_test_figure(
-        curves, judgements, centre=0.1, bracket=result.bracket, proposal=0.08
-    )
-    assert len(figure.data) == 2 * len(curves) + 1
+        measured = range_test.measured(session, catalog.find(engine, NAME))
+    figure = range_test_figure(measured)
+    assert len(figure.data) == 2 * 2 + 1
     rebounds = figure.data[-1]
-    assert list(rebounds.x) == [judgements[0].rebound, judgements[1].rebound]
+    assert list(rebounds.x) == [said.rebound for said in measured.judgements]
     assert figure.layout.xaxis.type == "log"
     assert "0.00001" in figure.layout.xaxis.ticktext
     assert len(figure.layout.shapes) == 3
@@ -379,11 +381,23 @@ def test_the_range_test_figure_draws_each_sweep_on_a_plain_log_axis(
 
 
 def test_a_sweep_that_is_never_finite_still_gives_a_figure() -> None:
-    broken = LRCurve(tuple(SWEEP_LRS.tolist()), (float("nan"),) * len(SWEEP_LRS))
-    figure = range_test_figure(
-        {0: broken}, {0: judge(broken)}, centre=0.1, bracket=(0.025, 0.4), proposal=0.08
-    )
+    plan = Sweep(start_lr=1e-5, end_lr=10.0, total_steps=120)
+    broken = tuple(Point(step, lr, float("nan")) for step, lr in enumerate(plan.lrs()))
+    figure = range_test_figure(concluded(plan, (broken,), None, seconds=0.0))
     assert "n = 0 of 1 sweeps" in figure.data[-1].name
+
+
+def test_the_slow_sweep_is_drawn_as_one_of_its_own() -> None:
+    plan = Sweep(start_lr=1e-5, end_lr=10.0, total_steps=120)
+    slow = replace(plan, total_steps=240)
+    sweeps = [
+        tuple(Point(step, lr, sweep_loss(lr)) for step, lr in enumerate(each.lrs()))
+        for each in (plan, slow)
+    ]
+    figure = range_test_figure(concluded(plan, (sweeps[0],), sweeps[1], seconds=0.0))
+    *_, drawn, _ = figure.data
+    assert drawn.name == "slow sweep, 240 steps (n = 1)"
+    assert len(drawn.x) == 240
 
 
 def test_the_search_figure_marks_diverged_baseline_and_winner(

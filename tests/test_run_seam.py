@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from trainers.audit import audit
+from trainers.audit import audit_run
 from trainers.checkpoint import Checkpoint
 from trainers.judgement import judge
 from trainers.onecycle import OneCycle
@@ -105,7 +105,7 @@ def test_a_loop_of_ones_own_trains_under_a_cycle() -> None:
     run = Run(plan=OneCycle(max_lr=0.1, total_steps=100), seed=1)
     result = Regression().fit(run)
     run.look()
-    audit(run.plan, run.points, result)
+    audit_run(run.plan, run.points, result)
     assert len(run.points) == 100
     assert result.score is not None
     assert -result.score < 1e-3 < run.points[0].loss
@@ -116,7 +116,7 @@ def test_a_loop_of_ones_own_gets_the_range_test_for_nothing() -> None:
     run = Run(plan=plan, seed=1, split=None)
     result = Regression().fit(run)
     run.look()
-    audit(plan, run.points, result)
+    audit_run(plan, run.points, result)
     said = judge(LRCurve.from_points(run.points))
     assert said.ending == "diverged"
     assert said.rebound is not None
@@ -173,7 +173,7 @@ def test_a_loop_of_ones_own_that_explodes_is_a_result() -> None:
     run = Run(plan=OneCycle(max_lr=1e9, total_steps=300), seed=1)
     result = Regression().fit(run)
     run.look()
-    audit(run.plan, run.points, result)
+    audit_run(run.plan, run.points, result)
     assert result.outcome == "diverged"
     assert run.diverged_at is not None
     assert result.n_steps <= run.diverged_at.step + 16
@@ -256,6 +256,13 @@ def test_a_broken_run_keeps_the_state_it_had_before(tmp_path: Path) -> None:
     run.report(1, torch.tensor(math.nan), lrs=[0.1])
     run.save({"step": 2})
     assert Run(plan=run.plan, seed=1, checkpoint=checkpoint).load() == {"step": 1}
+
+
+def test_a_run_that_was_taken_over_leaves_the_checkpoint_to_its_new_owner(tmp_path: Path) -> None:
+    checkpoint, plan = Checkpoint(tmp_path / "run.pt"), OneCycle(max_lr=0.1, total_steps=100)
+    Run(plan=plan, seed=1, checkpoint=checkpoint).save({"step": 9})
+    Run(plan=plan, seed=1, checkpoint=checkpoint, is_lost=lambda: True).save({"step": 2})
+    assert Run(plan=plan, seed=1, checkpoint=checkpoint).load() == {"step": 9}
 
 
 def test_a_run_without_a_checkpoint_saves_nothing_and_starts_over() -> None:

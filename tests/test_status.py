@@ -151,7 +151,9 @@ def test_every_run_is_counted_in_its_stage_and_state(engine: Engine, main_here: 
     change(engine, claimed(queue), state="done", score=0.7)
     change(engine, claimed(queue), state="failed")
     claimed(queue)
-    stages = [tuple(stage.values()) for stage in document(engine, main_here)["stages"]]
+    shown = document(engine, main_here)["stages"]
+    stages = [tuple(v for k, v in s.items() if k != "name") for s in shown]
+    assert [s["name"] for s in shown] == ["range test", "search", "confirmation"]
     assert stages == [
         ("range_test", 3, 0, 0, 0, 3),
         ("search", 1, 1, 3, 1, N_TRIALS),

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from search.api import opened
+from search.catalog import TRIAL_COLUMNS
+from search.opening import opened
 from search.result import StudyResult, load_result
 from search.terminal import print_result, print_studies, print_trials
 from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished
@@ -48,7 +49,7 @@ def test_a_run_into_a_file_prints_plain_lines_only(finished: Finished) -> None:
     lines = finished.first.err.splitlines()
     assert lines[0] == f"database: {finished.storage}"
     assert lines[1].startswith("study table: 1 worker(s) on ")
-    for stage, n in (("range test", 3), ("search", 12), ("confirmation", 9)):
+    for stage, n in (("range test", 4), ("search", 12), ("confirmation", 9)):
         ended = [line for line in lines if line.startswith(f"{stage} ")]
         assert [line.split()[-1] for line in ended] == ["left"] * len(ended)
         assert len(ended) <= n
@@ -67,10 +68,10 @@ def test_the_answer_in_words(result: StudyResult, capsys: pytest.CaptureFixture[
     out = capsys.readouterr().out
     assert_plain(out)
     assert result.verdict() in out
-    assert "12 configurations of which 0 diverged" in out
+    assert "12 configurations at 4 epochs of which 0 diverged" in out
     assert "n = 3 fresh seeds" in out
     assert "noise of a seed: sd " in out
-    assert "range test 3 runs, 1,800 images" in out
+    assert "range test 4 runs, 3,000 images" in out
     assert "here 4 epochs x 10 batches of 10 images = 40." in out
     assert out.splitlines()[-1] == "report: page.html"
 
@@ -155,19 +156,18 @@ def test_trials_are_a_table_that_fits(finished: Finished, main_here: Callable[..
     assert_plain(ended.out)
     lines = ended.out.splitlines()
     assert len(lines) == 2 + 12
-    assert lines[0].split()[:5] == ["slot", "state", "outcome", "score", "max_lr"]
+    assert lines[0].split()[:5] == ["slot", "length", "state", "outcome", "score"]
     assert max(map(len, lines)) <= 80
     assert "…" not in ended.out
-    assert [line.split()[:3] for line in lines[2:]] == [
-        [str(slot), "done", "completed"] for slot in range(12)
+    assert [line.split()[:4] for line in lines[2:]] == [
+        [str(slot), "4", "done", "completed"] for slot in range(12)
     ]
 
 
 def test_trials_that_have_not_run_have_empty_cells(capsys: pytest.CaptureFixture[str]) -> None:
-    names = ("slot", "state", "outcome", "score", "max_lr", "pct_start", "div_factor", "seconds")
-    row = {**dict.fromkeys(names), "slot": 3, "state": "waiting"}
+    row = {**dict.fromkeys(TRIAL_COLUMNS), "slot": 3, "length": 4, "state": "waiting"}
     print_trials([row], csv=False)
-    assert capsys.readouterr().out.splitlines()[2].split() == ["3", "waiting"]
+    assert capsys.readouterr().out.splitlines()[2].split() == ["3", "4", "waiting"]
 
 
 def test_long_names_of_studies_are_kept_whole(capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,7 +203,7 @@ def test_a_terminal_shows_bars_and_the_answer_stays_on_stdout(tmp_path: Path) ->
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode())
     assert process.returncode == 0, shown
     assert b"\x1b[" in seen
-    for words in ("range test", "3/3", "best so far 0.", "epoch ", " left", "search", "1/1"):
+    for words in ("range test", "4/4", "best so far 0.", "epoch ", " left", "search", "1/1"):
         assert words in shown
     assert "Traceback" not in shown
     assert_plain(out)

@@ -17,7 +17,7 @@ from PIL import UnidentifiedImageError
 from sqlalchemy import URL, Engine, select
 
 from search import catalog
-from search.history import History
+from search.history import Histories
 from search.processes import process_identity
 from search.settle import repair
 from search.stop import Stop
@@ -31,12 +31,12 @@ from studies.database import (
     reading,
     transaction,
 )
-from studies.definition import Study
+from studies.definition import Screening, Space, Study
 from studies.registry import Definition
 from studies.tables import StudyRow, WorkerRow, WorkRow
 from tests.table_study import STUDY, Table
 from trainers.device import Site
-from trainers.errors import DataError, TaskError, UserError
+from trainers.errors import DataError, ScheduleError, TaskError, UserError
 from trainers.onecycle import OneCycle
 from trainers.run import Run, RunResult
 from trainers.sweep import Sweep
@@ -285,9 +285,9 @@ def test_a_crash_between_our_write_and_optunas_is_repaired(bench: Bench) -> None
         ),
     )
     assert bench.trials()[0].state == TrialState.RUNNING, "the owner died before telling"
-    history = History(bench.engine.url, name="table", study_id=bench.row.id)
-    repair(queue, history)
-    history.close()
+    histories = Histories.stored(bench.engine.url, bench.row)
+    repair(queue, histories)
+    histories.close()
     assert (bench.trials()[0].state, bench.trials()[0].value) == (TrialState.COMPLETE, 0.77)
     assert queue.untold() == []
 
@@ -445,3 +445,103 @@ def test_a_run_of_a_dead_process_is_taken_before_anything_new_is_asked_for(bench
     bench.stop = Stop()
     bench.work(lambda run: order.append(run.seed))
     assert order[0] == bench_seed(bench, slot=claim.slot)
+
+
+@pytest.mark.filterwarnings("ignore:Fixed parameter pct_start")
+def test_no_trial_is_spent_on_a_broken_schedule(bench: Bench) -> None:
+    broken = Space(pct_start=(0.955, 0.97))
+    object.__setattr__(bench.study, "space", broken)  # past the look at the corners
+    trained = []
+    with pytest.raises(ScheduleError, match=r"^search 1: error: no-anneal: .* leave 1\.\d"):
+        bench.work(lambda run: trained.append(run.plan.pct_start))  # type: ignore[attr-defined]
+    assert trained == [0.3]  # the baseline, which torch's defaults keep sound
+    assert [(row.state, row.failures) for row in bench.rows()][1] == ("waiting", 0)
+
+
+@pytest.fixture
+def ladder(bench: Bench) -> Bench:
+    """A study that screens 6 configurations at 4 epochs and trains 3 of them for 8 again."""
+    study = dataclasses.replace(
+        bench.study, name="ladder", screening=Screening(n_trials=6, epochs=(4, 8), n_initial=2)
+    )
+    row = catalog.find_or_create(
+        bench.engine, Definition(study, "", ""), name="ladder", seed=None, n_trials=None
+    )
+    return dataclasses.replace(bench, study=study, row=row)
+
+
+def ladder_rows(ladder: Bench) -> dict[tuple[int, int], WorkRow]:
+    return {(r.slot, r.length): r for r in ladder.rows() if r.study_id == ladder.row.id}
+
+
+def assert_exact(ladder: Bench) -> None:
+    """Hold that each length has its quota, each row one Optuna trial in the study of its length,
+    and the answer rests on the full length."""
+    rows = ladder_rows(ladder)
+    by_length = {n: {slot for slot, length in rows if length == n} for n in (4, 8)}
+    assert (len(by_length[4]), len(by_length[8])) == (6, 3)
+    assert 0 in by_length[8], "the baseline goes on to the full length"
+    assert {row.state for row in rows.values()} == {"done"}
+    storage = optuna_storage(ladder.engine.url)
+    try:
+        for length, name in ((4, "ladder/screen-4"), (8, "ladder")):
+            trials = optuna.load_study(study_name=name, storage=storage).trials
+            told = {t.user_attrs["slot"]: (t.state, t.value, t.params["max_lr"]) for t in trials}
+            assert len(trials) == len(told) == len(by_length[length])
+            assert told == {
+                slot: (TrialState.COMPLETE, rows[slot, length].score, rows[slot, length].max_lr)
+                for slot in by_length[length]
+            }
+    finally:
+        close_optuna(storage)
+    confirmed = [r for r in ladder.rows("confirmation") if r.study_id == ladder.row.id]
+    assert {row.length for row in confirmed} == {8}
+    assert {row.candidate for row in confirmed} <= by_length[8]
+
+
+def test_each_length_is_an_optuna_study_and_the_better_ones_go_on(ladder: Bench) -> None:
+    assert ladder.work() == "finished"
+    assert_exact(ladder)
+    rows = ladder_rows(ladder)
+    short = {slot: row.score for (slot, length), row in rows.items() if length == 4 and slot}
+    best = sorted(short, key=lambda slot: short[slot] or 0.0)[-2:]
+    assert {slot for slot, length in rows if length == 8} == {0, *best}
+
+
+def test_stops_at_either_length_leave_exact_counts_and_the_same_answer(ladder: Bench) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def stop_twice(run: Run) -> None:
+        key = run.seed, run.plan.total_steps
+        if run.split and run.sealed_split is None and key not in seen:
+            seen.append(key)
+            ladder.stop.ask()
+
+    while ladder.work(stop_twice) == "stopped":
+        ladder.stop = Stop()
+    assert len(seen) == 9
+    assert_exact(ladder)
+    stopped = {key: (row.max_lr, row.score) for key, row in ladder_rows(ladder).items()}
+    catalog.delete(ladder.engine, "ladder")
+    ladder.row = catalog.find_or_create(
+        ladder.engine, Definition(ladder.study, "", ""), name="ladder", seed=None, n_trials=None
+    )
+    assert ladder.work() == "finished"
+    assert {k: (row.max_lr, row.score) for k, row in ladder_rows(ladder).items()} == stopped
+
+
+def test_workers_that_promote_at_once_fill_each_quota_exactly(ladder: Bench) -> None:
+    def one() -> str:
+        return dataclasses.replace(ladder, stop=Stop()).work(lambda run: time.sleep(0.01))
+
+    with ThreadPoolExecutor(4) as pool:
+        ended = [future.result() for future in [pool.submit(one) for _ in range(4)]]
+    assert ended == ["finished"] * 4
+    assert_exact(ladder)
+
+
+def test_deleting_a_study_deletes_the_optuna_studies_of_all_lengths(ladder: Bench) -> None:
+    catalog.delete(ladder.engine, "ladder")
+    storage = optuna_storage(ladder.engine.url)
+    assert optuna.get_all_study_names(storage) == ["table"]
+    close_optuna(storage)

@@ -31,6 +31,9 @@ LEAST_DROP = 3.0
 """A drop smaller than this many standard deviations of the noise of one loss is no descent."""
 _ROUNDING = 1e-6  # of a float32 loss, relative: a drop of that size is none
 BRACKET_FACTOR = 4.0
+DRIFT_DECADES = 0.3
+"""A rebound that moves further than this when a sweep takes twice the steps widens the bracket."""
+_WIDEST = 0.6  # decades that a drift may add to the bracket
 PROPOSAL_SHARE = 0.75
 """The proposal as a share of the centre: optimum / rebound had geometric mean 0.77 over 15 sweeps
 of three settings of a small net on CIFAR-10, tuned and scored on the same data."""
@@ -61,6 +64,9 @@ class Proposal:
     the t interval (CONFIDENCE) of the mean of log10(rebound) across them, as learning rates: of
     seeds, not of the steps of one sweep, whose losses are not independent. None for one sweep, and
     where the rebound of a sweep lies above its last rate: then its value is not known.
+
+    `drift`: decades from the centre to the rebound of the slow sweep, which takes twice the steps;
+    None where there is none, or it has no rebound. `widened`: the bracket reaches further for it.
     """
 
     centre: float
@@ -69,6 +75,8 @@ class Proposal:
     max_lr: float
     n_sweeps: int
     interval: tuple[float, float] | None
+    drift: float | None
+    widened: bool
 
 
 def smooth(log_lrs: _Floats, losses: _Floats) -> _Floats:
@@ -81,28 +89,54 @@ def smooth(log_lrs: _Floats, losses: _Floats) -> _Floats:
     return smoothed
 
 
-def judge(curve: LRCurve) -> Judgement:
-    """Return where the loss of one sweep turns (rebound) and where training breaks (edge).
+@dataclass(frozen=True, slots=True)
+class SmoothedCurve:
+    """The finite beginning of a curve: rates, losses and smoothed losses, shape (N,) each.
 
-    Losses may be negative and of any scale: only differences and their order count. Losses above
-    the first level are clipped to it before smoothing, so that an explosion does not reach back.
+    `first` is the level of the loss before it descends; NaN where fewer than 10 losses are finite.
+    `broken_lr` is the rate of the first loss that is not finite, None where all are.
     """
-    lrs, losses = np.asarray(curve.lrs), np.asarray(curve.losses)
+
+    lrs: _Floats
+    losses: _Floats
+    smoothed: _Floats
+    first: float
+    broken_lr: float | None
+
+
+def smoothed_curve(curve: LRCurve) -> SmoothedCurve:
+    """Smooth the losses before the first that is not finite.
+
+    Losses above the first level are clipped to it, so that an explosion does not reach back.
+    """
+    lrs, losses = np.asarray(curve.lrs, float), np.asarray(curve.losses, float)
     broken = np.flatnonzero(~np.isfinite(losses))
     n_finite = int(broken[0]) if len(broken) else len(losses)
     broken_lr = float(lrs[n_finite]) if len(broken) else None
+    lrs, losses = lrs[:n_finite], losses[:n_finite]
     if n_finite < _LEAST_FINITE:
+        return SmoothedCurve(lrs, losses, losses, math.nan, broken_lr)
+    log_lrs = np.log10(lrs)
+    first = float(np.median(losses[: _n_first(log_lrs)]))
+    return SmoothedCurve(lrs, losses, smooth(log_lrs, np.minimum(losses, first)), first, broken_lr)
+
+
+def judge(curve: LRCurve) -> Judgement:
+    """Return where the loss of one sweep turns (rebound) and where training breaks (edge).
+
+    Losses may be negative and of any scale: only differences and their order count.
+    """
+    read = smoothed_curve(curve)
+    lrs, smoothed, first, broken_lr = read.lrs, read.smoothed, read.first, read.broken_lr
+    if math.isnan(first):
         return Judgement("no finite loss", None, broken_lr)
-    log_lrs, finite = np.log10(lrs[:n_finite]), losses[:n_finite]
-    first = float(np.median(finite[: _n_first(log_lrs)]))
-    smoothed = smooth(log_lrs, np.minimum(finite, first))
     lowest = int(np.argmin(smoothed))
     drop = first - float(smoothed[lowest])
-    if drop <= max(LEAST_DROP * _noise(finite, first), _ROUNDING * abs(first)):
+    if drop <= max(LEAST_DROP * _noise(read.losses, first), _ROUNDING * abs(first)):
         return Judgement("never descended", None, broken_lr)
     after, minimum = smoothed[lowest:], float(smoothed[lowest])
-    rebound = _first_above(lrs[lowest:n_finite], after, minimum + REBOUND_SHARE * drop)
-    edge = _first_above(lrs[lowest:n_finite], after, minimum + EDGE_SHARE * drop)
+    rebound = _first_above(lrs[lowest:], after, minimum + REBOUND_SHARE * drop)
+    edge = _first_above(lrs[lowest:], after, minimum + EDGE_SHARE * drop)
     rebound = rebound if rebound is not None else broken_lr
     edge = edge if edge is not None else broken_lr
     if broken_lr is not None:
@@ -134,27 +168,50 @@ def _first_above(lrs: _Floats, losses: _Floats, level: float) -> float | None:
     return float(lrs[above[0]]) if len(above) else None
 
 
-def propose(judgements: Sequence[Judgement]) -> Proposal | None:
+def propose(
+    judgements: Sequence[Judgement],
+    *,
+    slow: Judgement | None = None,
+    cycle_steps: int | None = None,
+) -> Proposal | None:
     """Return bracket and proposal from the median rebound; None unless most sweeps rebounded.
 
     A sweep that still fell at its last rate counts as the highest. One that never descended, or
     had no finite loss, says nothing about where the turn is and is left out of the median.
+
+    `slow` is one more sweep of twice the steps: where its rebound lies further than DRIFT_DECADES
+    from the centre, the bracket reaches as far around it, by at most 0.6 decades more.
     """
     rebounds = [j.rebound for j in judgements if j.rebound is not None]
     if 2 * len(rebounds) <= len(judgements):
         return None
-    still_falling = sum(j.ending == "reached end_lr" and j.rebound is None for j in judgements)
+    still_falling = sum(_still_falls(j) for j in judgements)
     ordered = sorted(rebounds) + [math.inf] * still_falling
     middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
     centre = math.sqrt(middle[0] * middle[1])
+    drift = _drift(centre, slow)
+    reach = 0.0 if drift is None or abs(drift) <= DRIFT_DECADES else drift
     return Proposal(
         centre=centre,
-        low=centre / BRACKET_FACTOR,
-        high=centre * BRACKET_FACTOR,
+        low=centre / BRACKET_FACTOR * 10 ** max(-_WIDEST, min(0.0, reach)),
+        high=centre * BRACKET_FACTOR * 10 ** min(_WIDEST, max(0.0, reach)),
         max_lr=centre * PROPOSAL_SHARE,
         n_sweeps=len(ordered),
         interval=None if still_falling else _interval(rebounds),
+        drift=None if drift == math.inf else drift,
+        widened=reach != 0,
     )
+
+
+def _still_falls(judgement: Judgement) -> bool:
+    return judgement.ending == "reached end_lr" and judgement.rebound is None
+
+
+def _drift(centre: float, slow: Judgement | None) -> float | None:
+    """Return decades from the centre to the slow rebound; inf where that sweep still fell."""
+    if slow is None or (slow.rebound is None and not _still_falls(slow)):
+        return None
+    return math.inf if slow.rebound is None else math.log10(slow.rebound / centre)
 
 
 def _interval(rates: Sequence[float]) -> tuple[float, float] | None:

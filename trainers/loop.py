@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from trainers.applied import Applied
 from trainers.augment import gather_augmented
 from trainers.data import open_splits
 from trainers.device import Precision, Site, native_precision, reproducible, synchronize
-from trainers.run import EpochRow, Outcome, Run, RunResult, Split
+from trainers.gradients import gradient_norm
+from trainers.readings import Averages
+from trainers.run import EpochRow, Outcome, Reading, Run, RunResult, Split
 from trainers.seeding import seed_for
 from trainers.task import Task, load_factory
 
@@ -135,9 +138,15 @@ class _Fit:
         self.model.to(device=classifier.device, memory_format=classifier.memory_format)
         self.optimizer: Optimizer = classifier.task.optimizer.build(self.model)
         self.scheduler: LRScheduler = run.plan.scheduler(self.optimizer)
+        self.applied = Applied(self.optimizer)
         self.step = 0
         self.seconds = 0.0
         self.validation_accuracy = 0.0
+        self.averages = (
+            Averages(self.model, run.wanted, total_steps=run.plan.total_steps)
+            if run.wanted is not None
+            else None
+        )
         self.tally = self._fresh_tally()
         self.clock = time.perf_counter()
         kept = run.load()
@@ -150,6 +159,8 @@ class _Fit:
         steps_per_epoch = self.classifier.task.steps_per_epoch
         while self.step < run.plan.total_steps and not run.should_stop():
             self._one_step()
+            if self.averages is not None and self.averages.follow(self.model, self.step):
+                self._read(self.averages)
             if self.step % steps_per_epoch == 0 or self.step == run.plan.total_steps:
                 self._end_epoch()
             if time.monotonic() - saved_at > _SECONDS_BETWEEN_CHECKPOINTS:
@@ -166,14 +177,16 @@ class _Fit:
     def _one_step(self) -> None:
         classifier, tally = self.classifier, self.tally
         images, labels = classifier.batch(self.run.seed, self.step)
-        lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         with classifier.autocast():
             outputs = self.model(images)
         loss = classifier.loss(outputs, labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        norm = gradient_norm(self.model.parameters()) if self.run.split is None else None
         self.optimizer.step()
-        self.run.report(self.step, loss.detach(), lrs=lrs)
+        lrs = [kept[-1] for kept in self.applied.lrs]
+        momentum = self.applied.momenta[-1]
+        self.run.report(self.step, loss.detach(), lrs=lrs, grad_norm=norm, momentum=momentum)
         self.step += 1
         if self.step < self.run.plan.total_steps:
             self.scheduler.step()
@@ -182,6 +195,22 @@ class _Fit:
         tally.loss += loss.detach() * len(labels)
         tally.correct += (outputs.detach().argmax(1) == labels).sum()
         tally.n_images += len(labels)
+
+    def _read(self, averages: Averages) -> None:
+        """Score the averaged weights; random generators are left as they were."""
+        classifier, seed = self.classifier, self.run.seed
+        self._read_clock()
+        devices = [] if classifier.kind in ("cpu", "mps") else [classifier.device]
+        with torch.random.fork_rng(devices=devices, device_type=classifier.kind):
+            first = max(0, self.step - averages.wanted.n_batches)
+            with classifier.autocast():
+                model = averages.recalibrated(
+                    classifier.batch(seed, step)[0] for step in range(first, self.step)
+                )
+            loss, accuracy = classifier.evaluate(model, "validation")
+        before = self.seconds
+        self._read_clock()
+        self.run.reading(Reading(self.step, loss, accuracy, self.seconds - before))
 
     def _end_epoch(self) -> None:
         """Evaluate and record the epoch of a judged run; a sweep has steps only.
@@ -259,6 +288,7 @@ class _Fit:
             "step": self.step,
             "seconds": self.seconds,
             "validation_accuracy": self.validation_accuracy,
+            "averages": None if self.averages is None else self.averages.state_dict(),
         }
 
     def _generators(self) -> dict[str, Tensor]:
@@ -279,6 +309,8 @@ class _Fit:
             torch.get_device_module(kind).set_rng_state(generator)
         sums = {name: state["tally"].pop(name).to(device) for name in ("loss", "correct")}
         self.tally = _Tally(**sums, **state["tally"])
+        if self.averages is not None:
+            self.averages.load_state_dict(state["averages"])
         self.step = state["step"]
         self.seconds = state["seconds"]
         self.validation_accuracy = state["validation_accuracy"]

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from trainers.errors import ScheduleError
+from trainers.groups import lr_ratios
+from trainers.schedule import Schedule, preview
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -61,12 +62,10 @@ class OneCycle:
         """torch's final_div_factor, relative to the *first* rate: 250,000 / div_factor."""
         return LAST_RATE_DIVISOR / self.div_factor
 
-    def scheduler(self, optimizer: "Optimizer") -> "LRScheduler":
-        """Return torch's OneCycleLR on `optimizer`; it sets the first rate at once."""
-        from torch.optim.lr_scheduler import OneCycleLR
-
-        return OneCycleLR(
-            optimizer,
+    @property
+    def schedule(self) -> Schedule:
+        """The call that makes this cycle, in torch's arguments."""
+        return Schedule(
             max_lr=self.max_lr,
             total_steps=self.total_steps,
             pct_start=self.pct_start,
@@ -76,9 +75,21 @@ class OneCycle:
             max_momentum=self.max_momentum,
         )
 
+    def scheduler(self, optimizer: "Optimizer") -> "LRScheduler":
+        """Return torch's OneCycleLR on `optimizer`; it sets the first rate at once.
+
+        `max_lr` is that of the first param group; the others keep their present ratio to it, as
+        in a sweep. Raises ScheduleError where the first group's lr gives no ratio.
+        """
+        return self.schedule.scheduler(optimizer, lr_ratios(optimizer))
+
     def lrs(self) -> Sequence[float]:
         """Return the rate of each of the `total_steps` steps, read from torch's own class."""
-        return _preview(self)
+        return preview(self.schedule).lrs
+
+    def momenta(self) -> Sequence[float]:
+        """Return the momentum (Adam: beta1) of each step, read from torch's own class."""
+        return preview(self.schedule).momenta
 
     def samples(self, n: int) -> list[tuple[int, float]]:
         """Return (step, rate) of about `n` steps to draw: first, last and peak among them."""
@@ -105,19 +116,3 @@ class OneCycle:
             arguments["max_momentum"] = f"{self.max_momentum:.6g}"
         lines = [f"    {name}={value},\n" for name, value in arguments.items()]
         return f"torch.optim.lr_scheduler.OneCycleLR(\n    optimizer,\n{''.join(lines)})"
-
-
-@lru_cache(maxsize=8)
-def _preview(plan: OneCycle) -> tuple[float, ...]:
-    """Step torch's class on an optimizer of one number."""
-    import torch
-
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0, momentum=0.9)
-    scheduler = plan.scheduler(optimizer)
-    rates = []
-    for step in range(plan.total_steps):
-        rates.append(float(optimizer.param_groups[0]["lr"]))
-        optimizer.step()
-        if step + 1 < plan.total_steps:
-            scheduler.step()
-    return tuple(rates)

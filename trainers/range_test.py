@@ -2,90 +2,26 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import islice
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from trainers.audit import audit
+from trainers.audit import audit_run
 from trainers.batches import Batch, Batches
 from trainers.errors import ScheduleError, TaskError
-from trainers.judgement import Judgement, Proposal, judge, propose, why_no_proposal
-from trainers.run import Outcome, Point, Run, RunResult
+from trainers.gradients import gradient_norm
+from trainers.range_test_result import Points, RangeTestResult, are_copies, concluded, count
+from trainers.run import Outcome, Run, RunResult
 from trainers.seeding import seed_for
-from trainers.sweep import LEAST_STEPS, LRCurve, Shape, Sweep
+from trainers.sweep import LEAST_STEPS, Shape, Sweep
 from trainers.untouched import seed_everything, untouched
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RangeTestResult:
-    """What the sweeps measured, step by step, what they say, and what they cost."""
-
-    plan: Sweep
-    points: tuple[tuple[Point, ...], ...]
-    judgements: tuple[Judgement, ...]
-    proposal: Proposal | None
-    seconds: float
-
-    @property
-    def curves(self) -> tuple[LRCurve, ...]:
-        """Rates of the first param group and losses of each sweep."""
-        return tuple(LRCurve.from_points(points) for points in self.points)
-
-    @property
-    def bracket(self) -> tuple[float, float] | None:
-        """The range to search `max_lr` in; None where most sweeps have no rebound."""
-        return None if self.proposal is None else (self.proposal.low, self.proposal.high)
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """The t interval of log10(rebound) across sweeps; see Proposal for when there is none."""
-        return None if self.proposal is None else self.proposal.interval
-
-    @property
-    def n_steps(self) -> int:
-        """Optimizer steps taken, over all sweeps: what the range test has cost."""
-        return sum(len(points) for points in self.points)
-
-    def table(self) -> str:
-        """Return one line per sweep, then bracket and proposal or why there are none, and cost."""
-        plan = self.plan
-        title = (
-            f"range test: {_count(len(self.points), 'sweep')} of {plan.total_steps} steps, "
-            f"{plan.shape}, lr {plan.start_lr:g} to {plan.end_lr:g}"
-        )
-        rows = [f"{'sweep':>5}  {'ending':<15}  {'rebound':>8}  {'edge':>8}"]
-        for number, said in enumerate(self.judgements):
-            rebound, edge = (self._cell(said, lr) for lr in (said.rebound, said.edge))
-            rows.append(f"{number:>5}  {said.ending:<15}  {rebound:>8}  {edge:>8}")
-        cost = f"cost: {self.n_steps:,} optimizer steps, {self.seconds:.1f} s"
-        return "\n".join([title, *rows, *self._conclusion(), cost])
-
-    def _cell(self, said: Judgement, lr: float | None) -> str:
-        if lr is not None:
-            return f"{lr:.3g}"
-        return f"> {self.plan.end_lr:.3g}" if said.ending == "reached end_lr" else "-"
-
-    def _conclusion(self) -> list[str]:
-        plan, said = self.plan, self.proposal
-        if said is None:
-            why = why_no_proposal(self.judgements, start_lr=plan.start_lr, end_lr=plan.end_lr)
-            return [why]
-        sure = "no interval"
-        if said.interval is not None:
-            sure = f"95 % t interval of log10(rebound) {said.interval[0]:.3g} to "
-            sure += f"{said.interval[1]:.3g}"
-        return [
-            f"centre {said.centre:.3g}: median rebound of n = {_count(said.n_sweeps, 'sweep')}; "
-            f"{sure}",
-            f"bracket {said.low:.3g} to {said.high:.3g}, proposed max_lr {said.max_lr:.3g}",
-        ]
 
 
 def range_test(
@@ -102,10 +38,12 @@ def range_test(
     hold_steps: int = 1,
     momentum: float = 0.85,
     accumulate: int = 1,
+    cycle_steps: int | None = None,
     device: torch.device | str | None = None,
     seed: int = 0,
 ) -> RangeTestResult:
-    """Sweep the learning rate `n_sweeps` times and return where the loss turns and breaks.
+    """Sweep the learning rate `n_sweeps` times, and once more in twice the steps; return where
+    the loss turns and breaks, and the `max_lr` for a cycle of `cycle_steps` optimizer steps.
 
     `loss_fn(model, batch)` returns the mean loss of a batch, a tensor of one number with its
     gradient; autocast belongs inside it, gradient clipping in a step pre-hook of the optimizer.
@@ -140,16 +78,24 @@ def range_test(
     _check_parts(model, optimizer, loss_fn)
     place = torch.device(device) if device is not None else _parameters(optimizer)[0].device
     batches, started = Batches(loader, place), time.perf_counter()
-    sweeps = []
-    for number in range(n_sweeps):
-        run = Run(plan=plan, seed=seed_for(seed, "sweep", number), split=None)
+    sweeps: list[Points] = []
+    for number in range(n_sweeps + 1):
+        slow = replace(plan, total_steps=2 * n_steps)
+        run = Run(
+            plan=plan if number < n_sweeps else slow,
+            seed=seed_for(seed, "sweep", number),
+            split=None,
+        )
         with untouched(model, optimizer, loader), torch.enable_grad():
             seed_everything(run.seed, loader)
-            with closing(batches.first(n_steps * accumulate)) as source:
+            with closing(batches.first(run.plan.total_steps * accumulate)) as source:
                 losses = (_backward(loss_fn(model, batch), accumulate) for batch in source)
                 _sweep(run, model, optimizer, losses, accumulate)
         sweeps.append(tuple(run.points))
-    return _judged(plan, sweeps, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return _check(
+        concluded(plan, tuple(sweeps[:-1]), sweeps[-1], seconds=seconds, cycle_steps=cycle_steps)
+    )
 
 
 def _sweep(
@@ -166,15 +112,16 @@ def _sweep(
         optimizer.zero_grad()
         loss = sum(islice(losses, accumulate))
         lrs = [group["lr"] for group in optimizer.param_groups]
+        norm = gradient_norm(_parameters(optimizer))
         optimizer.step()
-        run.report(step, loss, lrs=lrs)
+        run.report(step, loss, lrs=lrs, grad_norm=norm)
         run.look()  # at every step: a loss_fn may well raise on weights that are not numbers
         step += 1
         if step < run.plan.total_steps:
             scheduler.step()
     outcome: Outcome = "diverged" if run.diverged() else "completed"
     ended = RunResult(score=None, outcome=outcome, n_steps=step, n_images=0, seconds=0.0)
-    audit(run.plan, run.points, ended)
+    audit_run(run.plan, run.points, ended)
 
 
 def _backward(loss: Tensor, accumulate: int) -> Tensor:
@@ -187,24 +134,17 @@ def _backward(loss: Tensor, accumulate: int) -> Tensor:
     return share.detach()
 
 
-def _judged(plan: Sweep, sweeps: Sequence[tuple[Point, ...]], seconds: float) -> RangeTestResult:
-    judgements = tuple(judge(LRCurve.from_points(points)) for points in sweeps)
-    if all(said.ending == "no finite loss" for said in judgements):
+def _check(result: RangeTestResult) -> RangeTestResult:
+    """Refuse sweeps without a finite loss; say so where they are all the same."""
+    sweeps = len(result.points)
+    if all(said.ending == "no finite loss" for said in result.judgements):
         raise TaskError(
-            f"loss_fn gives fewer than 10 finite losses from start_lr={plan.start_lr:g} on "
-            f"(n = {_count(len(sweeps), 'sweep')}): check data and model, or lower start_lr"
+            f"loss_fn gives fewer than 10 finite losses from start_lr={result.plan.start_lr:g} on "
+            f"(n = {count(sweeps, 'sweep')}): check data and model, or lower start_lr"
         )
-    independent = judgements
-    if len(sweeps) > 1 and len({repr(points) for points in sweeps}) == 1:
+    if are_copies(result.points):
         log.warning("all sweeps are the same, for the data order is: they count as one")
-        independent = judgements[:1]
-    return RangeTestResult(
-        plan=plan,
-        points=tuple(sweeps),
-        judgements=judgements,
-        proposal=propose(independent),
-        seconds=seconds,
-    )
+    return result
 
 
 def _check_counts(**counts: tuple[int, int]) -> None:
@@ -234,7 +174,3 @@ def _check_parts(model: nn.Module, optimizer: Optimizer, loss_fn: Callable[..., 
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from trainers.readings import Readings
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
@@ -16,7 +18,7 @@ Split = Literal["validation", "test"]
 # A look at the losses waits for the device; a diverged run ends this late.
 _STEPS_BETWEEN_LOOKS = 16
 # A checkpoint that another version of this file wrote starts the run over.
-_CHECKPOINT_FORMAT = 2
+_CHECKPOINT_FORMAT = 3
 
 
 class Plan(Protocol):
@@ -31,6 +33,9 @@ class Plan(Protocol):
 
     def lrs(self) -> Sequence[float]:
         """Return the rate of each step, as torch's scheduler gives it to the first group."""
+
+    def momenta(self) -> Sequence[float]:
+        """Return the momentum (Adam: beta1) of each step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,8 @@ class EpochRow:
 class Point:
     """One optimizer step: the loss before the update and the rates that the update used.
 
-    `lr` is that of the first param group, `other_lrs` those of the others.
+    `lr` is that of the first param group, `other_lrs` those of the others; `momentum` (Adam:
+    beta1) that of the first, None where the loop did not say it.
     """
 
     step: int
@@ -60,11 +66,25 @@ class Point:
     loss: float
     grad_norm: float | None = None
     other_lrs: tuple[float, ...] = ()
+    momentum: float | None = None
 
     @property
     def finite(self) -> bool:
         """Whether the loss is a number."""
         return math.isfinite(self.loss)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What averaged weights scored on the validation split after `step` steps, and the time spent.
+
+    See trainers.readings.
+    """
+
+    step: int
+    loss: float
+    accuracy: float
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +124,9 @@ class Trainer(Protocol):
         """Train once under `run.plan` from `run.seed`, judge on `run.split`."""
 
 
-_Pending: TypeAlias = tuple[int, tuple[float, ...], "Tensor | float", float | None]
+_Pending: TypeAlias = tuple[
+    int, tuple[float, ...], "Tensor | float", "Tensor | float | None", float | None
+]
 
 
 def _ignore_epoch(row: EpochRow) -> None:
@@ -125,7 +147,10 @@ class Run:
     sealed_split: Split | None = None
     on_epoch: Callable[[EpochRow], None] = _ignore_epoch
     stop_asked: Callable[[], bool] = _never
+    is_lost: Callable[[], bool] = _never
     checkpoint: CheckpointFile | None = None
+    wanted: Readings | None = None
+    readings: list[Reading] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
     epochs: list[EpochRow] = field(default_factory=list)
     diverged_at: Point | None = None
@@ -137,23 +162,30 @@ class Run:
         loss: "Tensor | float",
         *,
         lrs: Sequence[float],
-        grad_norm: float | None = None,
+        grad_norm: "Tensor | float | None" = None,
+        momentum: float | None = None,
     ) -> None:
         """Record one optimizer step: its loss before the update, the rate of each param group.
 
+        `momentum` (Adam: beta1) is audited like the rates where it is given.
+
         A tensor is read later, several at once, so that a GPU is not made to wait at every step.
         """
-        norm = None if grad_norm is None else float(grad_norm)
-        self._pending.append((step, tuple(float(lr) for lr in lrs), loss, norm))
+        self._pending.append((step, tuple(float(lr) for lr in lrs), loss, grad_norm, momentum))
         if len(self._pending) >= _STEPS_BETWEEN_LOOKS:
             self.look()
 
     def look(self) -> None:
         """Read the losses reported so far; the first one that is not finite ends the run."""
-        losses = _as_floats([loss for _, _, loss, _ in self._pending])
-        for (step, (lr, *others), _, grad_norm), loss in zip(self._pending, losses, strict=True):
+        losses = _as_floats([loss for _, _, loss, _, _ in self._pending])
+        norms = iter(_as_floats([norm for _, _, _, norm, _ in self._pending if norm is not None]))
+        for (step, (lr, *others), _, norm, momentum), loss in zip(
+            self._pending, losses, strict=True
+        ):
+            grad_norm = None if norm is None else next(norms)
             if self.diverged_at is None:
-                self.points.append(Point(step, lr, loss, grad_norm, tuple(others)))
+                point = Point(step, lr, loss, grad_norm, tuple(others), momentum)
+                self.points.append(point)
                 if not math.isfinite(loss):
                     self.diverged_at = self.points[-1]
         self._pending.clear()
@@ -162,6 +194,11 @@ class Run:
         """Record a finished epoch."""
         self.epochs.append(row)
         self.on_epoch(row)
+
+    def reading(self, reading: Reading) -> None:
+        """Record a look inside the cycle; a loss that is no number is left out."""
+        if math.isfinite(reading.loss):
+            self.readings.append(reading)
 
     def diverged(self) -> bool:
         """Whether a loss seen so far was not finite; what is pending is not looked at."""
@@ -175,9 +212,10 @@ class Run:
         """Keep `state` with what was reported, for another owner.
 
         Tensors, numbers, text, lists and dicts of these; more raises CheckpointError. A diverged
-        run keeps what it had: another owner breaks at the same step again.
+        run keeps what it had: another owner breaks at the same step again. One that has another
+        owner already leaves the file to that one.
         """
-        if self.checkpoint is None:
+        if self.checkpoint is None or self.is_lost():
             return
         self.look()
         if self.diverged():
@@ -186,8 +224,12 @@ class Run:
             {
                 "format": _CHECKPOINT_FORMAT,
                 "seed": self.seed,
-                "points": [[p.step, p.lr, p.loss, p.grad_norm, *p.other_lrs] for p in self.points],
+                "points": [
+                    [p.step, p.lr, p.loss, p.grad_norm, p.momentum, *p.other_lrs]
+                    for p in self.points
+                ],
                 "epochs": [[row.epoch, *map(float, astuple(row)[1:])] for row in self.epochs],
+                "readings": [[r.step, r.loss, r.accuracy, r.seconds] for r in self.readings],
                 "state": dict(state),
             }
         )
@@ -201,9 +243,10 @@ class Run:
         if kept is None or (kept.get("format"), kept["seed"]) != (_CHECKPOINT_FORMAT, self.seed):
             return None
         self.points = [
-            Point(step, lr, loss, grad_norm, tuple(others))
-            for step, lr, loss, grad_norm, *others in kept["points"]
+            Point(step, lr, loss, grad_norm, tuple(others), momentum)
+            for step, lr, loss, grad_norm, momentum, *others in kept["points"]
         ]
+        self.readings = [Reading(*values) for values in kept["readings"]]
         for values in kept["epochs"]:
             self.epoch(EpochRow(*values))
         return dict(kept["state"])
@@ -212,14 +255,14 @@ class Run:
         """Drop what load() brought back: its state is of no use here."""
         self.points.clear()
         self.epochs.clear()
+        self.readings.clear()
 
 
-def _as_floats(losses: Sequence["Tensor | float"]) -> list[float]:
-    """Read all losses with one wait for the device."""
-    tensors = [loss for loss in losses if not isinstance(loss, (int, float))]
-    if not tensors:
-        return [float(loss) for loss in losses]
+def _as_floats(values: Sequence["Tensor | float"]) -> list[float]:
+    """Read all values with one wait for the device."""
+    if all(isinstance(value, (int, float)) for value in values):
+        return [float(value) for value in values]
     import torch
 
-    stacked = torch.stack([torch.as_tensor(loss).detach().float().reshape(()) for loss in losses])
-    return [float(value) for value in stacked.tolist()]
+    scalars = [torch.as_tensor(value).detach().float().reshape(()) for value in values]
+    return [float(value) for value in torch.stack(scalars).tolist()]

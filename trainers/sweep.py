@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from trainers.errors import ScheduleError
+from trainers.groups import lr_ratios
 from trainers.run import Point
 
 if TYPE_CHECKING:
@@ -82,6 +83,10 @@ class Sweep:
         """Return the rate of each step, as torch's scheduler gives it to the first group."""
         return tuple(self.start_lr * self.factor(step) for step in range(self.total_steps))
 
+    def momenta(self) -> Sequence[float]:
+        """Return the momentum (Adam: beta1) of each step, which is the same in all."""
+        return (self.momentum,) * self.total_steps
+
     def factor(self, step: int) -> float:
         """Return the rate of `step` as a multiple of `start_lr`."""
         share = step // self.hold_steps / (self.n_rates - 1)
@@ -94,7 +99,7 @@ class Sweep:
         """
         from torch.optim.lr_scheduler import LambdaLR
 
-        for group, ratio in zip(optimizer.param_groups, _ratios(optimizer), strict=True):
+        for group, ratio in zip(optimizer.param_groups, lr_ratios(optimizer), strict=True):
             group["lr"] = self.start_lr * ratio
             group["initial_lr"] = self.start_lr * ratio
             if "momentum" in group:
@@ -102,17 +107,6 @@ class Sweep:
             elif "betas" in group:
                 group["betas"] = (self.momentum, *group["betas"][1:])
         return LambdaLR(optimizer, self.factor)
-
-
-def _ratios(optimizer: "Optimizer") -> list[float]:
-    """Return each param group's lr over that of the first."""
-    first, *others = (float(group["lr"]) for group in optimizer.param_groups)
-    if others and not 0 < first < math.inf:
-        raise ScheduleError(
-            f"the lr of the first param group must be a number above 0, got {first:g}: "
-            f"the {len(others)} other groups keep their ratio to it"
-        )
-    return [1.0, *(lr / first for lr in others)]
 
 
 @dataclass(frozen=True, slots=True)

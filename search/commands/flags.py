@@ -14,6 +14,32 @@ StorageFlag = Annotated[
         show_default=False,
     ),
 ]
+StudyFlag = Annotated[
+    str,
+    typer.Option(
+        "--study",
+        help="digits, cifar-small, cifar, or the path of your own study file.",
+        show_default=False,
+    ),
+]
+NameFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--name", help="Name of the stored study. Default: the definition's.", show_default=False
+    ),
+]
+WorkersFlag = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        help="Local worker processes. Default: one per GPU; on a CPU one per core.",
+        show_default=False,
+    ),
+]
+SeedFlag = Annotated[
+    int | None,
+    typer.Option("--seed", help="Seed of a new study. Default: 0.", show_default=False),
+]
 StoredFlag = Annotated[
     str, typer.Option("--study", help="Name of a stored study.", show_default=False)
 ]
@@ -43,3 +69,16 @@ TimeoutFlag = Annotated[
     ),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def device_with(gpus: str | None, device: str) -> str:
+    """Return the device to use; let this process see the named GPUs only, before torch looks."""
+    from search.errors import UsageError
+    from trainers.gpus import use_gpus
+
+    if gpus is None:
+        return device
+    if device not in ("auto", "cuda"):
+        raise UsageError(f"--gpus {gpus}: goes with --device cuda or auto, got --device {device}")
+    use_gpus(gpus)
+    return "cuda"

@@ -11,9 +11,14 @@ from search.commands.flags import (
     DeviceFlag,
     GpusFlag,
     JsonFlag,
+    NameFlag,
+    SeedFlag,
     StorageFlag,
     StoredFlag,
+    StudyFlag,
     TimeoutFlag,
+    WorkersFlag,
+    device_with,
 )
 
 if TYPE_CHECKING:
@@ -23,41 +28,27 @@ if TYPE_CHECKING:
 
 
 def run(
-    study: Annotated[
-        str,
-        typer.Option(
-            "--study",
-            help="digits, cifar-small, cifar, or the path of your own study file.",
-            show_default=False,
-        ),
-    ],
-    name: Annotated[
+    study: StudyFlag,
+    name: NameFlag = None,
+    storage: StorageFlag = None,
+    workers: WorkersFlag = None,
+    trials: Annotated[
         str | None,
         typer.Option(
-            "--name",
-            help="Name of the stored study. Default: the definition's.",
+            "--trials",
+            help="Configurations to try; +20 adds to a stored study. Default: the study's.",
             show_default=False,
         ),
     ] = None,
-    storage: StorageFlag = None,
-    workers: Annotated[
-        int | None,
+    budget: Annotated[
+        str | None,
         typer.Option(
-            "--workers",
-            help="Local worker processes. Default: one per GPU; on a CPU one per core.",
+            "--budget",
+            help="What a new study may cost, instead of --trials: 200epochs, 90min or 2h.",
             show_default=False,
         ),
     ] = None,
-    trials: Annotated[
-        int | None,
-        typer.Option(
-            "--trials", help="Configurations to try. Default: the study's.", show_default=False
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option("--seed", help="Seed of a new study. Default: 0.", show_default=False),
-    ] = None,
+    seed: SeedFlag = None,
     device: DeviceFlag = "auto",
     gpus: GpusFlag = None,
     data: DataFlag = None,
@@ -79,9 +70,11 @@ def run(
     from search import api, terminal
     from search.progress import Progress
 
-    device = _device_with(gpus, device)
+    device = device_with(gpus, device)
     if dry_run:
-        started = api.plan(study, trials=trials, workers=workers, device=device, data=data)
+        started = api.plan(
+            study, trials=trials, budget=budget, workers=workers, device=device, data=data
+        )
         terminal.print_plan(started, json=json)
         return
     if report is not None:
@@ -93,6 +86,7 @@ def run(
             name=name,
             workers=workers,
             trials=trials,
+            budget=budget,
             seed=seed,
             device=device,
             data=data,
@@ -110,11 +104,12 @@ def worker(
     data: DataFlag = None,
     timeout_min: TimeoutFlag = None,
     until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
+    only: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Join a stored study as one more worker."""
     from search import api
 
-    device = _device_with(gpus, device)
+    device = device_with(gpus, device)
     api.join(
         study,
         storage=storage,
@@ -122,6 +117,7 @@ def worker(
         data=data,
         timeout_min=timeout_min,
         until_stdin_closes=until_stdin_closes,
+        only=only,
     )
 
 
@@ -134,14 +130,14 @@ def report(
     json: JsonFlag = False,
 ) -> None:
     """Print a finished study's answer again and write its page."""
-    from search import api, catalog
+    from search import catalog, opening
     from search.result import load_result
     from search.work import ENDED
 
-    with api.opened(storage) as engine:
+    with opening.opened(storage) as engine:
         row = catalog.find(engine, study)
         if row.stage in ENDED:
-            api.settle_ended(engine, row)
+            opening.settle_ended(engine, row)
         result = load_result(engine, study)
     _print_result(result, storage, page=html, json=json, keep_page=False)
 
@@ -154,28 +150,15 @@ def _print_result(
     json: bool,
     keep_page: bool,
 ) -> None:
-    from search import api, terminal
+    from search import opening, terminal
     from search.report import default_path, write_report
     from studies.database import storage_url
 
     path = page or default_path(storage_url(storage), result.name)
-    with api.opened(storage) as engine:
+    with opening.opened(storage) as engine:
         if not (keep_page and _is_current(path, engine, result.name)):
             write_report(engine, result, path)
     terminal.print_result(result, path, json=json)
-
-
-def _device_with(gpus: str | None, device: str) -> str:
-    """Return the device to use; let this process see the named GPUs only, before torch looks."""
-    from search.errors import UsageError
-    from trainers.gpus import use_gpus
-
-    if gpus is None:
-        return device
-    if device not in ("auto", "cuda"):
-        raise UsageError(f"--gpus {gpus}: goes with --device cuda or auto, got --device {device}")
-    use_gpus(gpus)
-    return "cuda"
 
 
 def _check_page(page: Path) -> None:

@@ -16,12 +16,12 @@ def status(
     ] = False,
 ) -> None:
     """Print what is done, runs, waits and failed; nothing is changed."""
-    from search import api, monitor
+    from search import monitor, opening
     from search.errors import UsageError
 
     if json and watch:
         raise UsageError("--json --watch: one document or many looks; take one of the two flags")
-    with api.opened(storage) as engine:
+    with opening.opened(storage) as engine:
         if watch:
             monitor.watch_status(engine, study)
         else:
@@ -30,9 +30,9 @@ def status(
 
 def reap(study: StoredFlag, storage: StorageFlag = None) -> None:
     """Give back the runs of workers that are gone, after watching them for the grace time."""
-    from search import api, catalog, monitor, reaper
+    from search import catalog, monitor, opening, reaper
 
-    with api.opened(storage) as engine:
+    with opening.opened(storage) as engine:
         row = catalog.find(engine, study)
         held = reaper.running(engine, row)
         typer.echo(f"watching {len(held)} run(s) for up to {row.grace_s:g} s", err=True)
@@ -42,9 +42,9 @@ def reap(study: StoredFlag, storage: StorageFlag = None) -> None:
 
 def list_(storage: StorageFlag = None) -> None:
     """List the stored studies."""
-    from search import api, catalog, terminal
+    from search import catalog, opening, terminal
 
-    with api.opened(storage) as engine:
+    with opening.opened(storage) as engine:
         terminal.print_studies(catalog.listing(engine))
 
 
@@ -74,9 +74,9 @@ def doctor(
 
 def db_upgrade(storage: StorageFlag = None) -> None:
     """Bring the tables of a database, ours and Optuna's, to this version; the data stays."""
-    from search import api
+    from search import opening
 
-    for done in api.upgrade(storage):
+    for done in opening.upgrade(storage):
         if done.before == done.after:
             typer.echo(f"{done.schema} schema: {done.after}, current already")
         else:
@@ -89,9 +89,9 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete a stored study with all its runs."""
-    from search import api, catalog
+    from search import catalog, opening
 
-    with api.opened(storage) as engine:
+    with opening.opened(storage) as engine:
         catalog.find(engine, study)
         if not yes:
             typer.confirm(f"Delete study {study!r} with all its runs?", abort=True)
@@ -105,7 +105,7 @@ def trials(
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
 ) -> None:
     """Print every configuration of a study and what came of it."""
-    from search import api, catalog, terminal
+    from search import catalog, opening, terminal
 
-    with api.opened(storage) as engine:
+    with opening.opened(storage) as engine:
         terminal.print_trials(catalog.trials(engine, study), csv=csv)

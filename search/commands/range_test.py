@@ -1,0 +1,128 @@
+"""The command range-test: the first stage of a study, alone."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from search.commands.flags import (
+    DataFlag,
+    DeviceFlag,
+    GpusFlag,
+    JsonFlag,
+    NameFlag,
+    SeedFlag,
+    StorageFlag,
+    StudyFlag,
+    TimeoutFlag,
+    WorkersFlag,
+    device_with,
+)
+
+if TYPE_CHECKING:
+    from trainers.range_test_result import RangeTestResult
+
+
+def range_test(
+    study: StudyFlag,
+    name: NameFlag = None,
+    storage: StorageFlag = None,
+    sweeps: Annotated[
+        int | None,
+        typer.Option("--sweeps", help="Independent sweeps.", show_default="the study's"),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", help="Optimizer steps of a sweep.", show_default="the study's"),
+    ] = None,
+    start_lr: Annotated[
+        float | None,
+        typer.Option("--start-lr", help="First rate.", show_default="the study's"),
+    ] = None,
+    end_lr: Annotated[
+        float | None,
+        typer.Option("--end-lr", help="Last rate.", show_default="the study's"),
+    ] = None,
+    workers: WorkersFlag = None,
+    seed: SeedFlag = None,
+    device: DeviceFlag = "auto",
+    gpus: GpusFlag = None,
+    data: DataFlag = None,
+    timeout_min: TimeoutFlag = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save",
+            help="Write the curves as a page (curve.html) or every step (points.csv).",
+            show_default=False,
+        ),
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Measure the bracket and a proposal for max_lr: a search's first stage, alone.
+
+    What it measures is stored, and a search of the study goes on from there. --sweeps, --steps
+    and the rates make it another study, which takes a --name.
+    """
+    from search import api
+    from search.progress import Progress
+
+    device = device_with(gpus, device)
+    if save is not None:
+        _check_save(save)
+    with Progress() as progress:
+        result = api.range_test(
+            study,
+            storage=storage,
+            name=name,
+            workers=workers,
+            sweeps=sweeps,
+            steps=steps,
+            start_lr=start_lr,
+            end_lr=end_lr,
+            seed=seed,
+            device=device,
+            data=data,
+            timeout_min=timeout_min,
+            watch=progress.watch,
+        )
+    if save is not None:
+        _save(result, save)
+    _print(result, json=json)
+
+
+def _check_save(file: Path) -> None:
+    """Refuse a file that cannot be written before the sweeps are paid for."""
+    from search.errors import UsageError
+
+    if file.suffix not in (".html", ".csv") or not file.absolute().parent.is_dir():
+        raise UsageError(f"--save {file}: must be a .html or .csv file in a folder that is there")
+
+
+def _save(result: "RangeTestResult", file: Path) -> None:
+    from search.points import write_points
+
+    if file.suffix == ".csv":
+        write_points(result, file)
+        return
+    from search.figures import range_test_figure
+
+    range_test_figure(result).write_html(file, config={"displayModeBar": False})
+
+
+def _print(result: "RangeTestResult", *, json: bool) -> None:
+    """Print on stdout; raise NoResultError where the sweeps propose nothing."""
+    import shutil
+    from json import dumps
+
+    from search.charts import range_test_chart
+    from search.errors import NoResultError
+    from search.points import as_json
+
+    if json:
+        print(dumps(as_json(result), indent=2))
+    else:
+        print(result.table())
+        print(range_test_chart(result, width=shutil.get_terminal_size().columns))
+    if result.proposal is None:
+        raise NoResultError(result.why_no_proposal())

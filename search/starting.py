@@ -1,0 +1,121 @@
+"""One start of a study: its task loaded and timed, its work done here or in processes."""
+
+import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from search import catalog
+from search.errors import GivenBackError
+from search.plan import Started, estimate, load_task, warm_up
+from search.samplers import check_installed
+from search.stop import Stop
+from search.target import Target, n_trials_of
+from studies.registry import Definition
+from studies.tables import StudyRow
+from trainers.device import Site
+from trainers.run import Trainer
+
+Watch = Callable[[Engine, Started], AbstractContextManager[object]]
+"""Shows a study while it is worked on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one start was asked for."""
+
+    name: str
+    seed: int | None
+    target: Target
+    device: str
+    data: str | Path | None
+    workers: int | None
+
+
+def work_on(
+    engine: Engine,
+    definition: Definition,
+    row: StudyRow | None,
+    asked: Asked,
+    *,
+    stop: Stop,
+    watch: Watch | None,
+    only: str | None = None,
+) -> None:
+    """Make the study if it is new and bring it, or `only` one stage, to its end."""
+    check_installed(definition.study.screening.sampler)
+    trainer, site = load_task(definition, row, device=asked.device, data=asked.data)
+    rate = warm_up(trainer, definition.study)
+    facts = facts_of(trainer)
+    n_trials = n_trials_of(asked.target, definition.study, site, rate=rate, workers=asked.workers)
+    row = catalog.find_or_create(
+        engine,
+        definition,
+        name=asked.name,
+        seed=asked.seed,
+        n_trials=n_trials,
+        target=asked.target,
+    )
+    catalog.resolve(engine, row, facts)
+    started = estimate(row, definition, trainer, site, rate=rate, workers=asked.workers, only=only)
+    with watch(engine, started) if watch is not None else nullcontext():
+        ended = _worked(engine, started, stop)
+    raise_if_stopped(ended, stop)
+
+
+def facts_of(trainer: Trainer) -> dict[str, str]:
+    """Return what a loaded trainer says must be the same in all runs; empty if it says nothing."""
+    found: dict[str, str] = getattr(trainer, "facts", dict)()
+    return found
+
+
+def raise_if_stopped(ended: str, stop: Stop) -> None:
+    if ended == "stopped" and stop.signal == signal.SIGINT:
+        raise KeyboardInterrupt
+    if ended == "stopped":
+        reason = "out of time" if stop.out_of_time() else "asked to stop"
+        raise GivenBackError(f"{reason}: work given back; the same command goes on")
+    if ended == "renew":
+        raise GivenBackError(
+            "out of memory: only a new process has all of it; the same command goes on"
+        )
+
+
+def _worked(engine: Engine, started: Started, stop: Stop) -> str:
+    """Work here, or in worker processes; also when memory ran out here, for they are renewed."""
+    from search.launch import run_workers
+
+    if started.n_workers > 1:
+        return run_workers(engine, started, stop)
+    ended = work_here(
+        engine,
+        started.row,
+        started.definition,
+        trainer=started.trainer,
+        site=started.site,
+        stop=stop,
+        only=started.only,
+    )
+    if ended == "renew" and started.definition.spec:
+        return run_workers(engine, started, stop)
+    return ended
+
+
+def work_here(
+    engine: Engine,
+    row: StudyRow,
+    definition: Definition,
+    *,
+    trainer: Trainer,
+    site: Site,
+    stop: Stop,
+    only: str | None,
+) -> str:
+    from search.worker import Worker
+
+    return Worker(
+        engine, row, definition.study, trainer=trainer, site=site, stop=stop, only=only
+    ).work()

@@ -1,0 +1,114 @@
+"""The table of recorded runs, and the benchmark that searches over it."""
+
+import math
+from random import Random
+
+import numpy as np
+import pytest
+
+from benchmarks import search
+from benchmarks.replay import RecordedWorld, world_of
+from search.space import Params, baseline
+from trainers.errors import TaskError
+from trainers.onecycle import OneCycle
+from trainers.recorded import Recorded, RecordedCycle
+from trainers.run import Run
+from trainers.sweep import Sweep
+from trainers.table import TableTrainer
+
+
+def height(max_lr: float) -> float:
+    return 0.6 - 0.1 * math.log10(max_lr / 0.2) ** 2
+
+
+def recorded(n: int = 60, deviation: float = 0.002) -> Recorded:
+    """Return a table of n configurations with two seeds each, at 4 epochs."""
+    random = Random(0)
+    cycles = []
+    for _ in range(n):
+        place = {
+            "max_lr": 10 ** random.uniform(-2, 0.5),
+            "pct_start": random.uniform(0.05, 0.6),
+            "div_factor": 10 ** random.uniform(0.3, 2),
+        }
+        for _ in range(2):
+            score = height(place["max_lr"]) + random.gauss(0, deviation)
+            cycles.append(RecordedCycle(**place, epochs=4, score=score, test_score=score - 0.01))
+    return Recorded(cycles, [[2.3, 1.0, math.nan], [2.2, 1.1, 1.0]])
+
+
+@pytest.fixture(scope="module")
+def table() -> Recorded:
+    return recorded()
+
+
+def test_the_surrogate_follows_what_was_recorded_and_states_its_error(table: Recorded) -> None:
+    seen = [Params(lr, 0.3, 20.0) for lr in (0.02, 0.1, 0.3, 1.5)]
+    truth = table.truth(seen, epochs=4)
+    assert truth == pytest.approx([height(p.max_lr) for p in seen], abs=0.005)
+    assert table.lengths == (4,)
+    every, better = table.held_out[4]
+    assert 0.0005 < better <= every < 0.006
+
+
+def test_scores_are_a_function_of_configuration_length_and_seed_with_the_recorded_noise(
+    table: Recorded,
+) -> None:
+    cycle = OneCycle(max_lr=0.2, total_steps=40)
+    assert table.scores(cycle, epochs=4, seed=1) == table.scores(cycle, epochs=4, seed=1)
+    drawn = [table.scores(cycle, epochs=4, seed=seed) for seed in range(300)]
+    validation, test = np.array(drawn).T
+    assert validation.std() == pytest.approx(0.002, rel=0.6)
+    assert validation.mean() - test.mean() == pytest.approx(0.01, abs=0.002)
+    assert abs(np.corrcoef(validation, test)[0, 1]) < 0.2, "two draws, not one"
+
+
+def test_a_length_or_a_sweep_that_was_not_recorded_is_named(table: Recorded) -> None:
+    with pytest.raises(TaskError, match=r"5 epochs; recorded: 4"):
+        table.scores(OneCycle(max_lr=0.2, total_steps=50), epochs=5, seed=0)
+    with pytest.raises(TaskError, match=r"7 steps; recorded: 3"):
+        table.losses([0.1] * 7, seed=0)
+
+
+def test_a_recorded_sweep_that_broke_breaks_again(table: Recorded) -> None:
+    trainer = TableTrainer(table, batch_size=10, steps_per_epoch=10)
+    outcomes = set()
+    for seed in range(2):
+        run = Run(plan=Sweep(start_lr=0.1, end_lr=1.0, total_steps=3), seed=seed, split=None)
+        outcomes.add(trainer.fit(run).outcome)
+    assert outcomes == {"completed", "diverged"}
+
+
+def test_what_is_recorded_so_far_makes_a_world_to_search() -> None:
+    world = RecordedWorld("cifar-small")
+    curve = world.curve(baseline(0.2), seed=1)
+    assert len(curve) == world.study.full_epochs
+    assert (
+        curve[-1]
+        == world.table.scores(
+            baseline(0.2).plan(world.study.cycle_steps), epochs=world.study.full_epochs, seed=1
+        )[0]
+    )
+    assert "held-out error" in world.described()
+
+
+def test_the_benchmark_counts_all_compute_and_prints_its_tables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(search, "BUDGETS", (10, 20))
+    monkeypatch.setattr(search, "SHOWN", (10, 20))
+    names = ("b without pruner", "f range test + random", "e qmc, 2 length(s)")
+    found = [
+        search.Regrets(name, np.array([search._one("synthetic", name, n) for n in range(2)]))
+        for name in names
+    ]
+    assert all((each.points >= 0).all() for each in found)
+    text = search.tables(found)
+    assert "| e qmc, 2 length(s) |" in text
+    assert "Median regret minus that of f range test + random" in text
+    study = world_of("synthetic").study
+    one = search.one_length(study, "random")
+    images = 20 * study.cycle_steps * study.task.batch_size
+    n_trials = search._affordable(search.replace(study, screening=one), images, confirm=False)
+    sweeps = study.range_test.n_sweeps * study.range_test.n_steps + study.range_test.slow_steps
+    assert n_trials == math.floor(20 - sweeps / study.cycle_steps)

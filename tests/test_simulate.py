@@ -1,0 +1,58 @@
+"""A search in one process and on the command line: the same configurations, scores, finalists."""
+
+import json
+from collections.abc import Callable
+from dataclasses import astuple
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from benchmarks.simulate import Simulator
+from studies.registry import load
+from tests.conftest import Ended
+from tests.rows import query
+from tests.table_study import STUDY, Formula
+
+LADDER = """
+from dataclasses import replace
+
+from studies.definition import Screening
+from tests.table_study import STUDY as TABLE
+
+STUDY = replace(
+    TABLE,
+    name="ladder",
+    screening=Screening(n_trials=14, epochs=(4, 8), n_initial=4, sampler={sampler!r}),
+)
+"""
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "qmc"])
+def test_the_command_line_with_one_worker_does_what_the_simulation_says(
+    sampler: str, main_here: Callable[..., Ended], tmp_path: Path
+) -> None:
+    path, storage = tmp_path / "ladder.py", f"sqlite:///{tmp_path}/a.db"
+    path.write_text(LADDER.format(sampler=sampler))
+    run = ("run", "--study", str(path), "--storage", storage, "--workers", "1", "--seed", "5")
+    ended = main_here(*run, "--json")
+    assert ended.code == 0, ended.err
+    said = Simulator(load(str(path)).study, Formula(), seed=5, n_trials=14).run()
+    assert said is not None
+    rows = query(
+        make_url(storage),
+        "SELECT slot, length, max_lr, pct_start, div_factor, score FROM work "
+        "WHERE stage = 'search' ORDER BY id",
+    )
+    assert rows == [(c.slot, c.length, *astuple(c.params), c.score) for c in said.cycles]
+    answer = json.loads(ended.out)
+    assert [c["slot"] for c in answer["candidates"]] == [0, *said.finalists]
+    winner = next(c for c in answer["candidates"] if c["slot"] == answer["winner"])
+    assert winner["params"]["max_lr"] == said.winner.max_lr
+    assert sum(stage["n_images"] for stage in answer["spent"]) == said.images
+
+
+def test_the_simulated_search_finds_the_optimum_of_the_formula() -> None:
+    said = Simulator(STUDY, Formula(), seed=0, n_trials=30).run()
+    assert said is not None
+    assert 0.1 < said.winner.max_lr < 0.4

@@ -1,0 +1,23 @@
+"""Param groups whose learning rates differ: the ratio that a plan keeps."""
+
+import math
+from typing import TYPE_CHECKING
+
+from trainers.errors import ScheduleError
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+
+def lr_ratios(optimizer: "Optimizer") -> list[float]:
+    """Return each param group's lr over that of the first.
+
+    Raises ScheduleError where there are several and the first one's lr gives no ratio.
+    """
+    first, *others = (float(group["lr"]) for group in optimizer.param_groups)
+    if others and not 0 < first < math.inf:
+        raise ScheduleError(
+            f"the lr of the first param group must be a number above 0, got {first:g}: "
+            f"the {len(others)} other groups keep their ratio to it"
+        )
+    return [1.0, *(lr / first for lr in others)]
