@@ -81,7 +81,9 @@ def fit(scores: Mapping[float, Sequence[float]]) -> Optimum:
     return Optimum(log_rates, means, *ends, parabola, at, height)
 
 
-def interval(scores: Mapping[float, Sequence[float]], *, share: float = 0.9) -> tuple[float, float]:
+def interval(
+    scores: Mapping[float, Sequence[float]], *, share: float = 0.9
+) -> tuple[float, float]:
     """Return an interval of the optimum's log10 rate: the cycles of each rate drawn anew.
 
     Rates with one cycle keep it. A bootstrap over few seeds is somewhat too narrow.
