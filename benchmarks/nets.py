@@ -32,3 +32,23 @@ def patch_residual() -> nn.Module:
         nn.Flatten(),
         nn.Linear(96, 10),
     )
+
+
+def small_cnn_without_norm() -> nn.Module:
+    """Return `trainers.models.small_cnn` without batch norm, its convolutions with a bias."""
+
+    def conv(channels_in: int, channels_out: int) -> list[nn.Module]:
+        return [nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.ReLU(inplace=True)]
+
+    return nn.Sequential(
+        *conv(3, 24),
+        nn.MaxPool2d(2),
+        *conv(24, 48),
+        nn.MaxPool2d(2),
+        *conv(48, 96),
+        nn.MaxPool2d(2),
+        *conv(96, 128),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(128, 10),
+    )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run to do; a sweep has no parameters."""
+    """One run to do; only a cycle has parameters."""
 
     study: Study
     work: Work
@@ -39,9 +39,13 @@ class Job:
 def perform(job: Job, site: Site) -> Record:
     """Do one run."""
     classifier = _classifier(job.study, site)
-    if job.params is None:
+    if job.params is not None:
+        return _cycle(job, job.params, classifier)
+    if job.work.kind == "sweep":
         return _sweep(job, classifier)
-    return _cycle(job, job.params, classifier)
+    from benchmarks.others import suggest
+
+    return suggest(job.work, classifier)
 
 
 def header_of(study: Study, site: Site) -> dict[str, str]:

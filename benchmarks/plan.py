@@ -9,6 +9,9 @@ from search.space import Params
 from studies.definition import Space, Study
 from trainers.seeding import seed_for
 
+Tool = Literal["torch-lr-finder", "fastai", "lightning", "ignite"]
+Kind = Literal["sweep", "cycle"] | Tool
+
 SEED = 0
 WIDE_MAX_LR = (1e-4, 10.0)
 BAND_FACTOR = 8.0
@@ -43,7 +46,7 @@ class Work:
     """
 
     task: str
-    kind: Literal["sweep", "cycle"]
+    kind: Kind
     number: int
     length: int
     seed: int = 0

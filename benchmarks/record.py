@@ -87,7 +87,7 @@ class Recording:
 
     def run(self, run_all: RunAll, header: Callable[[Study], dict[str, str]]) -> None:
         """Do and keep everything that is missing."""
-        with _alone_in(self.folder):
+        with alone_in(self.folder):
             for study in self.studies:
                 made = header(study)
                 for kind in ("sweep", "cycle"):
@@ -141,7 +141,8 @@ def _outcome(record: Record) -> str:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder of records; raises UserError where another process does."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):

@@ -65,7 +65,23 @@ class CycleRecord:
     cpu_seconds: float
 
 
-Record = SweepRecord | CycleRecord
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SuggestionRecord:
+    """What one other tool, of `version`, suggested in one test: a rate by the name of each rule.
+
+    None where it gave no number. `error` is what it raised; `n_steps` is what it trained.
+    """
+
+    work: Work
+    version: str
+    suggestions: dict[str, float | None]
+    error: str | None
+    n_steps: int
+    seconds: float
+    cpu_seconds: float
+
+
+Record = SweepRecord | CycleRecord | SuggestionRecord
 
 
 def to_line(record: Record) -> str:
@@ -84,6 +100,8 @@ def from_row(row: Mapping[str, Any]) -> Record:
     if work.kind == "cycle":
         params, validation = Params(**rest.pop("params")), tuple(rest.pop("validation"))
         return CycleRecord(work=work, params=params, validation=validation, **rest)
+    if work.kind != "sweep":
+        return SuggestionRecord(work=work, **rest)
     losses = tuple(math.nan if loss is None else loss for loss in rest.pop("losses"))
     judgement = Judgement(**rest.pop("judgement"))
     return SweepRecord(work=work, losses=losses, judgement=judgement, **rest)

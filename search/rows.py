@@ -12,7 +12,7 @@ from studies.tables import WorkRow
 
 log = logging.getLogger(__name__)
 
-MAX_DEATHS = 5
+MAX_DEATHS = 7
 """A run whose owners died this often without a new epoch in between is given up: it may be what
 kills them (a crash in native code, the system out of memory)."""
 

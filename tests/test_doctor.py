@@ -363,7 +363,13 @@ def test_a_current_database_is_left_alone(url: URL, main_here: Main) -> None:
 
 def test_missing_tables_of_ours_are_made_beside_optunas(url: URL, main_here: Main) -> None:
     make(url)
-    change(url, *(f"DROP TABLE {name}" for name in ("point", "epoch", "work", "worker", "study")))
+    change(
+        url,
+        *(
+            f"DROP TABLE {name}"
+            for name in ("point", "epoch", "reading", "work", "worker", "study")
+        ),
+    )
     change(url, f"DELETE FROM {VERSION_TABLE}")
     refused = main_here("list", "--storage", plain(url))
     assert refused.code == 2

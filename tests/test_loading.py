@@ -158,4 +158,4 @@ def test_a_signal_to_the_group_of_a_loop_with_a_loader_is_a_stop_and_never_a_fai
     second = onecycle(*run, **shield)
     assert second.code == 0, second.err
     rows = query(sqlite_url, "SELECT state, count(*), max(failures) FROM work GROUP BY state")
-    assert rows == [("done", 3 + 2 + 4, 0)]
+    assert rows == [("done", 4 + 2 + 4, 0)]

@@ -452,7 +452,9 @@ def test_no_trial_is_spent_on_a_broken_schedule(bench: Bench) -> None:
     broken = Space(pct_start=(0.955, 0.97))
     object.__setattr__(bench.study, "space", broken)  # past the look at the corners
     trained = []
-    with pytest.raises(ScheduleError, match=r"^search 1: error: no-anneal: .* leave 1\.\d"):
+    with pytest.raises(
+        ScheduleError, match=r"^search 1 at 4 epochs: error: no-anneal: .* leave 1\.\d"
+    ):
         bench.work(lambda run: trained.append(run.plan.pct_start))  # type: ignore[attr-defined]
     assert trained == [0.3]  # the baseline, which torch's defaults keep sound
     assert [(row.state, row.failures) for row in bench.rows()][1] == ("waiting", 0)
