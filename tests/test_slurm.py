@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,8 @@ from sqlalchemy import URL
 
 from search.errors import GivenBackError
 from search.slurm import coming_back
+from search.starting import raise_if_stopped
+from search.stop import Stop
 from tests.commands import parsed
 from tests.conftest import ROOT, TABLE_STUDY, Ended, plain, unavailable
 from tests.rows import query
@@ -174,6 +177,18 @@ def test_a_job_that_cannot_be_requeued_says_so_and_ends_as_it_would(
     (warning,) = [r.message for r in caplog.records if r.levelname == "WARNING"]
     assert warning.startswith("job 7 is not requeued: ")
     assert "'scontrol'" in warning
+
+
+def test_a_worker_comes_back_after_a_warning_and_out_of_memory_but_not_when_told_to_end() -> None:
+    stop = Stop()
+    with pytest.raises(GivenBackError) as given_back:
+        raise_if_stopped("renew", stop)
+    assert given_back.value.start_again
+    for number, comes_back in ((signal.SIGUSR1, True), (signal.SIGTERM, False), (None, False)):
+        stop.signal = number
+        with pytest.raises(GivenBackError) as given_back:
+            raise_if_stopped("stopped", stop)
+        assert given_back.value.start_again is comes_back
 
 
 # on a cluster

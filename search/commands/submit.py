@@ -61,4 +61,7 @@ def submit(
         return
     job = api.submit(study, batch, storage=storage, name=name, trials=trials, seed=seed, data=data)
     if job is not None:
+        typer.echo(
+            f"{workers} worker(s) are queued; `scancel JOB` takes them back, job:", err=True
+        )
         typer.echo(job)
