@@ -137,6 +137,7 @@ def _outcome(record: Record) -> str:
         return record.judgement.ending + (
             f", rebound {rebound:.3g}" if rebound is not None else ""
         )
+    assert isinstance(record, CycleRecord)
     return record.outcome if record.score is None else f"{record.score:.4f} ({record.params})"
 
 
