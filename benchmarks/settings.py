@@ -178,8 +178,8 @@ def in_order(best: Found, suggested: Found) -> list[list[Work]]:
     small = SETTINGS["cifar-small"]
     return [
         _evenly(*(_evenly(s.sweeps(200), s.long_sweeps(), s.grid()) for s in first)),
-        _evenly(*(_evenly(s.fresh(best(s)), s.suggestions(100)) for s in first)),
         *(_evenly(s.sweeps(200), s.long_sweeps(), s.grid()) for s in last),
+        _evenly(*(_evenly(s.fresh(best(s)), s.suggestions(100)) for s in first)),
         _evenly(small.sweeps(100), *(small.suggestions(n) for n in (200, 400))),
         _evenly(*(_evenly(s.fresh(best(s)), s.suggestions(100)) for s in last)),
         _evenly(*(s.cycles_of_other_lengths() for s in first)),
