@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from benchmarks.records import CycleRecord, Record, SweepRecord, five_digits
 from search import range_test
 from search.space import Params
 from studies.definition import Study
+from trainers.data import Digits
 from trainers.device import Site, device_name
 from trainers.judgement import judge
 from trainers.run import EpochRow, Point, Run
@@ -90,6 +91,8 @@ def _classifier(study: Study, site: Site) -> "Classifier":
     from trainers.loop import Classifier
 
     assert isinstance(study.task, Task)
+    if isinstance(study.task.data, Digits):  # they come with scikit-learn
+        site = replace(site, data=None)
     return Classifier(study.task, site)
 
 
