@@ -33,8 +33,8 @@ _ROUNDING = 1e-6  # of a float32 loss, relative: a drop of that size is none
 EDGE_TO_MAX_LR = {"sgd": 0.21, "adaptive": 0.032}
 """The best max_lr of a cycle over the edge of sweeps of 200 steps, by the kind of optimizer.
 
-Measured for cycles of 312 steps (docs/benchmarks.md): 0.25 and 0.18 in two settings with SGD, 0.034 and
-0.030 in two with AdamW, whose steps do not grow with the gradients of a loss that breaks.
+Measured for cycles of 312 steps (docs/benchmarks.md): 0.25 and 0.18 in two settings with SGD,
+0.034 and 0.030 in two with AdamW, whose steps do not grow with the gradients of a loss that breaks.
 """
 REFERENCE_CYCLE_STEPS = 312
 CYCLE_EXPONENT = 0.5
