@@ -34,7 +34,7 @@ EDGE_TO_MAX_LR = {"sgd": 0.21, "adaptive": 0.032}
 """The best max_lr of a cycle over the edge of sweeps of 200 steps, by the kind of optimizer.
 
 Measured for cycles of 312 steps (docs/benchmarks.md): 0.25 and 0.18 in two settings with SGD,
-0.034 and 0.030 in two with AdamW, whose steps do not grow with the gradients of a loss that breaks.
+0.034 and 0.030 in two with AdamW, whose steps do not grow with the gradients of a broken loss.
 """
 REFERENCE_CYCLE_STEPS = 312
 CYCLE_EXPONENT = 0.5
