@@ -99,7 +99,7 @@ def make_both(url: URL) -> None:
         stored = session.get_one(StudyRow, row.id)
         stored.stage = "search"
         stored.bracket_low, stored.bracket_high = BRACKET
-        stored.centre = stored.proposal = 0.2
+        stored.edge = stored.proposal = 0.2
         for sweep in session.query(WorkRow):
             sweep.state = "done"
     engine.dispose()

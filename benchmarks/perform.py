@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from benchmarks.records import CycleRecord, Record, SweepRecord, five_digits
 from search import range_test
 from search.space import Params
 from studies.definition import Study
+from trainers.data import Digits
 from trainers.device import Site, device_name
 from trainers.judgement import judge
 from trainers.run import EpochRow, Point, Run
@@ -90,12 +91,14 @@ def _classifier(study: Study, site: Site) -> "Classifier":
     from trainers.loop import Classifier
 
     assert isinstance(study.task, Task)
+    if isinstance(study.task.data, Digits):  # they come with scikit-learn
+        site = replace(site, data=None)
     return Classifier(study.task, site)
 
 
 def _sweep(job: Job, classifier: "Classifier") -> SweepRecord:
     settings = job.study.range_test
-    plan = range_test.plan(settings, n_steps=job.work.length)
+    plan = range_test.plan(settings, n_steps=job.work.length, adaptive=job.study.task.adaptive)
     run = Run(plan=plan, seed=job.work.run_seed(), split=None)
     before = time.process_time()
     ended = classifier.fit(run)

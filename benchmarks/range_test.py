@@ -12,13 +12,12 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 
 from benchmarks.perform import Job, header_of, in_processes
-from benchmarks.plan import Work
+from benchmarks.range_report import report
+from benchmarks.readings import KINDS, Readings
 from benchmarks.record import RunAll, alone_in
-from benchmarks.records import CycleRecord, Journal, Record
-from benchmarks.settings import GRID_SEEDS, N_BEST, SETTINGS, Setting, in_order
+from benchmarks.settings import SETTINGS, in_order
 from studies.definition import Study
 from trainers.device import Site, cache_folder
 from trainers.errors import UserError
@@ -26,40 +25,12 @@ from trainers.errors import UserError
 RECORDED = Path(__file__).parent / "recorded" / "range-test"
 
 
-class Experiment:
-    """The files of a folder: one of sweeps, of cycles and of suggestions for each setting."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.journals = {
-            (name, kind): Journal(folder / f"{name}.{kind}.jsonl")
-            for name in SETTINGS
-            for kind in ("sweeps", "cycles", "suggestions")
-        }
-
-    def journal(self, work: Work) -> Journal:
-        """Return the file that keeps this work."""
-        kind = f"{work.kind}s" if work.kind in ("sweep", "cycle") else "suggestions"
-        return self.journals[work.task, kind]
-
-    def record(self, work: Work) -> Record | None:
-        """Return what came of this work; None while it is to do."""
-        return self.journal(work).records.get(work)
-
-    def best(self, setting: Setting) -> list[int]:
-        """Return the best rates of a complete grid by mean validation score, as numbers."""
-        means = {}
-        for rate in setting.rates:
-            cycles = [self.record(w) for w in setting.grid() if w.number == rate]
-            scores = [c.score or 0.0 for c in cycles if isinstance(c, CycleRecord)]
-            if len(scores) < len(GRID_SEEDS):
-                return []
-            means[rate] = fmean(scores)
-        return sorted(sorted(means, key=means.__getitem__)[-N_BEST:])
+class Experiment(Readings):
+    """The readings of a folder, and what is still to do in it."""
 
     def missing_jobs(self) -> list[Job]:
         """Return what the first group of work that is not complete lacks."""
-        for group in in_order(self.best):
+        for group in in_order(self.best, self.suggested):
             missing = [work for work in dict.fromkeys(group) if self.record(work) is None]
             if missing:
                 return [
@@ -69,12 +40,12 @@ class Experiment:
 
     def run(self, run_all: RunAll, header: Callable[[Study], dict[str, str]]) -> None:
         """Do and keep everything that is missing."""
-        opened = set()
+        opened: set[str] = set()
         with alone_in(self.folder):
             while jobs := self.missing_jobs():
                 for name in {job.work.task for job in jobs} - opened:
                     made = header(SETTINGS[name].study)
-                    for kind in ("sweeps", "cycles", "suggestions"):
+                    for kind in KINDS:
                         self.journals[name, kind].open(made)
                     opened.add(name)
                 for n_left, record in zip(
@@ -90,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = _arguments(argv)
     try:
         experiment = Experiment(asked.out)
+        if asked.report:
+            print(report(experiment))
+            return 0
         site = Site(device="cpu", data=asked.data, cache=cache_folder())
         experiment.run(
             partial(in_processes, site=site, workers=asked.workers),
@@ -111,6 +85,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, help="CIFAR-10 as an ImageFolder; else a download")
     parser.add_argument("--out", type=Path, default=RECORDED, help="default: %(default)s")
+    parser.add_argument("--report", action="store_true", help="print tables and train nothing")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     return parser.parse_args(argv)
 

@@ -24,7 +24,6 @@ from benchmarks.tasks import STUDIES
 from studies.definition import Study
 from trainers.device import Site, cache_folder
 from trainers.errors import UserError
-from trainers.judgement import propose
 
 RECORDED = Path(__file__).parent / "recorded"
 
@@ -56,10 +55,11 @@ class Recording:
         """Return the median rebound of the first sweeps; raises UserError where there is none."""
         records = self.journals[study.name, "sweep"].records
         sweeps = [records[work] for work in first_sweeps(study)]
-        proposal = propose([sweep.judgement for sweep in sweeps if isinstance(sweep, SweepRecord)])
-        if proposal is None:
-            raise UserError(f"the first {len(sweeps)} sweeps of {study.name} found no bracket")
-        return proposal.centre
+        rebounds = [s.judgement.rebound for s in sweeps if isinstance(s, SweepRecord)]
+        found = sorted(rebound for rebound in rebounds if rebound is not None)
+        if 2 * len(found) <= len(sweeps):
+            raise UserError(f"the first {len(sweeps)} sweeps of {study.name} found no rebound")
+        return found[len(found) // 2]
 
     def missing_jobs(self) -> list[Job]:
         """Return the next jobs in order: the first sweeps, and once they are there all others."""
@@ -137,6 +137,7 @@ def _outcome(record: Record) -> str:
         return record.judgement.ending + (
             f", rebound {rebound:.3g}" if rebound is not None else ""
         )
+    assert isinstance(record, CycleRecord)
     return record.outcome if record.score is None else f"{record.score:.4f} ({record.params})"
 
 

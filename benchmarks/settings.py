@@ -1,8 +1,9 @@
 """The settings of the range test's benchmark, and what is measured of each, in which order."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Any, get_args
 
 from benchmarks.plan import Kind, Tool, Work
 from benchmarks.tasks import CIFAR_RESIDUAL
@@ -16,8 +17,13 @@ N_SWEEPS = 5
 """Sweeps of one range test of ours; a repetition takes 5 sweeps that no other one has."""
 GRID_SEEDS = range(3)
 N_BEST = 3
-CHECK_SEEDS = range(3)
+CHECK_SEEDS = range(100, 103)
 TOOLS: tuple[Tool, ...] = get_args(Tool)
+
+
+def number_of(rate: float) -> int:
+    """Return the number of the nearest rate that a cycle can have; see `rate_of`."""
+    return round(100 * math.log10(rate))
 
 
 def rate_of(number: int) -> float:
@@ -56,9 +62,12 @@ class Setting:
 
     def long_sweeps(self) -> list[Work]:
         """Return the sweeps of twice the study's steps, one per repetition, as its first one."""
-        n_steps = self.study.range_test.n_steps
-        firsts = range(0, len(self.sweeps(n_steps)), N_SWEEPS)
-        return [self._work("sweep", number, 2 * n_steps) for number in firsts]
+        firsts = self.sweeps(self.study.range_test.n_steps)[::N_SWEEPS]
+        return [self.slow_sweep(first) for first in firsts]
+
+    def slow_sweep(self, first: Work) -> Work:
+        """Return the sweep of twice the steps that belongs to a repetition's first one."""
+        return replace(first, length=2 * first.length)
 
     def grid(self) -> list[Work]:
         """Return the cycles around the optimum, then those far from it."""
@@ -85,7 +94,7 @@ class Setting:
         return [self._work(t, n, n_steps) for n in range(n_repetitions) for t in TOOLS]
 
     def checks(self, rates: Iterable[int]) -> list[Work]:
-        """Return the cycles that are really trained at suggestions."""
+        """Return the cycles that are really trained at suggestions, with seeds of their own."""
         return [self._cycle(rate, seed) for seed in CHECK_SEEDS for rate in rates]
 
     def params(self, work: Work) -> Params | None:
@@ -99,7 +108,7 @@ class Setting:
         return Work(task=self.name, kind=kind, number=number, length=length, seed=seed)
 
 
-def _like_cifar_small(name: str, **changes: object) -> Study:
+def _like_cifar_small(name: str, **changes: Any) -> Study:
     assert isinstance(CIFAR_SMALL.task, Task)
     return replace(CIFAR_SMALL, name=name, task=replace(CIFAR_SMALL.task, **changes))
 
@@ -146,27 +155,35 @@ _DIGITS = Setting(
     n_fresh_seeds=5,
     tool_tests=((100, 8),),
 )
+assert isinstance(DIGITS.task, Task)
+_DIGITS_ADAMW = Setting(
+    study=replace(DIGITS, name="digits-adamw", task=replace(DIGITS.task, optimizer=AdamW())),
+    rates=_octaves(-360, -60),
+    far_rates=(-420,),
+    n_fresh_seeds=5,
+    tool_tests=((100, 8),),
+)
 BEFORE_THE_RULE = (_SMALL, _ADAMW, _RESIDUAL, _NO_NORM)
-AFTER_THE_RULE = (_DIGITS, _BATCH_512)
+AFTER_THE_RULE = (_DIGITS, _DIGITS_ADAMW, _BATCH_512)
 SETTINGS = {setting.name: setting for setting in (*BEFORE_THE_RULE, *AFTER_THE_RULE)}
-"""The rule was fixed before anything of the last two was looked at."""
+"""The rule was fixed before anything of the last three was recorded."""
 
-Best = Callable[[Setting], Sequence[int]]
+Found = Callable[[Setting], Sequence[int]]
 """Returns rates of a setting that earlier work has found, none while it is not all there."""
 
 
-def in_order(best: Best) -> list[list[Work]]:
+def in_order(best: Found, suggested: Found) -> list[list[Work]]:
     """Return all work in groups: each is done before the next begins, for a beginning of use."""
     first, last = BEFORE_THE_RULE, AFTER_THE_RULE
     small = SETTINGS["cifar-small"]
     return [
         _evenly(*(_evenly(s.sweeps(200), s.long_sweeps(), s.grid()) for s in first)),
+        *(_evenly(s.sweeps(200), s.long_sweeps(), s.grid()) for s in last),
         _evenly(*(_evenly(s.fresh(best(s)), s.suggestions(100)) for s in first)),
-        _evenly(*(_evenly(s.sweeps(200), s.long_sweeps(), s.grid()) for s in last)),
         _evenly(small.sweeps(100), *(small.suggestions(n) for n in (200, 400))),
         _evenly(*(_evenly(s.fresh(best(s)), s.suggestions(100)) for s in last)),
         _evenly(*(s.cycles_of_other_lengths() for s in first)),
-        small.sweeps(400),
+        _evenly(small.sweeps(400), *(s.checks(suggested(s)) for s in SETTINGS.values())),
     ]
 
 

@@ -15,6 +15,7 @@ from trainers.judgement import Proposal
 from trainers.range_test_result import concluded
 from trainers.run import Point
 from trainers.seeding import seed_for
+from trainers.sweep import Sweep
 from trainers.table import Table
 
 
@@ -81,13 +82,17 @@ class Simulator:
         settings = self.study.range_test
         sweeps = [settings.n_steps] * settings.n_sweeps + [settings.slow_steps]
         *points, slow = (self._swept(slot, n_steps) for slot, n_steps in enumerate(sweeps))
-        plan = range_test.plan(settings, n_steps=settings.n_steps)
+        plan = self._sweep(settings.n_steps)
         steps = self.study.cycle_steps
         return concluded(plan, tuple(points), slow, seconds=0.0, cycle_steps=steps).proposal
 
+    def _sweep(self, n_steps: int) -> Sweep:
+        adaptive = self.study.task.adaptive
+        return range_test.plan(self.study.range_test, n_steps=n_steps, adaptive=adaptive)
+
     def _swept(self, slot: int, n_steps: int) -> tuple[Point, ...]:
         """Return the points of a sweep, which ends at the first loss that is no number."""
-        lrs = range_test.plan(self.study.range_test, n_steps=n_steps).lrs()
+        lrs = self._sweep(n_steps).lrs()
         losses = self.table.losses(lrs, seed=seed_for(self.seed, "range_test", 0, slot))
         points = [
             Point(step, lr, loss) for step, (lr, loss) in enumerate(zip(lrs, losses, strict=False))

@@ -16,8 +16,8 @@ _CLOSEST = 3
 
 
 def read(path: Path | None) -> str:
-    """Return the text of a log file, or of stdin."""
-    if path is None:
+    """Return the text of a log file, or of stdin, which is also called "-"."""
+    if path is None or str(path) == "-":
         if sys.stdin.isatty():
             print("reading the log from the terminal; Ctrl-D ends it", file=sys.stderr)
         return sys.stdin.read()

@@ -97,7 +97,7 @@ def range_test_figure(result: RangeTestResult) -> "Figure":
         said = result.proposal
         shown += [said.low, said.high]
         _bracket(figure, (said.low, said.high))
-        _vertical(figure, said.centre, f"centre {said.centre:.3g}", VERMILION, "dot")
+        _vertical(figure, said.edge, f"edge {said.edge:.3g}", VERMILION, "dot")
         _vertical(figure, said.max_lr, f"proposed max_lr {said.max_lr:.3g}", GREEN, "dash")
     judged = [curve for curve in drawn if not math.isnan(curve.first)]
     low = min((float(curve.smoothed.min()) for curve in judged), default=0.0)

@@ -33,17 +33,27 @@ def work_of(study: StudyRow, settings: RangeTest) -> list[WorkRow]:
     ]
 
 
-def plan(settings: RangeTest, *, n_steps: int) -> Sweep:
-    """Return the plan of a sweep of `n_steps` steps."""
-    return Sweep(start_lr=settings.start_lr, end_lr=settings.end_lr, total_steps=n_steps)
+def plan(settings: RangeTest, *, n_steps: int, adaptive: bool) -> Sweep:
+    """Return the plan of a sweep of `n_steps` steps; `adaptive`: Adam's kind of optimizer."""
+    return Sweep(
+        start_lr=settings.start_lr,
+        end_lr=settings.end_lr,
+        total_steps=n_steps,
+        adaptive=adaptive,
+    )
 
 
 def measured(
-    session: Session, study: StudyRow, *, cycle_steps: int | None = None
+    session: Session,
+    study: StudyRow,
+    *,
+    cycle_steps: int | None = None,
+    adaptive: bool = False,
 ) -> RangeTestResult:
     """Return what the finished sweeps of a study measured and say; read from their raw points.
 
-    The bracket is the frozen one where the study has one already.
+    The bracket is the frozen one where the study has one already; `cycle_steps` and `adaptive`
+    matter only until then.
     """
     settings = stored_range_test(study.declared)
     sweeps = _points(session, study.id)
@@ -51,7 +61,7 @@ def measured(
     seconds = session.scalar(select(func.sum(WorkRow.seconds)).where(*mine))
     slow = sweeps.pop(settings.n_sweeps, None)
     result = concluded(
-        plan(settings, n_steps=settings.n_steps),
+        plan(settings, n_steps=settings.n_steps, adaptive=adaptive),
         tuple(sweeps.values()),
         slow,
         seconds=seconds or 0.0,
@@ -80,28 +90,28 @@ def _point(record: PointRecord) -> Point:
 
 def _frozen(said: Proposal | None, study: StudyRow) -> Proposal | None:
     """Return what was frozen in the study in place of what another version would read now."""
-    if said is None or study.centre is None:
+    if said is None or study.edge is None:
         return said
     assert study.bracket_low is not None
     assert study.bracket_high is not None
     assert study.proposal is not None
     return replace(
         said,
-        centre=study.centre,
+        edge=study.edge,
         low=study.bracket_low,
         high=study.bracket_high,
         max_lr=study.proposal,
     )
 
 
-def conclude(session: Session, study: StudyRow, *, cycle_steps: int) -> str | None:
+def conclude(session: Session, study: StudyRow, *, cycle_steps: int, adaptive: bool) -> str | None:
     """Freeze bracket and proposal in `study`; return why not, where the sweeps do not say."""
-    result = measured(session, study, cycle_steps=cycle_steps)
+    result = measured(session, study, cycle_steps=cycle_steps, adaptive=adaptive)
     if not result.points:
         return "every sweep of the range test was given up"
     said = result.proposal
     if said is None:
         return result.why_no_proposal()
-    study.centre, study.proposal = said.centre, said.max_lr
+    study.edge, study.proposal = said.edge, said.max_lr
     study.bracket_low, study.bracket_high = said.low, said.high
     return None

@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 MAX_DEATHS = 7
 """A run whose owners died this often without a new epoch in between is given up: it may be what
 kills them (a crash in native code, the system out of memory)."""
+SUSPICIOUS_DEATHS = 3
+"""From so many on, the study's other runs come first: they may not kill."""
 
 
 def running_rows(session: Session, study_id: str) -> list[WorkRow]:

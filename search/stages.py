@@ -122,7 +122,9 @@ def _fail(session: Session, row: StudyRow, reason: str) -> None:
 
 
 def _open_search(session: Session, row: StudyRow, study: Study) -> None:
-    reason = range_test.conclude(session, row, cycle_steps=study.cycle_steps)
+    reason = range_test.conclude(
+        session, row, cycle_steps=study.cycle_steps, adaptive=study.task.adaptive
+    )
     if reason is not None:
         _fail(session, row, reason)
         return

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from search.leases import Leases
 from search.processes import is_gone
-from search.rows import has_waiting, params_of, release, running_rows
+from search.rows import SUSPICIOUS_DEATHS, has_waiting, params_of, release, running_rows
 from search.space import Params
 from studies.database import DatabaseUnreachableError, reading, transaction
 from studies.tables import EpochRecord, PointRecord, ReadingRecord, StudyRow, WorkRow
@@ -115,7 +115,12 @@ class Queue:
                     WorkRow.state == "waiting",
                     *([] if self.only is None else [WorkRow.stage == self.only]),
                 )
-                .order_by(WorkRow.round, WorkRow.length, WorkRow.slot)
+                .order_by(
+                    WorkRow.deaths >= SUSPICIOUS_DEATHS,
+                    WorkRow.round,
+                    WorkRow.length,
+                    WorkRow.slot,
+                )
                 .limit(1)
                 .with_for_update(skip_locked=True)
             ).first()

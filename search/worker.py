@@ -230,7 +230,9 @@ class Worker:
 
     def _plan(self, claim: Claim) -> Plan:
         if claim.stage == "range_test":
-            return range_test.plan(self.study.range_test, n_steps=claim.length)
+            return range_test.plan(
+                self.study.range_test, n_steps=claim.length, adaptive=self.study.task.adaptive
+            )
         unbound = claim.stage == "search" and claim.trial_number is None
         params = self._asked(claim) if unbound else claim.params
         assert params is not None

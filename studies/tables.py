@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "onecycle_alembic_version"
-HEAD = "0004"
+HEAD = "0005"
 
 
 class Base(DeclarativeBase):
@@ -50,7 +50,7 @@ class StudyRow(Base):
     grace_s: Mapped[float] = mapped_column(Float(53))
     stage: Mapped[str] = mapped_column(String(16))
     bugs_in_a_row: Mapped[int] = mapped_column(Integer, default=0)
-    centre: Mapped[float | None] = mapped_column(Float(53))
+    edge: Mapped[float | None] = mapped_column(Float(53))
     bracket_low: Mapped[float | None] = mapped_column(Float(53))
     bracket_high: Mapped[float | None] = mapped_column(Float(53))
     proposal: Mapped[float | None] = mapped_column(Float(53))

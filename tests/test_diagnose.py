@@ -136,13 +136,17 @@ def test_the_command_answers_the_question_in_80_columns(
     )
 
 
+@pytest.mark.parametrize("flags", [(), ("--log", "-")])
 def test_the_command_reads_stdin_and_prints_json(
-    main_here: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    flags: tuple[str, ...],
+    main_here: Callable[..., Ended],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     (tmp_path / "train.log").write_text(QUESTION)
     with (tmp_path / "train.log").open() as file:
         monkeypatch.setattr("sys.stdin", file)
-        document = json.loads(main_here("diagnose", *CALL, "--json").out)
+        document = json.loads(main_here("diagnose", *CALL, *flags, "--json").out)
     assert document["verdict"] == "stepped-per-epoch"
     assert document["explanations"][0]["values"] == [3, 4, 5]
     assert document["explanations"][0]["reproduced"] == document["rates"] == 4

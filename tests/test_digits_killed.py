@@ -50,7 +50,7 @@ FACTS = {
     "work": f"SELECT {SLOT}, {WORK} FROM work w ORDER BY {SLOT}",
     "epoch": f"SELECT {SLOT}, {EPOCH} FROM epoch e {OF_WORK}",
     "point": f"SELECT {SLOT}, {POINT} FROM point p {OF_WORK}",
-    "study": "SELECT stage, centre, bracket_low, bracket_high, proposal FROM study",
+    "study": "SELECT stage, edge, bracket_low, bracket_high, proposal FROM study",
     "Optuna": "SELECT state, count(*) FROM trials GROUP BY state",
 }
 

@@ -212,44 +212,63 @@ def test_smoothing_is_a_gaussian_of_a_quarter_of_a_decade() -> None:
     assert smooth(log_lrs, step) == pytest.approx(np.array(expected), abs=2e-3)
 
 
-def said(*rebounds: float | None) -> list[Judgement]:
-    return [Judgement("rebounded" if r else "reached end_lr", r, None) for r in rebounds]
+def said(*edges: float | None) -> list[Judgement]:
+    return [Judgement("rebounded" if e else "reached end_lr", 0.01, e) for e in edges]
 
 
 @pytest.mark.parametrize(
-    ("rebounds", "centre"),
+    ("edges", "edge"),
     [
         ([0.3], 0.3),
         ([0.9, 0.1, 0.3], 0.3),
         ([0.2, 0.8], 0.4),  # an even number: the geometric mean of the middle two
         ([0.1, 0.8, 0.2, 1.6], 0.4),
-        ([None, 0.3, 0.1], 0.3),  # a sweep without a rebound counts as the highest
+        ([None, 0.3, 0.1], 0.3),  # a sweep without an edge counts as the highest
         ([None, 0.1, 0.2, None, 0.4], 0.4),
     ],
 )
-def test_the_proposal_is_the_median_with_a_factor_of_four_around_it(
-    rebounds: list[float | None], centre: float
+def test_the_proposal_is_a_share_of_the_median_edge_with_a_factor_of_four_around_it(
+    edges: list[float | None], edge: float
 ) -> None:
-    proposal = propose(said(*rebounds))
+    proposal = propose(said(*edges))
     assert proposal is not None
-    assert proposal.centre == pytest.approx(centre)
-    assert proposal.low == pytest.approx(centre / 4)
-    assert proposal.high == pytest.approx(centre * 4)
-    assert proposal.max_lr == pytest.approx(0.75 * centre)
+    assert proposal.edge == pytest.approx(edge)
+    assert proposal.max_lr == pytest.approx(0.21 * edge)
+    assert (proposal.low, proposal.high) == pytest.approx((0.21 * edge / 4, 0.21 * edge * 4))
 
 
 @pytest.mark.parametrize(
-    "rebounds",
+    ("cycle_steps", "adaptive", "share"),
+    [
+        (None, False, 0.21),
+        (312, False, 0.21),
+        (78, False, 0.105),
+        (4 * 312, False, 0.42),
+        (9 * 312, False, 0.5),  # never more than half of the edge
+        (312, True, 0.032),
+        (9 * 312, True, 0.096),
+    ],
+)
+def test_the_proposal_follows_the_length_of_the_cycle_and_the_kind_of_optimizer(
+    cycle_steps: int | None, adaptive: bool, share: float
+) -> None:
+    proposal = propose(said(2.0), cycle_steps=cycle_steps, adaptive=adaptive)
+    assert proposal is not None
+    assert proposal.max_lr == pytest.approx(2.0 * share)
+
+
+@pytest.mark.parametrize(
+    "edges",
     [[], [None], [0.1, None], [None, 0.1, None], [0.1, 0.2, None, None], [None, None]],
 )
-def test_nothing_is_proposed_when_half_of_the_sweeps_have_no_rebound(
-    rebounds: list[float | None],
+def test_nothing_is_proposed_when_half_of_the_sweeps_have_no_edge(
+    edges: list[float | None],
 ) -> None:
-    assert propose(said(*rebounds)) is None
+    assert propose(said(*edges)) is None
 
 
 def test_a_sweep_that_says_nothing_is_left_out_and_one_that_still_falls_counts_as_high() -> None:
-    turned = [Judgement("rebounded", rebound, None) for rebound in (0.1, 0.2, 0.4)]
+    turned = said(0.1, 0.2, 0.4)
     mute = Judgement("never descended", None, None)
     falling = Judgement("reached end_lr", None, None)
     alone, with_mute, with_falling = (
@@ -260,20 +279,20 @@ def test_a_sweep_that_says_nothing_is_left_out_and_one_that_still_falls_counts_a
     assert alone is not None
     assert with_mute is not None
     assert with_falling is not None
-    assert (alone.centre, with_mute.centre) == (pytest.approx(0.2), pytest.approx(0.2))
-    assert with_falling.centre == pytest.approx(math.sqrt(0.2 * 0.4))
+    assert (alone.edge, with_mute.edge) == (pytest.approx(0.2), pytest.approx(0.2))
+    assert with_falling.edge == pytest.approx(math.sqrt(0.2 * 0.4))
     assert propose([turned[0], mute]) is None
 
 
-@pytest.mark.parametrize("rebounds", [(0.1, 0.2), (0.3, 0.1, 0.2), (0.9, 1.1, 1.0, 0.4, 2.0)])
+@pytest.mark.parametrize("edges", [(0.1, 0.2), (0.3, 0.1, 0.2), (0.9, 1.1, 1.0, 0.4, 2.0)])
 def test_the_interval_is_that_of_students_t_for_the_mean_of_log10(
-    rebounds: tuple[float, ...],
+    edges: tuple[float, ...],
 ) -> None:
-    proposal = propose(said(*rebounds))
-    logs = np.log10(rebounds)
+    proposal = propose(said(*edges))
+    logs = np.log10(edges)
     expected = stats.t.interval(0.95, len(logs) - 1, logs.mean(), stats.sem(logs))
     assert proposal is not None
-    assert proposal.n_sweeps == len(rebounds)
+    assert proposal.n_sweeps == len(edges)
     assert proposal.interval is not None
     assert np.log10(proposal.interval) == pytest.approx(expected)
 
@@ -295,10 +314,10 @@ def test_the_interval_holds_the_true_rate_in_95_of_100_range_tests() -> None:
         (said(0.1, 0.2, None), 3, False),  # the third lies above the last rate, nobody knows where
         ([*said(0.1, 0.2), Judgement("never descended", None, 5.0)], 2, True),
         ([*said(0.1, 0.2), Judgement("no finite loss", None, 1e-5)], 2, True),
-        ([Judgement("diverged", 0.1, 0.1), Judgement("reached end_lr", 0.2, None)], 2, True),
+        ([*said(0.1, 0.2), Judgement("reached end_lr", 0.2, None)], 3, False),
     ],
 )
-def test_an_interval_needs_two_sweeps_and_no_rebound_above_the_last_rate(
+def test_an_interval_needs_two_sweeps_and_no_edge_above_the_last_rate(
     judgements: list[Judgement], n_sweeps: int, has_interval: bool
 ) -> None:
     proposal = propose(judgements)
@@ -310,27 +329,29 @@ def test_an_interval_needs_two_sweeps_and_no_rebound_above_the_last_rate(
 def test_what_to_do_is_said_of_what_most_silent_sweeps_did() -> None:
     never, broken = Judgement("never descended", None, None), Judgement("no finite loss", None, 1)
     high = Judgement("reached end_lr", 0.2, None)
-    why = why_no_proposal([*said(0.1, None), high, never, never, broken], start_lr=1e-5, end_lr=1)
+    why = why_no_proposal(
+        [*said(0.1, None), high, never, never, never, broken], start_lr=1e-5, end_lr=1
+    )
     assert why == (
-        "the range test found no bracket (1 rebounded, 2 reached end_lr, 2 never descended, "
+        "the range test found no bracket (1 rebounded, 2 reached end_lr, 3 never descended, "
         "1 no finite loss): check the task, or lower start_lr (now 1e-05)"
     )
     assert "raise end_lr (now 2)" in why_no_proposal(said(None), start_lr=1e-5, end_lr=2)
     assert "not a number from the start" in why_no_proposal([broken], start_lr=1e-5, end_lr=2)
 
 
-TURNED_AT = [Judgement("rebounded", lr, 1.0) for lr in (0.1, 0.2, 0.4)]
+BROKE_AT = [Judgement("rebounded", 0.01, lr) for lr in (0.1, 0.2, 0.4)]
 
 
 @pytest.mark.parametrize(
     ("slow", "drift", "low", "high"),
     [
         (None, None, 1.0, 1.0),
-        (Judgement("rebounded", 0.2, 1.0), 0.0, 1.0, 1.0),
-        (Judgement("diverged", 0.2 * 10**0.29, 1.0), 0.29, 1.0, 1.0),
-        (Judgement("diverged", 0.2 * 10**0.4, 1.0), 0.4, 1.0, 10**0.4),
-        (Judgement("rebounded", 0.2 / 10**0.4, 1.0), -0.4, 10**-0.4, 1.0),
-        (Judgement("rebounded", 0.2 * 10, 3.0), 1.0, 1.0, 10**0.6),
+        (Judgement("rebounded", 0.01, 0.2), 0.0, 1.0, 1.0),
+        (Judgement("diverged", 0.01, 0.2 * 10**0.29), 0.29, 1.0, 1.0),
+        (Judgement("diverged", 0.01, 0.2 * 10**0.4), 0.4, 1.0, 10**0.4),
+        (Judgement("rebounded", 0.01, 0.2 / 10**0.4), -0.4, 10**-0.4, 1.0),
+        (Judgement("rebounded", 0.01, 0.2 * 10), 1.0, 1.0, 10**0.6),
         (Judgement("reached end_lr", None, None), None, 1.0, 10**0.6),
         (Judgement("never descended", None, None), None, 1.0, 1.0),
     ],
@@ -338,10 +359,10 @@ TURNED_AT = [Judgement("rebounded", lr, 1.0) for lr in (0.1, 0.2, 0.4)]
 def test_a_drift_of_more_than_three_tenths_of_a_decade_widens_the_bracket_that_way(
     slow: Judgement | None, drift: float | None, low: float, high: float
 ) -> None:
-    steady, said = propose(TURNED_AT), propose(TURNED_AT, slow=slow)
+    steady, said = propose(BROKE_AT), propose(BROKE_AT, slow=slow)
     assert steady is not None
     assert said is not None
     assert said.drift == (None if drift is None else pytest.approx(drift))
     assert (said.low, said.high) == pytest.approx((steady.low * low, steady.high * high))
     assert said.widened == (low * high != 1)
-    assert (said.centre, said.max_lr) == (steady.centre, steady.max_lr)
+    assert (said.edge, said.max_lr) == (steady.edge, steady.max_lr)

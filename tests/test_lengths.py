@@ -84,6 +84,7 @@ def test_a_study_from_before_lengths_keeps_the_one_it_has(url: URL) -> None:
             "DROP TABLE reading",
             "ALTER TABLE study DROP COLUMN lengths",
             "ALTER TABLE study DROP COLUMN budget",
+            "ALTER TABLE study RENAME COLUMN edge TO centre",
         ):
             connection.execute(text(statement))
         config.attributes["connection"] = connection

@@ -60,10 +60,10 @@ def test_the_sweeps_of_a_line_turn_below_the_rate_at_which_it_is_unstable() -> N
     # a quadratic of curvature h is stable under momentum m up to 2 * (1 + m) / h, and h is 2 here
     assert {judgement.ending for judgement in said.judgements} == {"diverged"}
     assert said.proposal is not None
-    assert 0.1 < said.proposal.centre < 1.85
+    assert 0.1 < said.proposal.edge < 1.85
     assert said.bracket == (said.proposal.low, said.proposal.high)
     assert said.interval is not None
-    assert said.interval[0] < said.proposal.centre < said.interval[1]
+    assert said.interval[0] < said.proposal.edge < said.interval[1]
     assert said.proposal.n_sweeps == len(said.curves) == 5
     assert said.slow is not None
     assert said.n_steps == sum(map(len, (*said.points, said.slow))) <= 1400
@@ -80,7 +80,7 @@ def test_sweeps_of_other_shapes_turn_in_the_same_region(settings: dict[str, Any]
     said = measured(**settings)
     assert {judgement.ending for judgement in said.judgements} == {"diverged"}
     assert said.proposal is not None
-    assert 0.1 < said.proposal.centre < 1.85
+    assert 0.1 < said.proposal.edge < 1.85
 
 
 @pytest.mark.parametrize(("shape", "hold_steps"), [("exponential", 1), ("staircase", 10)])
@@ -214,7 +214,7 @@ def test_a_sweep_that_ends_before_its_edge_says_so_instead_of_a_number() -> None
 
 def test_the_table_has_a_line_per_sweep_and_the_conclusion() -> None:
     said = measured(n_sweeps=2)
-    title, head, *rows, slow, centre, drift, bracket, cost = said.table().splitlines()
+    title, head, *rows, slow, edge, drift, bracket, cost = said.table().splitlines()
     assert title == "range test: 2 sweeps of 200 steps, exponential, lr 1e-05 to 10"
     assert head.split() == ["sweep", "ending", "rebound", "edge"]
     for number, (row, judgement) in enumerate(zip(rows, said.judgements, strict=True)):
@@ -227,9 +227,9 @@ def test_the_table_has_a_line_per_sweep_and_the_conclusion() -> None:
     assert said.proposal.drift is not None
     assert said.interval is not None
     assert f"{said.proposal.drift:+.2f} decades" in drift
-    assert centre.startswith(f"centre {said.proposal.centre:.3g}: median rebound of n = 2 sweeps;")
-    assert centre.endswith(
-        f"95 % t interval of log10(rebound) {said.interval[0]:.3g} to {said.interval[1]:.3g}"
+    assert edge.startswith(f"edge {said.proposal.edge:.3g}: median of n = 2 sweeps;")
+    assert edge.endswith(
+        f"95 % t interval of log10(edge) {said.interval[0]:.3g} to {said.interval[1]:.3g}"
     )
     assert f"proposed max_lr {said.proposal.max_lr:.3g}" in bracket
     assert cost.startswith(f"cost: {said.n_steps} optimizer steps, ")
@@ -347,5 +347,10 @@ def test_the_default_range_is_that_of_a_study() -> None:
 
     settings = RangeTest()
     said = measured()
-    plan = Sweep(start_lr=settings.start_lr, end_lr=settings.end_lr, total_steps=settings.n_steps)
+    plan = Sweep(
+        start_lr=settings.start_lr,
+        end_lr=settings.end_lr,
+        total_steps=settings.n_steps,
+        adaptive=False,
+    )
     assert (said.plan, len(said.points)) == (plan, settings.n_sweeps)

@@ -30,8 +30,8 @@ def test_it_prints_each_sweep_the_conclusion_a_chart_and_the_cost(
     lines = ended.out.splitlines()
     assert lines[0] == "range test: 3 sweeps of 60 steps, exponential, lr 1e-05 to 10"
     assert [line.split()[0] for line in lines[2:6]] == ["0", "1", "2", "slow"]
-    assert "median rebound of n = 3 sweeps; 95 % t interval of log10(rebound)" in ended.out
-    assert "drift of the rebound in twice the steps (n = 1 sweep): " in ended.out
+    assert "median of n = 3 sweeps; 95 % t interval of log10(edge)" in ended.out
+    assert "drift of the edge in twice the steps (n = 1 sweep): " in ended.out
     assert "cost: 300 optimizer steps" in ended.out
     assert "training loss, smoothed, of n = 3 sweeps over the learning rate" in ended.out
     assert "\x1b" not in ended.out

@@ -71,7 +71,7 @@ def study_row() -> StudyRow:
         beat_s=5.0,
         grace_s=30.0,
         stage="finished",
-        centre=0.1,
+        edge=1.1,
         bracket_low=0.025,
         bracket_high=0.4,
         proposal=0.08,
@@ -212,14 +212,14 @@ def test_the_page_holds_the_verdict_the_call_and_the_sealed_test_scores(
     assert Document(page(engine, more)).text.count("sealed") == 1
 
 
-def test_the_page_says_how_sure_the_centre_is_across_sweeps(
+def test_the_page_says_how_sure_the_edge_is_across_sweeps(
     engine: Engine, result: StudyResult
 ) -> None:
     assert result.range_test.interval is not None
     low, high = (f"{lr:.3g}" for lr in result.range_test.interval)
     text = Document(page(engine, result)).text
-    assert "median rebound of n = 2 sweeps" in text
-    assert f"t interval of log10(rebound) {low} to {high}." in text
+    assert "median of n = 2 sweeps" in text
+    assert f"t interval of log10(edge) {low} to {high}." in text
     assert "Drift with the number of steps: not measured." in text
 
 

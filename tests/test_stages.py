@@ -87,10 +87,11 @@ def test_finished_sweeps_freeze_the_bracket_and_open_the_search(engine: Engine) 
     add_sweeps(engine, [sweep_loss] * 3)
     assert stage_after(engine) == "search"
     study = study_of(engine)
-    assert study.centre is not None
-    assert study.bracket_low == pytest.approx(study.centre / 4)
-    assert study.bracket_high == pytest.approx(study.centre * 4)
-    assert 0.05 < study.centre < 0.6, "between the steepest descent and the rise"
+    assert study.edge is not None
+    assert study.proposal == pytest.approx(0.21 * study.edge * (40 / 312) ** 0.5)
+    assert study.bracket_low == pytest.approx(study.proposal / 4)
+    assert study.bracket_high == pytest.approx(study.proposal * 4)
+    assert 1.6 < study.edge < 2.0, "where half of the drop is lost again"
     assert [row.slot for row in rows_of(engine, "search")] == list(range(study.n_trials))
 
 

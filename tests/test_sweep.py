@@ -158,3 +158,17 @@ def test_stairs_that_do_not_divide_the_steps_are_refused(hold_steps: int) -> Non
 def test_a_curve_holds_the_points_in_the_order_of_their_steps() -> None:
     curve = LRCurve.from_points([Point(1, 0.2, 3.0), Point(0, 0.1, 4.0), Point(2, 0.4, math.inf)])
     assert curve == LRCurve(lrs=(0.1, 0.2, 0.4), losses=(4.0, 3.0, math.inf))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "is_of_adams_kind"), [(torch.optim.SGD, False), (torch.optim.AdamW, True)]
+)
+def test_a_sweep_refuses_the_kind_of_optimizer_that_its_study_does_not_say(
+    optimizer: type[torch.optim.Optimizer], is_of_adams_kind: bool
+) -> None:
+    made = optimizer([torch.zeros(1)], lr=0.1)  # type: ignore[call-arg]
+    for adaptive in (None, is_of_adams_kind):
+        Sweep(start_lr=1e-5, end_lr=1, total_steps=60, adaptive=adaptive).scheduler(made)
+    wrong = Sweep(start_lr=1e-5, end_lr=1, total_steps=60, adaptive=not is_of_adams_kind)
+    with pytest.raises(ScheduleError, match=f"adaptive must be {is_of_adams_kind} for"):
+        wrong.scheduler(made)

@@ -16,7 +16,7 @@ from sqlalchemy import URL, Engine, make_url, select
 
 from search.leases import Leases
 from search.processes import is_gone, process_identity
-from search.rows import MAX_DEATHS
+from search.rows import MAX_DEATHS, SUSPICIOUS_DEATHS
 from search.space import Params
 from search.work import MAX_FAILURES, Claim, Ended, FailureKind, FencedOffError, Queue
 from studies.database import DatabaseUnreachableError, open_engine, prepare, reading, transaction
@@ -269,17 +269,27 @@ def test_an_owner_that_gives_back_counts_neither_as_a_failure_nor_as_a_death(
 
 
 def test_a_run_whose_owners_keep_dying_is_given_up(engine: Engine) -> None:
+    claim_everything_but_one(engine)
     gone = dead_process()
     for death in range(1, MAX_DEATHS + 1):
         claim = claimed(queue_on(engine, owner=f"owner {death}", process=gone))
-        assert (claim.slot, claim.token) == (0, death)
+        assert (claim.slot, claim.token) == (N_SLOTS - 1, death)
         queue_on(engine).release_dead()
         row = row_of(engine, claim)
         assert (row.deaths, row.failures) == (death, 0)
         assert row.state == ("waiting" if death < MAX_DEATHS else "failed")
     assert row.failure == "died"
     assert f"died {MAX_DEATHS} times, the last in owner {MAX_DEATHS}" in (row.traceback or "")
-    assert claimed(queue_on(engine)).slot == 1
+    assert queue_on(engine).claim() is None
+
+
+def test_a_run_whose_owners_died_thrice_comes_after_the_others(engine: Engine) -> None:
+    gone = dead_process()
+    for _ in range(SUSPICIOUS_DEATHS):
+        assert claimed(queue_on(engine, process=gone)).slot == 0, "until then it is the next"
+        queue_on(engine).release_dead()
+    queue = queue_on(engine)
+    assert [claimed(queue).slot for _ in range(N_SLOTS)] == [*range(1, N_SLOTS), 0]
 
 
 def test_a_run_that_gets_further_between_deaths_is_not_given_up(engine: Engine) -> None:
@@ -293,6 +303,7 @@ def test_a_run_that_gets_further_between_deaths_is_not_given_up(engine: Engine) 
 
 
 def test_epochs_that_were_there_before_are_no_progress(engine: Engine) -> None:
+    claim_everything_but_one(engine)
     gone = dead_process()
     for _ in range(MAX_DEATHS):
         owner = queue_on(engine, process=gone)

@@ -1,4 +1,4 @@
-"""Param groups whose learning rates differ: the ratio that a plan keeps."""
+"""What param groups say of their optimizer: its kind, and the ratios of their rates."""
 
 import math
 from typing import TYPE_CHECKING
@@ -7,6 +7,11 @@ from trainers.errors import ScheduleError
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
+
+
+def is_adaptive(optimizer: "Optimizer") -> bool:
+    """Whether the optimizer is of Adam's kind: its step does not grow with the gradient."""
+    return any("betas" in group for group in optimizer.param_groups)
 
 
 def lr_ratios(optimizer: "Optimizer") -> list[float]:

@@ -30,13 +30,21 @@ EDGE_SHARE = 0.50
 LEAST_DROP = 3.0
 """A drop smaller than this many standard deviations of the noise of one loss is no descent."""
 _ROUNDING = 1e-6  # of a float32 loss, relative: a drop of that size is none
+EDGE_TO_MAX_LR = {"sgd": 0.21, "adaptive": 0.032}
+"""The best max_lr of a cycle over the edge of sweeps of 200 steps, by the kind of optimizer.
+
+Measured for cycles of 312 steps (docs/benchmarks.md): 0.25 and 0.18 in two settings with SGD,
+0.034 and 0.030 in two with AdamW, whose steps do not grow with the gradients of a broken loss.
+"""
+REFERENCE_CYCLE_STEPS = 312
+CYCLE_EXPONENT = 0.5
+"""The best max_lr grows with the cycle: by about the square root of its steps (2 settings)."""
+_BELOW_EDGE = 0.5  # of the edge; no longer cycle is proposed more
 BRACKET_FACTOR = 4.0
+"""The bracket reaches so far below and above the proposal: 1.2 decades in all."""
 DRIFT_DECADES = 0.3
-"""A rebound that moves further than this when a sweep takes twice the steps widens the bracket."""
+"""An edge that moves further than this when a sweep takes twice the steps widens the bracket."""
 _WIDEST = 0.6  # decades that a drift may add to the bracket
-PROPOSAL_SHARE = 0.75
-"""The proposal as a share of the centre: optimum / rebound had geometric mean 0.77 over 15 sweeps
-of three settings of a small net on CIFAR-10, tuned and scored on the same data."""
 CONFIDENCE = 0.95
 
 _LEAST_FINITE = 10  # losses that a first level can be read from
@@ -60,16 +68,16 @@ class Judgement:
 class Proposal:
     """What all sweeps of a range test say together: the bracket [low, high] and one `max_lr`.
 
-    `centre` is the median rebound of the `n_sweeps` sweeps that say where it is. `interval` is
-    the t interval (CONFIDENCE) of the mean of log10(rebound) across them, as learning rates: of
-    seeds, not of the steps of one sweep, whose losses are not independent. None for one sweep, and
-    where the rebound of a sweep lies above its last rate: then its value is not known.
+    `edge` is the median edge of the `n_sweeps` sweeps that say where it is. `interval` is the t
+    interval (CONFIDENCE) of the mean of log10(edge) across them, as learning rates: of seeds, not
+    of the steps of one sweep, whose losses are not independent. None for one sweep, and where the
+    edge of a sweep lies above its last rate: then its value is not known.
 
-    `drift`: decades from the centre to the rebound of the slow sweep, which takes twice the steps;
-    None where there is none, or it has no rebound. `widened`: the bracket reaches further for it.
+    `drift`: decades from `edge` to that of the slow sweep, which takes twice the steps; None where
+    there is none, or it has no edge. `widened`: the bracket reaches further for it.
     """
 
-    centre: float
+    edge: float
     low: float
     high: float
     max_lr: float
@@ -173,45 +181,56 @@ def propose(
     *,
     slow: Judgement | None = None,
     cycle_steps: int | None = None,
+    adaptive: bool = False,
 ) -> Proposal | None:
-    """Return bracket and proposal from the median rebound; None unless most sweeps rebounded.
+    """Return bracket and proposal from the median edge; None unless most sweeps have one.
 
-    A sweep that still fell at its last rate counts as the highest. One that never descended, or
-    had no finite loss, says nothing about where the turn is and is left out of the median.
+    A sweep whose edge lies above its last rate counts as the highest. One that never descended,
+    or had no finite loss, says nothing about where training breaks and is left out of the median.
 
-    `slow` is one more sweep of twice the steps: where its rebound lies further than DRIFT_DECADES
-    from the centre, the bracket reaches as far around it, by at most 0.6 decades more.
+    `max_lr` is the edge times EDGE_TO_MAX_LR of the optimizer (`adaptive`: of Adam's kind), for a
+    cycle of `cycle_steps` (default: REFERENCE_CYCLE_STEPS). `slow` is one more sweep of twice the
+    steps: where its edge lies further than DRIFT_DECADES from the median, the bracket reaches as
+    far that way, by at most 0.6 decades more.
     """
-    rebounds = [j.rebound for j in judgements if j.rebound is not None]
-    if 2 * len(rebounds) <= len(judgements):
+    edges = [j.edge for j in judgements if _descended(j) and j.edge is not None]
+    if 2 * len(edges) <= len(judgements):
         return None
-    still_falling = sum(_still_falls(j) for j in judgements)
-    ordered = sorted(rebounds) + [math.inf] * still_falling
+    above = sum(j.ending == "reached end_lr" for j in judgements)
+    ordered = sorted(edges) + [math.inf] * above
     middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-    centre = math.sqrt(middle[0] * middle[1])
-    drift = _drift(centre, slow)
+    edge = math.sqrt(middle[0] * middle[1])
+    max_lr = edge * _share(cycle_steps or REFERENCE_CYCLE_STEPS, adaptive=adaptive)
+    drift = _drift(edge, slow)
     reach = 0.0 if drift is None or abs(drift) <= DRIFT_DECADES else drift
     return Proposal(
-        centre=centre,
-        low=centre / BRACKET_FACTOR * 10 ** max(-_WIDEST, min(0.0, reach)),
-        high=centre * BRACKET_FACTOR * 10 ** min(_WIDEST, max(0.0, reach)),
-        max_lr=centre * PROPOSAL_SHARE,
+        edge=edge,
+        low=max_lr / BRACKET_FACTOR * 10 ** max(-_WIDEST, min(0.0, reach)),
+        high=max_lr * BRACKET_FACTOR * 10 ** min(_WIDEST, max(0.0, reach)),
+        max_lr=max_lr,
         n_sweeps=len(ordered),
-        interval=None if still_falling else _interval(rebounds),
+        interval=None if above else _interval(edges),
         drift=None if drift == math.inf else drift,
         widened=reach != 0,
     )
 
 
-def _still_falls(judgement: Judgement) -> bool:
-    return judgement.ending == "reached end_lr" and judgement.rebound is None
+def _share(cycle_steps: int, *, adaptive: bool) -> float:
+    """Return the proposal as a share of the edge."""
+    share = EDGE_TO_MAX_LR["adaptive" if adaptive else "sgd"]
+    longer: float = (cycle_steps / REFERENCE_CYCLE_STEPS) ** CYCLE_EXPONENT
+    return min(_BELOW_EDGE, share * longer)
 
 
-def _drift(centre: float, slow: Judgement | None) -> float | None:
-    """Return decades from the centre to the slow rebound; inf where that sweep still fell."""
-    if slow is None or (slow.rebound is None and not _still_falls(slow)):
+def _descended(judgement: Judgement) -> bool:
+    return judgement.ending not in ("never descended", "no finite loss")
+
+
+def _drift(edge: float, slow: Judgement | None) -> float | None:
+    """Return decades from the edge to the slow one; inf where that lies above the last rate."""
+    if slow is None or not _descended(slow):
         return None
-    return math.inf if slow.rebound is None else math.log10(slow.rebound / centre)
+    return math.inf if slow.edge is None else math.log10(slow.edge / edge)
 
 
 def _interval(rates: Sequence[float]) -> tuple[float, float] | None:
@@ -227,9 +246,9 @@ def _interval(rates: Sequence[float]) -> tuple[float, float] | None:
 
 
 def why_no_proposal(judgements: Sequence[Judgement], *, start_lr: float, end_lr: float) -> str:
-    """Return what to do about sweeps of which most have no rebound."""
+    """Return what to do about sweeps of which most have no edge."""
     endings = [j.ending for j in judgements]
-    silent = [j.ending for j in judgements if j.rebound is None]
+    silent = [j.ending for j in judgements if not _descended(j) or j.edge is None]
     advice: dict[Ending, str] = {
         "reached end_lr": f"raise end_lr (now {end_lr:g})",
         "never descended": f"check the task, or lower start_lr (now {start_lr:g})",

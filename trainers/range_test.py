@@ -15,6 +15,7 @@ from trainers.audit import audit_run
 from trainers.batches import Batch, Batches
 from trainers.errors import ScheduleError, TaskError
 from trainers.gradients import gradient_norm
+from trainers.groups import is_adaptive
 from trainers.range_test_result import Points, RangeTestResult, are_copies, concluded, count
 from trainers.run import Outcome, Run, RunResult
 from trainers.seeding import seed_for
@@ -74,6 +75,7 @@ def range_test(
         shape=shape,
         hold_steps=hold_steps,
         momentum=momentum,
+        adaptive=is_adaptive(optimizer),
     )
     _check_parts(model, optimizer, loss_fn)
     place = torch.device(device) if device is not None else _parameters(optimizer)[0].device

@@ -15,7 +15,7 @@ class RangeTestResult:
     """What the sweeps measured, step by step, what they say, and what they cost.
 
     `plan` is that of each of `points`; `slow` is one more sweep over the same rates in twice the
-    steps, None where it was given up. `proposal` is None where most sweeps have no rebound.
+    steps, None where it was given up. `proposal` is None where most sweeps have no edge.
     """
 
     plan: Sweep
@@ -46,7 +46,7 @@ class RangeTestResult:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The t interval of log10(rebound) across sweeps; see Proposal for when there is none."""
+        """The t interval of log10(edge) across sweeps; see Proposal for when there is none."""
         return None if self.proposal is None else self.proposal.interval
 
     @property
@@ -55,7 +55,7 @@ class RangeTestResult:
         return sum(len(points) for points in (*self.points, self.slow or ()))
 
     def why_no_proposal(self) -> str:
-        """Return what to do about sweeps of which most have no rebound."""
+        """Return what to do about sweeps of which most have no edge."""
         rates = {"start_lr": self.plan.start_lr, "end_lr": self.plan.end_lr}
         return why_no_proposal(self.judgements, **rates)
 
@@ -92,12 +92,13 @@ def concluded(
     seconds: float,
     cycle_steps: int | None = None,
 ) -> RangeTestResult:
-    """Judge the sweeps; several that are the same to the digit count as one."""
+    """Judge the sweeps of a plan; several that are the same to the digit count as one."""
     judgements = [judge(LRCurve.from_points(sweep)) for sweep in points]
     proposal = propose(
         judgements[:1] if are_copies(points) else judgements,
         slow=None if slow is None else judge(LRCurve.from_points(slow)),
         cycle_steps=cycle_steps,
+        adaptive=bool(plan.adaptive),
     )
     return RangeTestResult(plan=plan, points=points, slow=slow, proposal=proposal, seconds=seconds)
 
@@ -108,25 +109,25 @@ def are_copies(points: tuple[Points, ...]) -> bool:
 
 
 def conclusion(said: Proposal) -> list[str]:
-    """Return centre, interval, drift, bracket and proposal as lines of text."""
+    """Return edge, interval, drift, bracket and proposal as lines of text."""
     sure = "no interval"
     if said.interval is not None:
         low, high = said.interval
-        sure = f"95 % t interval of log10(rebound) {low:.3g} to {high:.3g}"
+        sure = f"95 % t interval of log10(edge) {low:.3g} to {high:.3g}"
     return [
-        f"centre {said.centre:.3g}: median rebound of n = {count(said.n_sweeps, 'sweep')}; {sure}",
+        f"edge {said.edge:.3g}: median of n = {count(said.n_sweeps, 'sweep')}; {sure}",
         drift_text(said),
         f"bracket {said.low:.3g} to {said.high:.3g}, proposed max_lr {said.max_lr:.3g}",
     ]
 
 
 def drift_text(said: Proposal) -> str:
-    """Return how far the rebound moved in a sweep of twice the steps, and what follows."""
+    """Return how far the edge moved in a sweep of twice the steps, and what follows."""
     if said.drift is None and not said.widened:
         return "drift with the number of steps: not measured"
     moved = "above end_lr" if said.drift is None else f"{said.drift:+.2f} decades"
     widened = "; the bracket is wider for it" if said.widened else ""
-    return f"drift of the rebound in twice the steps (n = 1 sweep): {moved}{widened}"
+    return f"drift of the edge in twice the steps (n = 1 sweep): {moved}{widened}"
 
 
 def count(n: int, noun: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from trainers.errors import ScheduleError
-from trainers.groups import lr_ratios
+from trainers.groups import is_adaptive, lr_ratios
 from trainers.run import Point
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ class Sweep:
 
     Momentum (Adam: beta1) is held at `momentum`, the value in force at the peak of a cycle, which
     is where the rate that a sweep proposes will be used.
+
+    `adaptive` says whether the optimizer is of Adam's kind (it has betas), for the proposal
+    depends on that; None: nobody asks.
     """
 
     start_lr: float
@@ -40,6 +43,7 @@ class Sweep:
     shape: Shape = "exponential"
     hold_steps: int = 1
     momentum: float = 0.85
+    adaptive: bool | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.start_lr < self.end_lr < math.inf:
@@ -99,6 +103,8 @@ class Sweep:
         """
         from torch.optim.lr_scheduler import LambdaLR
 
+        self._check_kind(optimizer)
+
         for group, ratio in zip(optimizer.param_groups, lr_ratios(optimizer), strict=True):
             group["lr"] = self.start_lr * ratio
             group["initial_lr"] = self.start_lr * ratio
@@ -107,6 +113,14 @@ class Sweep:
             elif "betas" in group:
                 group["betas"] = (self.momentum, *group["betas"][1:])
         return LambdaLR(optimizer, self.factor)
+
+    def _check_kind(self, optimizer: "Optimizer") -> None:
+        if self.adaptive is not None and self.adaptive != is_adaptive(optimizer):
+            kind = type(optimizer).__name__
+            raise ScheduleError(
+                f"adaptive must be {not self.adaptive} for {kind}, got {self.adaptive}: say so in "
+                "the study's OwnLoop, for the proposal depends on it"
+            )
 
 
 @dataclass(frozen=True, slots=True)

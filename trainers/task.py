@@ -4,7 +4,7 @@ import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from trainers.augment import Augment
 from trainers.data import Cifar10, Digits, ImageFolder
@@ -38,6 +38,7 @@ class SGD:
     weight_decay: float = 5e-4
     momentum: float = 0.9
     nesterov: bool = True
+    adaptive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _check_weight_decay(self.weight_decay)
@@ -60,6 +61,7 @@ class AdamW:
 
     weight_decay: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.999)
+    adaptive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_weight_decay(self.weight_decay)
@@ -98,6 +100,10 @@ class Workload(Protocol):
     def steps_per_epoch(self) -> int:
         """Optimizer steps per epoch: the number of batches, not the size of one."""
 
+    @property
+    def adaptive(self) -> bool:
+        """Whether the optimizer is of Adam's kind (it has betas)."""
+
     def trainer(self, site: Site) -> Trainer:
         """Return what trains one run at a time at `site`; torch may be imported here."""
 
@@ -134,6 +140,11 @@ class Task:
         """Number of full batches in an epoch."""
         return self.data.n_train // self.batch_size
 
+    @property
+    def adaptive(self) -> bool:
+        """Whether the optimizer is of Adam's kind."""
+        return self.optimizer.adaptive
+
     def trainer(self, site: Site) -> Trainer:
         """Return the bundled loop on this task."""
         from trainers.loop import Classifier
@@ -143,11 +154,16 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnLoop:
-    """A training loop of your own: `factory(site)` returns an object with `fit(run)`."""
+    """A training loop of your own: `factory(site)` returns an object with `fit(run)`.
+
+    `adaptive`: its optimizer is of Adam's kind (it has betas). The proposal depends on that, and a
+    sweep refuses the other kind.
+    """
 
     factory: str | Callable[[Site], Trainer]
     batch_size: int
     steps_per_epoch: int
+    adaptive: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps_per_epoch"):
