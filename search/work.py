@@ -1,6 +1,5 @@
 """The table of work: claim, lease, fence, write, give back."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -9,9 +8,7 @@ from typing import Any, Literal
 from sqlalchemy import (
     CursorResult,
     Engine,
-    delete,
     func,
-    insert,
     select,
     update,
 )
@@ -19,10 +16,11 @@ from sqlalchemy.orm import Session
 
 from search.leases import Leases
 from search.processes import is_gone
+from search.records import point_record, write_epochs
 from search.rows import SUSPICIOUS_DEATHS, has_waiting, params_of, release, running_rows
 from search.space import Params
 from studies.database import DatabaseUnreachableError, reading, transaction
-from studies.tables import EpochRecord, PointRecord, ReadingRecord, StudyRow, WorkRow
+from studies.tables import ReadingRecord, StudyRow, WorkRow
 from trainers.run import EpochRow, Point, Reading
 
 MAX_FAILURES = 3
@@ -182,7 +180,7 @@ class Queue:
                 .where(StudyRow.id == self.study_id, StudyRow.bugs_in_a_row > 0)
                 .values(bugs_in_a_row=0)
             )
-            session.add_all(_record(claim.work_id, point) for point in ended.points)
+            session.add_all(point_record(claim.work_id, point) for point in ended.points)
             session.add_all(
                 ReadingRecord(work_id=claim.work_id, **asdict(r)) for r in ended.readings
             )
@@ -281,7 +279,7 @@ class Queue:
         assert isinstance(held, CursorResult)
         if held.rowcount != 1:
             raise FencedOffError(f"run {claim.work_id} has another owner")
-        got_further = _write_epochs(session, claim.work_id, epochs)
+        got_further = write_epochs(session, claim.work_id, epochs)
         row = session.get_one(WorkRow, claim.work_id, populate_existing=True)
         if got_further:
             row.deaths = 0
@@ -312,35 +310,3 @@ def _claim_of(row: WorkRow) -> Claim:
         params=params_of(row),
         trial_number=row.trial_number,
     )
-
-
-def _write_epochs(session: Session, work_id: int, epochs: Sequence[EpochRow]) -> bool:
-    """Write epochs in place of earlier rows; return whether one is further than any before."""
-    if not epochs:
-        return False
-    of_run = EpochRecord.work_id == work_id
-    furthest = session.scalar(select(func.max(EpochRecord.epoch)).where(of_run))
-    again = EpochRecord.epoch.in_([epoch.epoch for epoch in epochs])
-    session.execute(delete(EpochRecord).where(of_run, again))
-    by_number = {epoch.epoch: epoch for epoch in epochs}
-    session.execute(
-        insert(EpochRecord), [{"work_id": work_id, **asdict(e)} for e in by_number.values()]
-    )
-    return furthest is None or max(by_number) > furthest
-
-
-def _record(work_id: int, point: Point) -> PointRecord:
-    return PointRecord(
-        work_id=work_id,
-        step=point.step,
-        lr=point.lr,
-        loss=_number(point.loss),
-        grad_norm=_number(point.grad_norm),
-        finite=point.finite,
-        other_lrs=list(point.other_lrs) or None,
-    )
-
-
-def _number(value: float | None) -> float | None:
-    """Return a value that every database can hold."""
-    return value if value is not None and math.isfinite(value) else None

@@ -1,7 +1,6 @@
 """One worker: claim -> run -> write -> tell, until nothing is left or it is asked to stop."""
 
 import logging
-import math
 import traceback
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,6 +12,7 @@ from search import range_test, screening, space
 from search.failures import failure_kind
 from search.heartbeat import Heartbeat
 from search.history import Histories
+from search.outcome import ended_of
 from search.patience import Patience
 from search.processes import process_identity, worker_name
 from search.roster import Roster
@@ -29,7 +29,7 @@ from trainers.device import Site, checkpoint_folder, device_name
 from trainers.errors import DataError, ScheduleError, UserError
 from trainers.lint import Call, lint
 from trainers.onecycle import OneCycle
-from trainers.run import EpochRow, Plan, Run, RunResult, Trainer
+from trainers.run import EpochRow, Plan, Run, Trainer
 from trainers.seeding import seed_for
 
 log = logging.getLogger(__name__)
@@ -163,7 +163,8 @@ class Worker:
             run.look()
             audit_run(run.plan, run.points, result)
             if result.outcome != "stopped" or run.diverged():
-                return self._ended(claim, run, result)
+                judged = claim.stage != "range_test"
+                return ended_of(run, result, study=self.study, judged=judged, device=self.device)
             if not run.stop_asked():
                 raise AuditError("the loop stopped though nobody asked it to")
         except FencedOffError:
@@ -268,39 +269,6 @@ class Worker:
         )
         self.queue.bind(claim, number, params)
         return params
-
-    def _ended(self, claim: Claim, run: Run, result: RunResult) -> Ended:
-        """Return what is written of a run that ended: a cycle that broke is worth chance level."""
-        judged = claim.stage != "range_test"
-        broke = run.diverged() or (judged and self._is_worthless(result.score))
-        score, sealed = (result.score, result.sealed_score) if judged else (None, None)
-        if broke and judged:
-            score = self.study.diverged_value
-            sealed = score if run.sealed_split is not None else None
-        elif self._is_worthless(sealed):
-            sealed = self.study.diverged_value
-        if judged and score is None:
-            raise AuditError("the loop completed a cycle without a score")
-        return Ended(
-            outcome="diverged" if broke else "completed",
-            score=score,
-            sealed_score=sealed,
-            n_steps=result.n_steps,
-            n_images=result.n_images,
-            seconds=result.seconds,
-            device=self.device,
-            diverged=run.diverged_at,
-            points=() if judged else run.points,
-            readings=run.readings,
-        )
-
-    def _is_worthless(self, score: float | None) -> bool:
-        """Whether a score is no number, or worse than that of a cycle that broke."""
-        if score is None:
-            return False
-        gain = score - self.study.diverged_value
-        worse = gain < 0 if self.study.direction == "maximize" else gain > 0
-        return worse or not math.isfinite(score)
 
     def _fail(self, claim: Claim, error: Exception) -> None:
         """Write a failed attempt with its traceback."""
