@@ -19,6 +19,7 @@ def report(readings: Readings) -> str:
         ("Suggestions", _suggestions(readings)),
         ("Drift with steps: log10 of the ratio of medians", _drifts(readings)),
         ("Our brackets", _brackets(readings)),
+        ("Our proposals and the length of the cycle", _lengths(readings)),
         ("Cycles really trained at suggestions", _checks(readings)),
         ("Tools that failed", _failures(readings)),
     ]
@@ -119,6 +120,33 @@ def _brackets(readings: Readings) -> str:
             )
     head = "setting|steps|with a bracket|hold the optimum|median width|widest|median drift (n)"
     return _table(head + "|widened", rows)
+
+
+def _lengths(readings: Readings) -> str:
+    """Return what range tests of 200 steps, K = 5, are worth for cycles of each length."""
+    rows = []
+    for setting in SETTINGS.values():
+        full = setting.study.full_epochs
+        for epochs in sorted({full, *(epochs for epochs, _ in setting.other_lengths)}):
+            optimum = readings.optimum(setting, epochs)
+            proposals = readings.proposals(setting, 200, epochs=epochs)
+            found = [proposal for proposal in proposals if proposal is not None]
+            if optimum is None or not found:
+                continue
+            regrets = [100 * optimum.regret(math.log10(p.max_lr)) for p in found]
+            rows.append(
+                [
+                    setting.name,
+                    setting.study.steps_of(epochs),
+                    f"{10**optimum.at / median(p.edge for p in found):.3f}",
+                    f"{median(p.max_lr / p.edge for p in found):.3f}",
+                    f"{median(regrets):.1f}",
+                    f"{max(regrets):.1f}",
+                    f"{_n_holding(found, optimum)} of {len(proposals)}",
+                ]
+            )
+    head = "setting|steps of the cycle|optimum / edge|proposal / edge|median regret|worst"
+    return _table(head + "|hold the optimum", rows)
 
 
 def _checks(readings: Readings) -> str:

@@ -122,8 +122,15 @@ class Readings:
         records = [self.record(work) for work in works]
         return [judge(record.curve()) for record in records if isinstance(record, SweepRecord)]
 
-    def proposals(self, setting: Setting, n_steps: int) -> list[Proposal | None]:
-        """Return what each complete repetition of ours proposes, with its slow sweep if any."""
+    def proposals(
+        self, setting: Setting, n_steps: int, *, epochs: int | None = None
+    ) -> list[Proposal | None]:
+        """Return what each complete repetition of ours proposes, with its slow sweep if any.
+
+        For a cycle of so many `epochs`, by default the study's.
+        """
+        study = setting.study
+        cycle_steps = study.steps_of(epochs or study.full_epochs)
         proposals = []
         works = setting.sweeps(n_steps)
         for first in range(0, len(works), N_SWEEPS):
@@ -134,8 +141,8 @@ class Readings:
                     propose(
                         said,
                         slow=slow[0] if slow else None,
-                        cycle_steps=setting.study.cycle_steps,
-                        adaptive=setting.study.task.adaptive,
+                        cycle_steps=cycle_steps,
+                        adaptive=study.task.adaptive,
                     )
                 )
         return proposals

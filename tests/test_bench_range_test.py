@@ -18,7 +18,7 @@ from benchmarks.records import CycleRecord, Record, SuggestionRecord, SweepRecor
 from benchmarks.settings import N_SWEEPS, SETTINGS, Setting, number_of, rate_of
 from trainers.device import Site
 from trainers.errors import UserError
-from trainers.judgement import judge
+from trainers.judgement import EDGE_TO_MAX_LR, judge
 from trainers.sweep import LRCurve, Sweep
 
 HEADER = {"task": "a task", "torch": "2.9", "device": "a CPU"}
@@ -215,7 +215,7 @@ def test_a_changed_rule_changes_the_brackets(
     complete: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = Experiment(complete).proposals(SMALL, 200)
-    halved = {"sgd": 0.105, "adaptive": 0.016}
+    halved = {name: share / 2 for name, share in EDGE_TO_MAX_LR.items()}
     monkeypatch.setattr("trainers.judgement.EDGE_TO_MAX_LR", halved)
     after = Experiment(complete).proposals(SMALL, 200)
     assert len(before) == 8

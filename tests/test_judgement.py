@@ -233,20 +233,22 @@ def test_the_proposal_is_a_share_of_the_median_edge_with_a_factor_of_four_around
     proposal = propose(said(*edges))
     assert proposal is not None
     assert proposal.edge == pytest.approx(edge)
-    assert proposal.max_lr == pytest.approx(0.21 * edge)
-    assert (proposal.low, proposal.high) == pytest.approx((0.21 * edge / 4, 0.21 * edge * 4))
+    assert proposal.max_lr == pytest.approx(0.16 * edge)
+    assert (proposal.low, proposal.high) == pytest.approx((0.16 * edge / 4, 0.16 * edge * 4))
 
 
 @pytest.mark.parametrize(
     ("cycle_steps", "adaptive", "share"),
     [
-        (None, False, 0.21),
-        (312, False, 0.21),
-        (78, False, 0.105),
-        (4 * 312, False, 0.42),
-        (9 * 312, False, 0.5),  # never more than half of the edge
-        (312, True, 0.032),
-        (9 * 312, True, 0.096),
+        (None, False, 0.16),
+        (312, False, 0.16),
+        (156, False, 0.08),  # in proportion to the steps
+        (76, False, 0.16 * 76 / 312),
+        (20, False, 0.16 * 76 / 312),  # shorter ones were not measured
+        (624, False, 0.32),
+        (20_000, False, 0.32),  # nor were longer ones
+        (20, True, 0.033),
+        (20_000, True, 0.033),
     ],
 )
 def test_the_proposal_follows_the_length_of_the_cycle_and_the_kind_of_optimizer(

@@ -88,7 +88,7 @@ def test_finished_sweeps_freeze_the_bracket_and_open_the_search(engine: Engine) 
     assert stage_after(engine) == "search"
     study = study_of(engine)
     assert study.edge is not None
-    assert study.proposal == pytest.approx(0.21 * study.edge * (40 / 312) ** 0.5)
+    assert study.proposal == pytest.approx(0.16 * study.edge * 76 / 312)
     assert study.bracket_low == pytest.approx(study.proposal / 4)
     assert study.bracket_high == pytest.approx(study.proposal * 4)
     assert 1.6 < study.edge < 2.0, "where half of the drop is lost again"

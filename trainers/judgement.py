@@ -30,16 +30,16 @@ EDGE_SHARE = 0.50
 LEAST_DROP = 3.0
 """A drop smaller than this many standard deviations of the noise of one loss is no descent."""
 _ROUNDING = 1e-6  # of a float32 loss, relative: a drop of that size is none
-EDGE_TO_MAX_LR = {"sgd": 0.21, "adaptive": 0.032}
+EDGE_TO_MAX_LR = {"sgd": 0.16, "adaptive": 0.033}
 """The best max_lr of a cycle over the edge of sweeps of 200 steps, by the kind of optimizer.
 
-Measured for cycles of 312 steps (docs/benchmarks.md): 0.25 and 0.18 in two settings with SGD,
-0.034 and 0.030 in two with AdamW, whose steps do not grow with the gradients of a broken loss.
+Measured in seven settings, four with SGD and three with AdamW (docs/benchmarks.md), whose steps do
+not grow with the gradients of a broken loss. SGD's is that of a cycle of REFERENCE_CYCLE_STEPS and
+grows in proportion to the steps of the cycle, AdamW's does not move with them.
 """
 REFERENCE_CYCLE_STEPS = 312
-CYCLE_EXPONENT = 0.5
-"""The best max_lr grows with the cycle: by about the square root of its steps (2 settings)."""
-_BELOW_EDGE = 0.5  # of the edge; no longer cycle is proposed more
+MEASURED_CYCLE_STEPS = (76, 624)
+"""The shortest and longest cycles measured with SGD; a share outside is that of the nearer one."""
 BRACKET_FACTOR = 4.0
 """The bracket reaches so far below and above the proposal: 1.2 decades in all."""
 DRIFT_DECADES = 0.3
@@ -188,10 +188,10 @@ def propose(
     A sweep whose edge lies above its last rate counts as the highest. One that never descended,
     or had no finite loss, says nothing about where training breaks and is left out of the median.
 
-    `max_lr` is the edge times EDGE_TO_MAX_LR of the optimizer (`adaptive`: of Adam's kind), for a
-    cycle of `cycle_steps` (default: REFERENCE_CYCLE_STEPS). `slow` is one more sweep of twice the
-    steps: where its edge lies further than DRIFT_DECADES from the median, the bracket reaches as
-    far that way, by at most 0.6 decades more.
+    `max_lr` is a share of the edge by the kind of optimizer (`adaptive`: Adam's), for a cycle of
+    `cycle_steps` (default: REFERENCE_CYCLE_STEPS); see EDGE_TO_MAX_LR. `slow` is one more sweep of
+    twice the steps: where its edge lies further than DRIFT_DECADES from the median, the bracket
+    reaches as far that way, by at most 0.6 decades more.
     """
     edges = [j.edge for j in judgements if _descended(j) and j.edge is not None]
     if 2 * len(edges) <= len(judgements):
@@ -217,9 +217,11 @@ def propose(
 
 def _share(cycle_steps: int, *, adaptive: bool) -> float:
     """Return the proposal as a share of the edge."""
-    share = EDGE_TO_MAX_LR["adaptive" if adaptive else "sgd"]
-    longer: float = (cycle_steps / REFERENCE_CYCLE_STEPS) ** CYCLE_EXPONENT
-    return min(_BELOW_EDGE, share * longer)
+    if adaptive:
+        return EDGE_TO_MAX_LR["adaptive"]
+    shortest, longest = MEASURED_CYCLE_STEPS
+    measured = min(max(cycle_steps, shortest), longest)
+    return EDGE_TO_MAX_LR["sgd"] * measured / REFERENCE_CYCLE_STEPS
 
 
 def _descended(judgement: Judgement) -> bool:
