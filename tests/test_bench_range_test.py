@@ -243,7 +243,7 @@ def test_a_tool_is_asked_as_its_users_ask_it(tool: Tool, tmp_path: Path) -> None
 
 
 def test_an_empty_folder_has_a_report(tmp_path: Path) -> None:
-    assert report(Experiment(tmp_path)).count("Nothing is recorded yet.") == 6
+    assert report(Experiment(tmp_path)).count("Nothing is recorded yet.") == 7
 
 
 def test_a_sweep_that_passes_for_a_suggestion_is_refused(tmp_path: Path) -> None:
