@@ -8,12 +8,16 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from sqlalchemy import URL, make_url
 
+from tests import browser as chromium
 from tests.postgres import PostgresServer, program
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).parent.parent
 TABLE_STUDY = ROOT / "tests" / "table_study.py"
@@ -218,6 +222,38 @@ def finished_digits(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
         check=False,
     )
     return FinishedStudy(url, Ended(done.returncode, done.stdout, done.stderr), folder / "cache")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """Chromium without a window; skipped where it or playwright is not installed."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ModuleNotFoundError:
+        unavailable("playwright is not installed")
+    found = chromium.program()
+    if found is None:
+        unavailable("Chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=list(chromium.FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_tab(browser: "Browser") -> Iterator[Callable[..., chromium.Tab]]:
+    """Open an empty tab, 1280 pixels wide; options are those of playwright's `new_context`."""
+
+    contexts = []
+
+    def call(**options: object) -> chromium.Tab:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+        contexts.append(context)
+        return chromium.Tab(context.new_page())
+
+    yield call
+    for context in contexts:
+        context.close()
 
 
 def plain(url: URL) -> str:
