@@ -28,7 +28,8 @@ def tell(queue: Queue, histories: Histories, row: WorkRow) -> None:
     assert row.trial_number is not None
     attributes = {
         "outcome": row.outcome or row.failure,
-        "seconds": row.seconds,
+        "seconds": None if row.seconds is None else round(row.seconds, 3),
+        "images_per_s": round(row.n_images / row.seconds) if row.n_images and row.seconds else None,
         "diverged_step": row.diverged_step,
         "diverged_lr": row.diverged_lr,
     }

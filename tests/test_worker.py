@@ -118,6 +118,17 @@ def test_an_undisturbed_study_finishes_and_optuna_knows_every_value(bench: Bench
     assert {t.number: t.params["max_lr"] for t in trials} == {
         r.trial_number: r.max_lr for r in rows
     }
+    for trial, row in zip(trials, sorted(rows, key=lambda r: r.trial_number or 0), strict=True):
+        assert row.n_images is not None
+        assert row.seconds is not None
+        assert trial.user_attrs == {
+            "slot": row.slot,
+            "worker": row.owner,
+            "device": row.device,
+            "outcome": "completed",
+            "seconds": pytest.approx(row.seconds, abs=1e-3),
+            "images_per_s": pytest.approx(row.n_images / row.seconds, abs=0.5),
+        }
     assert not (bench.site.cache / "checkpoints").exists()
 
 
