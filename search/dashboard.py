@@ -1,26 +1,30 @@
-"""Optuna Dashboard on the study database: behind a password, and for reading unless told."""
+"""Optuna Dashboard on the study database: our cards, a password, for reading unless told."""
 
-import base64
-import binascii
-import hmac
 import logging
 import socket
 import time
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sqlalchemy import URL
 
+from search.cards import Cards
 from search.errors import UsageError
-from studies.database import DatabaseUnreachableError, looking, masked_text, optuna_storage
+from search.wsgi import guarded, with_bodies, with_cards
+from studies.database import (
+    DatabaseUnreachableError,
+    looking,
+    masked_text,
+    open_engine,
+    optuna_storage,
+    prepare,
+)
 from studies.upgrade import versions
 
 if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+    from wsgiref.types import WSGIApplication
 
 log = logging.getLogger(__name__)
 
-_READING = ("GET", "HEAD")
 _LOOK_AGAIN_S = 2.0
 
 
@@ -28,43 +32,15 @@ def create_app(url: URL, *, password: str, allow_writes: bool = False) -> "WSGIA
     """Return Optuna Dashboard on a database whose tables are there, as a WSGI application.
 
     It has no authentication of its own and can rename and delete studies, hence the guard.
+    Raises DatabaseError for tables of another version.
     """
     import optuna_dashboard
 
+    engine = open_engine(url)
+    prepare(engine)
     app = optuna_dashboard.wsgi(optuna_storage(url, only_reads=not allow_writes))
-    return _guarded(app, password=password, allow_writes=allow_writes)
-
-
-def _guarded(app: "WSGIApplication", *, password: str, allow_writes: bool) -> "WSGIApplication":
-    """Let in who knows the password (HTTP basic, any user name), and GET and HEAD alone."""
-
-    def guard(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        given = _password_of(environ.get("HTTP_AUTHORIZATION", ""))
-        if not hmac.compare_digest(given, password.encode()):
-            ask = ("WWW-Authenticate", 'Basic realm="onecycle", charset="UTF-8"')
-            return _refuse(start_response, "401 Unauthorized", ask)
-        if not allow_writes and environ["REQUEST_METHOD"] not in _READING:
-            return _refuse(start_response, "403 Forbidden")
-        return app(environ, start_response)
-
-    return guard
-
-
-def _password_of(header: str) -> bytes:
-    scheme, _, encoded = header.partition(" ")
-    if scheme.lower() != "basic":
-        return b""
-    try:
-        return base64.b64decode(encoded, validate=True).partition(b":")[2]
-    except binascii.Error:
-        return b""
-
-
-def _refuse(
-    start_response: "StartResponse", status: str, *headers: tuple[str, str]
-) -> Iterable[bytes]:
-    start_response(status, [("Content-Type", "text/plain"), *headers])
-    return [f"{status}\n".encode()]
+    app = with_bodies(with_cards(app, Cards(engine)))
+    return guarded(app, password=password, allow_writes=allow_writes)
 
 
 def serve(url: URL, *, host: str, port: int, password: str, allow_writes: bool = False) -> None:

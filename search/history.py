@@ -20,7 +20,8 @@ from studies.errors import StudyError
 from studies.tables import StudyRow
 from trainers.seeding import seed_for
 
-_OWNER = "onecycle_study"
+OWNER = "onecycle_study"
+"""The user attribute of an Optuna study that holds the id of ours."""
 
 
 @contextmanager
@@ -63,8 +64,8 @@ class History:
         )
         empty = not study.get_trials(deepcopy=False)  # new, or left by a start that was killed
         if empty and study.direction.name.lower() == direction:
-            study.set_user_attr(_OWNER, self.study_id)
-        elif study.user_attrs.get(_OWNER) != self.study_id:
+            study.set_user_attr(OWNER, self.study_id)
+        elif study.user_attrs.get(OWNER) != self.study_id:
             raise StudyError(
                 f"the database holds an Optuna study {self.name!r} that is not ours; "
                 "rename or delete it, or choose another --name"
@@ -76,7 +77,7 @@ class History:
         study = optuna.load_study(
             study_name=self.name, storage=self.storage, pruner=optuna.pruners.NopPruner()
         )
-        if study.user_attrs.get(_OWNER) != self.study_id:
+        if study.user_attrs.get(OWNER) != self.study_id:
             raise StudyError(
                 f"the Optuna study {self.name!r} was deleted and made anew by something else; "
                 f"delete ours too (delete --study {self.name}) or choose another --name"
@@ -163,7 +164,7 @@ class History:
             study = optuna.load_study(study_name=self.name, storage=self.storage)
         except KeyError:
             return
-        if study.user_attrs.get(_OWNER) == self.study_id:
+        if study.user_attrs.get(OWNER) == self.study_id:
             optuna.delete_study(study_name=self.name, storage=self.storage)
 
     def _trial_of(self, slot: int) -> FrozenTrial | None:
@@ -171,23 +172,25 @@ class History:
         return next((t for t in trials if t.user_attrs.get("slot") == slot), None)
 
 
-class Histories:
-    """The Optuna studies of one of ours, one per cycle length, over one storage.
+def names(name: str, lengths: Sequence[int]) -> dict[str, int]:
+    """Return the names of the Optuna studies of a study with their cycle length in epochs.
 
     `NAME` holds the full length, `NAME/screen-2` the cycles of two epochs.
     """
+    screens = {f"{name}/screen-{length}": length for length in lengths[:-1]}
+    return {**screens, name: lengths[-1]}
+
+
+class Histories:
+    """The Optuna studies of one of ours, one per cycle length, over one storage."""
 
     def __init__(
         self, storage: BaseStorage, *, name: str, study_id: str, lengths: Sequence[int]
     ) -> None:
         self.storage, self.lengths = storage, tuple(lengths)
         self._of = {
-            length: History(
-                storage,
-                name=name if length == lengths[-1] else f"{name}/screen-{length}",
-                study_id=study_id,
-            )
-            for length in lengths
+            length: History(storage, name=each, study_id=study_id)
+            for each, length in names(name, lengths).items()
         }
 
     @classmethod

@@ -29,7 +29,9 @@ def tell(queue: Queue, histories: Histories, row: WorkRow) -> None:
     attributes = {
         "outcome": row.outcome or row.failure,
         "seconds": None if row.seconds is None else round(row.seconds, 3),
-        "images_per_s": round(row.n_images / row.seconds) if row.n_images and row.seconds else None,
+        "images_per_s": round(row.n_images / row.seconds)
+        if row.n_images and row.seconds
+        else None,
         "diverged_step": row.diverged_step,
         "diverged_lr": row.diverged_lr,
     }

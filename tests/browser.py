@@ -1,5 +1,10 @@
-"""Chromium driven by tests: tabs that remember what went wrong in them."""
+"""Chromium driven by tests: tabs that remember what went wrong in them.
 
+ONECYCLE_SCREENSHOTS names a folder for the pictures of the pages that tests look at: with `docs`,
+those of the documents are taken anew.
+"""
+
+import os
 import shutil
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -41,6 +46,13 @@ class Tab:
     def complaints(self) -> list[str]:
         """All that went wrong so far."""
         return [*self.errors, *self.failed, *(f"outside: {url}" for url in self.outside)]
+
+    def picture(self, name: str) -> None:
+        """Save what the window shows as NAME.png, where pictures are asked for."""
+        folder = os.environ.get("ONECYCLE_SCREENSHOTS")
+        if folder:
+            self.page.wait_for_timeout(1_000)  # for what moves
+            self.page.screenshot(path=f"{folder}/{name}.png")
 
     def _console(self, message: "ConsoleMessage") -> None:
         if message.type == "error":

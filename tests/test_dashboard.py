@@ -1,4 +1,4 @@
-"""The dashboard: who may read it, that nobody may write, and that it waits for its database."""
+"""The dashboard: who may read it, that nobody may write, our cards, waiting for its database."""
 
 import base64
 import json
@@ -11,14 +11,18 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from wsgiref.types import WSGIApplication
 from wsgiref.util import setup_testing_defaults
 
+import optuna
+import optuna_dashboard
+import plotly.graph_objects
 import pytest
 from sqlalchemy import URL, make_url
 
 from search.dashboard import create_app
-from studies.database import open_engine, prepare
+from studies.database import open_engine, optuna_storage, prepare
 from tests.conftest import Ended, Finished, plain
 
 PASSWORD = "s3cret: ü"
@@ -69,7 +73,9 @@ def studies(app: WSGIApplication) -> list[str]:
 def test_nothing_is_shown_without_the_password(header: str | None, copy: URL) -> None:
     app = create_app(copy, password=PASSWORD)
     for path in ("/", "/dashboard", "/api/studies", "/static/bundle.js"):
-        assert asked(app, path, header) == ("401 Unauthorized", b"401 Unauthorized\n")
+        status, body = asked(app, path, header)
+        assert status == "401 Unauthorized"
+        assert list(json.loads(body)) == ["reason"]
 
 
 def test_with_the_password_the_studies_and_their_trials_are_shown(copy: URL) -> None:
@@ -81,22 +87,100 @@ def test_with_the_password_the_studies_and_their_trials_are_shown(copy: URL) -> 
     assert asked(app, "/api/studies", authorization(PASSWORD), method="HEAD")[0] == "200 OK"
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-def test_a_request_that_writes_is_refused_and_changes_nothing(method: str, copy: URL) -> None:
-    app = create_app(copy, password=PASSWORD)
-    before = studies(app)
-    for path in ("/api/studies/1", "/api/studies", "/api/studies/1/rename"):
-        assert asked(app, path, authorization(PASSWORD), method=method)[0] == "403 Forbidden"
-    assert studies(app) == before
+def test_every_request_that_writes_is_refused_and_changes_nothing(copy: URL) -> None:
+    writing = {
+        (route.method, re.sub(r"<.*?>", "1", route.rule))
+        for route in optuna_dashboard.wsgi(optuna_storage(copy)).routes
+        if route.method not in ("GET", "HEAD")
+    }
+    writing |= {(method, "/api/studies") for method in ("PATCH", "OPTIONS", "TRACE", "get")}
+    assert ("DELETE", "/api/studies/1") in writing
+    app, before = create_app(copy, password=PASSWORD), stored(copy)
+    for method, path in sorted(writing):
+        status, body = asked(app, path, authorization(PASSWORD), method=method)
+        assert status == "403 Forbidden", path
+        assert "--allow-writes" in json.loads(body)["reason"]
+    assert stored(copy) == before
+
+
+def stored(url: URL) -> list[str]:
+    """Return all that a SQLite file holds, as SQL."""
+    connection = sqlite3.connect(str(url.database))
+    try:
+        return list(connection.iterdump())
+    finally:
+        connection.close()
 
 
 def test_writes_are_let_through_where_they_were_allowed(copy: URL) -> None:
     app = create_app(copy, password=PASSWORD, allow_writes=True)
     assert "table" in studies(app)
     gone = asked(app, "/api/studies/1", authorization(PASSWORD), method="DELETE")
-    assert gone[0] == "204 No Content"
+    assert gone == ("200 OK", b"{}")  # its page takes an answer without JSON for a failure
     assert "table" not in studies(app)
     assert asked(app, "/api/studies/1", None, method="DELETE")[0] == "401 Unauthorized"
+
+
+def test_a_study_of_ours_has_cards_and_a_note_that_are_stored_nowhere(copy: URL) -> None:
+    app, before = create_app(copy, password=PASSWORD), stored(copy)
+    shown = study(app, 1)
+    assert [card["id"] for card in shown["plotly_graph_objects"]] == [
+        "onecycle-range-test",
+        "onecycle-search",
+        "onecycle-confirmation",
+        "onecycle-schedules",
+    ]
+    assert shown["note"]["body"].startswith("## Study `table`: finished")
+    assert shown["objective_names"] == ["accuracy"]
+    assert len(shown["trials"]) == 12
+    assert stored(copy) == before
+
+
+def test_what_somebody_saved_on_the_dashboard_is_kept_beside_the_cards(copy: URL) -> None:
+    theirs = optuna.load_study(study_name="table", storage=plain(copy))
+    optuna_dashboard.save_note(theirs, "my **own** words")
+    figure = plotly.graph_objects.Figure()
+    optuna_dashboard.save_plotly_graph_object(theirs, figure, graph_object_id="mine")
+    shown = study(create_app(copy, password=PASSWORD), 1)
+    assert shown["note"] == {"version": 1, "body": "my **own** words"}
+    assert [card["id"] for card in shown["plotly_graph_objects"]][-2:] == [
+        "onecycle-schedules",
+        "mine",
+    ]
+
+
+def test_an_optuna_study_that_is_not_ours_is_shown_as_it_is(copy: URL) -> None:
+    theirs = optuna.create_study(study_name="theirs", storage=plain(copy))
+    lost = optuna.create_study(study_name="lost", storage=plain(copy))
+    lost.set_user_attr("onecycle_study", "of a study that is deleted")
+    app = create_app(copy, password=PASSWORD)
+    for other in (theirs, lost):
+        shown = study(app, other._study_id)
+        assert (shown["plotly_graph_objects"], shown["note"]["body"]) == ([], "")
+    assert asked(app, "/api/studies/99", authorization(PASSWORD))[0] == "404 Not Found"
+
+
+def study(app: WSGIApplication, optuna_id: int) -> dict[str, Any]:
+    """Return what the page of an Optuna study is made of."""
+    status, body = asked(app, f"/api/studies/{optuna_id}", authorization(PASSWORD))
+    assert status == "200 OK"
+    shown: dict[str, Any] = json.loads(body)
+    return shown
+
+
+def test_tables_of_another_version_are_refused_with_what_to_do(
+    copy: URL, main_here: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = sqlite3.connect(str(copy.database))
+    connection.execute("UPDATE onecycle_alembic_version SET version_num = '0001'")
+    connection.commit()
+    connection.close()
+    monkeypatch.setenv("ONECYCLE_DASHBOARD_PASSWORD", PASSWORD)
+    before = signal.getsignal(signal.SIGTERM)
+    ended = main_here("dashboard", "--storage", plain(copy), "--port", "0")
+    signal.signal(signal.SIGTERM, before)
+    assert ended.code == 2
+    assert "db upgrade" in ended.err
 
 
 def test_a_reader_neither_waits_for_a_writer_nor_holds_one_up(copy: URL) -> None:

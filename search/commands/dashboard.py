@@ -19,7 +19,7 @@ def dashboard(
         bool, typer.Option("--allow-writes", help="Let readers change and delete studies.")
     ] = False,
 ) -> None:
-    """Serve Optuna Dashboard, for reading, with the password in ONECYCLE_DASHBOARD_PASSWORD."""
+    """Serve Optuna Dashboard with our cards; the password is in ONECYCLE_DASHBOARD_PASSWORD."""
     import os
     import signal
     import sys

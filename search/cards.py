@@ -1,0 +1,131 @@
+"""What Optuna Dashboard shows of a study of ours: plotly cards and a note, made when asked for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Engine
+
+from search import catalog, figures, range_test
+from search.errors import NoResultError
+from search.history import names
+from search.note import note
+from search.result import StudyResult, load_result
+from search.rows import count_ended
+from studies.database import reading
+from studies.tables import StudyRow
+from trainers.range_test_result import RangeTestResult
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A study as it is stored; `trials` are its cycles of `length` epochs."""
+
+    row: StudyRow
+    length: int
+    measured: RangeTestResult
+    trials: list[dict[str, Any]]
+    result: StudyResult | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Figures as plotly's JSON by the id of their card, in the order of the page; a note; what
+    the values of the trials are."""
+
+    figures: Mapping[str, str]
+    note: str
+    metric: str
+
+
+def _range_test(seen: Seen) -> "tuple[str, Figure] | None":
+    if not seen.measured.points:
+        return None
+    return "Range test", figures.range_test_figure(seen.measured)
+
+
+def _search(seen: Seen) -> "tuple[str, Figure] | None":
+    if seen.result is None:
+        return None
+    title = f"Search: cycles of {seen.length} epochs"
+    return title, figures.search_figure(seen.trials, seen.result)
+
+
+def _confirmation(seen: Seen) -> "tuple[str, Figure] | None":
+    if seen.result is None:
+        return None
+    return "Confirmation with fresh seeds", figures.confirmation_figure(seen.result)
+
+
+def _schedules(seen: Seen) -> "tuple[str, Figure] | None":
+    if seen.result is None:
+        return None
+    return "Schedules", figures.schedule_figure(seen.result)
+
+
+CARDS: Mapping[str, Callable[[Seen], "tuple[str, Figure] | None"]] = {
+    "range-test": _range_test,
+    "search": _search,
+    "confirmation": _confirmation,
+    "schedules": _schedules,
+}
+"""Cards by their id, in the order of the page; each gives a title and a figure, or None where the
+study has not come so far."""
+
+
+class Cards:
+    """The cards of the studies of a database, drawn again only where a study has moved on."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._shown: dict[tuple[str, int], tuple[object, Shown]] = {}
+
+    def of(self, study_id: str, name: str) -> Shown | None:
+        """Return what belongs to an Optuna study of that name; None where ours is not stored."""
+        with reading(self.engine) as session:
+            row = session.get(StudyRow, study_id)
+        if row is None:
+            return None
+        length = names(row.name, row.lengths).get(name, row.lengths[-1])
+        stamp = row.stage, row.n_trials, list(row.result or {}), count_ended(self.engine, row.id)
+        kept = self._shown.get((row.id, length))
+        if kept is None or kept[0] != stamp:
+            kept = stamp, self._drawn(row, length)
+            self._shown[row.id, length] = kept
+        return kept[1]
+
+    def _drawn(self, row: StudyRow, length: int) -> Shown:
+        seen = self._seen(row, length)
+        drawn = {name: card for name, draw in CARDS.items() if (card := draw(seen)) is not None}
+        return Shown(
+            {f"onecycle-{name}": _fitted(*card) for name, card in drawn.items()},
+            note(self.engine, row, seen.measured, seen.result),
+            row.metric,
+        )
+
+    def _seen(self, row: StudyRow, length: int) -> Seen:
+        with reading(self.engine) as session:
+            measured = range_test.measured(session, row)
+        if row.proposal is None:  # what it will be depends on more than the sweeps
+            measured = replace(measured, proposal=None)
+        try:
+            result = load_result(self.engine, row.name)
+        except NoResultError:
+            result = None
+        trials = [t for t in catalog.trials(self.engine, row.name) if t["length"] == length]
+        return Seen(row, length, measured, trials, result)
+
+
+def _fitted(title: str, figure: "Figure") -> str:
+    """Return a figure as JSON that fills its card, which has no heading of its own."""
+    figure.update_layout(
+        title={"text": title, "font": {"size": 18, "weight": 700}, "x": 0, "pad": {"l": 8}},
+        legend={"yref": "container", "y": 0, "yanchor": "bottom", "font": {"size": 12}},
+        margin={"t": 56},
+        height=None,
+        uirevision=title,  # the page draws anew every few seconds: zoom and legend stay
+    )
+    return str(figure.to_json())

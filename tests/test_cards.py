@@ -1,0 +1,160 @@
+"""The cards and the note of a study on Optuna Dashboard."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, make_url, select, text
+
+from search.cards import Cards, Shown
+from search.result import load_result
+from studies.database import open_engine, reading, transaction
+from studies.tables import StudyRow
+from tests.conftest import Ended, Finished
+from tests.test_lengths import LADDER
+
+Main = Callable[..., Ended]
+
+
+@pytest.fixture
+def engine(finished: Finished, tmp_path: Path) -> Iterator[Engine]:
+    """A copy of the finished table study."""
+    engine = open_engine(make_url(finished.copied_to(tmp_path)))
+    yield engine
+    engine.dispose()
+
+
+def shown(engine: Engine, name: str = "table", *, cards: Cards | None = None) -> Shown:
+    """Return what the page of the Optuna study `name` gets."""
+    with reading(engine) as session:
+        row = session.scalars(select(StudyRow)).one()
+    found = (cards or Cards(engine)).of(row.id, name)
+    assert found is not None
+    return found
+
+
+def figure(card: str, seen: Shown) -> dict[str, Any]:
+    drawn: dict[str, Any] = json.loads(seen.figures[f"onecycle-{card}"])
+    return drawn
+
+
+def legend(drawn: dict[str, Any]) -> str:
+    """Return all that the legend of a figure says."""
+    items = [*drawn["data"], *drawn["layout"].get("shapes", [])]
+    return "\n".join(item.get("name", "") for item in items)
+
+
+def test_every_card_has_a_title_a_legend_below_and_the_height_of_its_box(engine: Engine) -> None:
+    seen = shown(engine)
+    titles = [json.loads(text)["layout"]["title"]["text"] for text in seen.figures.values()]
+    assert titles == [
+        "Range test",
+        "Search: cycles of 4 epochs",
+        "Confirmation with fresh seeds",
+        "Schedules",
+    ]
+    for drawn in map(json.loads, seen.figures.values()):
+        assert "height" not in drawn["layout"]
+        assert drawn["layout"]["legend"]["yref"] == "container"
+        assert drawn["layout"]["uirevision"]
+    assert "proposed max_lr" in legend(figure("range-test", seen))
+    assert "bracket" in legend(figure("search", seen))
+
+
+def test_a_study_that_has_not_moved_on_is_not_drawn_again(engine: Engine) -> None:
+    cards = Cards(engine)
+    first = shown(engine, cards=cards)
+    assert shown(engine, cards=cards) is first
+    with transaction(engine) as session:
+        row = session.scalars(select(StudyRow)).one()
+        row.stage, row.n_trials = "search", row.n_trials + 8
+    later = shown(engine, cards=cards)
+    assert later is not first
+    assert list(later.figures) == ["onecycle-range-test"]
+    assert shown(engine, cards=cards) is later
+
+
+def test_the_note_holds_verdict_values_seeds_cost_and_commands(engine: Engine) -> None:
+    result = load_result(engine, "table")
+    note = shown(engine).note
+    assert result.verdict() in plain_text(note)
+    winner = result.winner
+    assert f"{winner.params.max_lr:.3g}" in note
+    assert result.metric.interval(winner.scores) in note
+    assert "\N{EM SPACE}fresh seeds |" in note
+    assert "- cost: range test 4 runs" in note
+    assert result.plan.call(total_steps="epochs * len(train_loader)") in note
+    assert "`onecycle report --study table`" in note
+    protocol = "12 configurations, cycles of 4 epochs of 10 steps, seed 0, torch "
+    assert protocol in note
+
+
+def test_the_note_has_no_html_and_shows_its_words_as_they_are(engine: Engine) -> None:
+    with transaction(engine) as session:
+        row = session.scalars(select(StudyRow)).one()
+        row.stage, row.result = "failed", {"reason": "<b>no</b> such *thing* | `x`\nnor $this$"}
+    note = shown(engine).note
+    assert "**Ended without a result**" in note
+    assert re.search(r"(?<!\\)[<>]", note) is None
+    assert "<b>no</b> such *thing* | `x` nor $this$" in plain_text(note)
+    assert "`onecycle status --study table`" in note
+
+
+def plain_text(markdown: str) -> str:
+    """Undo the escapes of Markdown."""
+    return re.sub(r"\\(\W|_)", r"\1", markdown)
+
+
+def begin_again(engine: Engine, *statements: str) -> None:
+    """Put the study back to its range test, then run SQL."""
+    with transaction(engine) as session:
+        row = session.scalars(select(StudyRow)).one()
+        row.stage, row.result = "range_test", None
+        row.edge = row.proposal = row.bracket_low = row.bracket_high = None
+        session.flush()
+        for statement in statements:
+            session.execute(text(statement))
+
+
+def test_a_range_test_under_way_proposes_nothing_yet(engine: Engine) -> None:
+    begin_again(
+        engine,
+        "DELETE FROM work WHERE stage != 'range_test'",
+        "UPDATE work SET state = 'waiting' WHERE slot = 2",
+        "DELETE FROM point WHERE work_id IN (SELECT id FROM work WHERE slot = 2)",
+    )
+    seen = shown(engine)
+    assert list(seen.figures) == ["onecycle-range-test"]
+    said = legend(figure("range-test", seen))
+    assert "loss of a step (n = 2 sweeps)" in said
+    assert "proposed" not in said
+    assert "| range test | \N{EM SPACE}3 | \N{EM SPACE}1 |" in seen.note
+    assert "proposed" not in seen.note
+    assert "Cards of search, confirmation and schedules come" in seen.note
+
+
+def test_a_study_without_a_finished_run_has_a_note_alone(engine: Engine) -> None:
+    begin_again(engine, "DELETE FROM point", "DELETE FROM work")
+    seen = shown(engine)
+    assert dict(seen.figures) == {}
+    assert "cost so far: nothing" in seen.note
+
+
+def test_each_cycle_length_shows_its_own_cycles(main_here: Main, tmp_path: Path) -> None:
+    (tmp_path / "ladder.py").write_text(LADDER)
+    url = f"sqlite:///{tmp_path}/a.db"
+    study = ("--study", str(tmp_path / "ladder.py"), "--storage", url, "--workers", "1")
+    assert main_here("run", *study).code == 0
+    engine = open_engine(make_url(url))
+    seen = {name: shown(engine, name) for name in ("ladder", "ladder/screen-4")}
+    engine.dispose()
+    counts = {name: len(figure("search", s)["data"][0]["x"]) for name, s in seen.items()}
+    assert counts == {"ladder": 3, "ladder/screen-4": 5}
+    titles = [figure("search", s)["layout"]["title"]["text"] for s in seen.values()]
+    assert titles == ["Search: cycles of 8 epochs", "Search: cycles of 4 epochs"]
+    rest = [replace(s, figures={**s.figures, "onecycle-search": ""}) for s in seen.values()]
+    assert rest[0] == rest[1]
