@@ -243,11 +243,11 @@ def browser() -> Iterator["Browser"]:
 @pytest.fixture
 def open_tab(browser: "Browser") -> Iterator[Callable[..., chromium.Tab]]:
     """Open an empty tab, 1280 pixels wide; options are those of playwright's `new_context`."""
-
     contexts = []
 
     def call(**options: object) -> chromium.Tab:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+        context.set_default_timeout(60_000)
         contexts.append(context)
         return chromium.Tab(context.new_page())
 

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -22,39 +22,33 @@ PASSWORD = "s3cret: ü"
 CARDS = ("range-test", "search", "confirmation", "schedules")
 
 
-class Dashboard:
-    """The command `dashboard` on a database; leave() ends it."""
-
-    def __init__(self, url: URL, *flags: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "search", "dashboard", "--port", "0", *flags],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "ONECYCLE_STORAGE": plain(url),
-                "ONECYCLE_DASHBOARD_PASSWORD": PASSWORD,
-            },
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stderr is not None
-        found = re.search(
-            r"at (http://127\.0\.0\.1:\d+) ", line := self._process.stderr.readline()
-        )
+@contextmanager
+def served(url: URL, *flags: str) -> Iterator[str]:
+    """Where the command `dashboard` answers for a database; it ends with the block."""
+    environment = {"ONECYCLE_STORAGE": plain(url), "ONECYCLE_DASHBOARD_PASSWORD": PASSWORD}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search", "dashboard", "--port", "0", *flags],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.search(r"at (http://127\.0\.0\.1:\d+) ", line)
         assert found is not None, line
-        self.address = found[1]
-
-    def leave(self) -> None:
-        self._process.terminate()
-        self._process.communicate(timeout=20)
+        yield found[1]
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")
 def address(finished_digits: FinishedStudy) -> Iterator[str]:
     """Where the dashboard of the finished study answers, for reading."""
-    dashboard = Dashboard(finished_digits.url)
-    yield dashboard.address
-    dashboard.leave()
+    with served(finished_digits.url) as address:
+        yield address
 
 
 @pytest.fixture
@@ -175,18 +169,17 @@ def test_writes_that_are_allowed_succeed_and_a_note_by_hand_stays(
     tab: Tab, finished_digits: FinishedStudy, tmp_path: Path
 ) -> None:
     shutil.copy(str(finished_digits.url.database), tmp_path / "copy.db")
-    dashboard = Dashboard(make_url(f"sqlite:///{tmp_path}/copy.db"), "--allow-writes")
     page = tab.page
-    page.goto(f"{dashboard.address}/dashboard/studies/1/note")
-    page.get_by_test_id("EditIcon").click()
-    page.locator("textarea").first.fill("my **own** words")
-    page.get_by_role("button", name="Save").click()
-    page.get_by_text("Success to save the note").wait_for()
-    page.reload()
-    page.get_by_text("my own words").wait_for()
-    page.goto(f"{dashboard.address}/dashboard")
-    page.get_by_label("delete").click()
-    page.get_by_role("button", name="Yes").click()
-    page.get_by_text("Success to delete a study").wait_for()
-    dashboard.leave()
+    with served(make_url(f"sqlite:///{tmp_path}/copy.db"), "--allow-writes") as address:
+        page.goto(f"{address}/dashboard/studies/1/note")
+        page.get_by_test_id("EditIcon").click()
+        page.locator("textarea").first.fill("my **own** words")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_text("Success to save the note").wait_for()
+        page.reload()
+        page.get_by_text("my own words").wait_for()
+        page.goto(f"{address}/dashboard")
+        page.get_by_label("delete").click()
+        page.get_by_role("button", name="Yes").click()
+        page.get_by_text("Success to delete a study").wait_for()
     assert tab.complaints == []
