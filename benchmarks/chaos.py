@@ -27,6 +27,7 @@ from search import catalog
 from search.failures import failure_kind
 from search.patience import Patience
 from search.screening import given
+from search.space import Ranges
 from search.stop import Stop
 from search.worker import Worker
 from studies.database import close_optuna, open_engine, optuna_storage, prepare, transaction
@@ -103,8 +104,8 @@ def warm_up() -> None:
     study = optuna.create_study(sampler=sampler)
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
     site = Site(device="cpu", data=None, cache=Path())
-    space, screening = table_study.STUDY.space, table_study.STUDY.screening
-    given(1, screening=screening, study_seed=0, bracket=(0.1, 1), proposal=0.2, space=space)
+    ranges = Ranges(space=table_study.STUDY.space, bracket=(0.1, 1), proposal=0.2)
+    given(1, screening=table_study.STUDY.screening, study_seed=0, ranges=ranges)
     failure_kind(ValueError())
     device_name("cpu")
     for plan in (

@@ -22,14 +22,12 @@ from pathlib import Path
 import optuna
 from sqlalchemy import URL
 
-from benchmarks.overhead import BRACKET, STUDY, Nothing, fill, make_both
+from benchmarks.overhead import RANGES, STUDY, Nothing, fill, make_both
 from search import catalog
 from search.samplers import make_sampler
-from search.space import suggest
 from search.stop import Stop
 from search.worker import Worker
 from studies.database import open_engine
-from studies.definition import Space
 from tests.postgres import PostgresServer
 from tests.rows import query
 from trainers.device import Site
@@ -128,7 +126,7 @@ def sampler_ms(n_finished: int, *, repeats: int = 7) -> float:
     scratch = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for number in range(n_finished):
         trial = scratch.ask()
-        suggest(trial, BRACKET, Space())
+        RANGES.suggest(trial)
         scratch.tell(trial, 0.5 + number % 97 / 250)
     study.add_trials(scratch.get_trials(deepcopy=False))
     times = []
@@ -136,7 +134,7 @@ def sampler_ms(n_finished: int, *, repeats: int = 7) -> float:
         study.sampler = make_sampler("tpe", seed=seed, n_initial=10)
         trial = study.ask()
         began = time.process_time()
-        suggest(trial, BRACKET, Space())
+        RANGES.suggest(trial)
         times.append(time.process_time() - began)
         study.tell(trial, 0.5)
     return round(1000 * statistics.median(times), 1)

@@ -26,7 +26,7 @@ import optuna
 from sqlalchemy import URL, make_url
 
 from search import catalog
-from search.space import Params, suggest
+from search.space import Params, Ranges
 from search.stop import Stop
 from search.worker import Worker
 from studies.database import open_engine, optuna_storage, prepare, transaction
@@ -41,7 +41,7 @@ from trainers.table import epoch_row
 from trainers.task import OwnLoop
 
 EPOCHS = 8
-BRACKET = (0.05, 0.8)
+RANGES = Ranges(space=Space(), bracket=(0.05, 0.8), proposal=0.2)
 BARE = "bare"
 
 
@@ -98,7 +98,7 @@ def make_both(url: URL) -> None:
     with transaction(engine) as session:
         stored = session.get_one(StudyRow, row.id)
         stored.stage = "search"
-        stored.bracket_low, stored.bracket_high = BRACKET
+        stored.bracket_low, stored.bracket_high = RANGES.bracket
         stored.edge = stored.proposal = 0.2
         for sweep in session.query(WorkRow):
             sweep.state = "done"
@@ -119,7 +119,7 @@ def fill(url: URL, *, first: int, last: int, n_waiting: int) -> None:
     scratch = optuna.create_study(sampler=sampler, direction="maximize")
     for number in range(first, last):
         trial = scratch.ask()
-        params = suggest(trial, BRACKET, Space())
+        params = RANGES.suggest(trial)
         scratch.tell(trial, 0.5 + number % 97 / 250)
         points.append((number, params))
     done = scratch.get_trials(deepcopy=False)
@@ -197,7 +197,7 @@ def bare_side(url: URL) -> Callable[[], None]:
 
     def one() -> None:
         trial = study.ask()
-        suggest(trial, BRACKET, Space())
+        RANGES.suggest(trial)
         for epoch in range(1, EPOCHS + 1):
             trial.report(0.5, epoch)
         study.tell(trial, 0.5 + trial.number % 97 / 250)

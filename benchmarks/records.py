@@ -88,6 +88,8 @@ def to_line(record: Record) -> str:
     """Return one line of a file, without its end."""
     row = asdict(record)
     flat = {**row.pop("work"), **row}
+    if isinstance(record, CycleRecord):
+        flat["params"] = record.params.searched()
     if isinstance(record, SweepRecord):
         flat["losses"] = [None if math.isnan(loss) else loss for loss in record.losses]
     return json.dumps(flat, allow_nan=False, separators=(",", ":"))

@@ -20,7 +20,7 @@ from benchmarks.plan import WIDE_MAX_LR
 from benchmarks.replay import World, world_of
 from benchmarks.simulate import Simulator
 from search.plan import costs
-from search.space import Params, at, baseline
+from search.space import Params, Ranges, baseline
 from studies.definition import Screening, Study
 from trainers.seeding import seed_for
 
@@ -198,8 +198,8 @@ def _optimum(task: str) -> float:
 
     world = world_of(task)
     unit = qmc.Sobol(3, scramble=True, seed=0).random_base2(12).tolist()
-    space = world.study.space
-    points = [at(u, WIDE_MAX_LR, space) for u in unit]
+    wide = Ranges(space=world.study.space, bracket=WIDE_MAX_LR, proposal=0.1)
+    points = [wide.at(u) for u in unit]
     return float(max(world.truth([*points, baseline(0.1)])))
 
 

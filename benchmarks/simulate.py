@@ -9,7 +9,7 @@ from search import range_test
 from search.confirmation import choose, noise_of_neighbours, spread_finalists
 from search.history import Histories
 from search.screening import BASELINE_SLOT, Standing, given, promote
-from search.space import Params, position
+from search.space import Params, Ranges
 from studies.definition import Study
 from trainers.judgement import Proposal
 from trainers.range_test_result import concluded
@@ -101,22 +101,23 @@ class Simulator:
         self.images += min(broken + 1, n_steps) * self.study.task.batch_size
         return tuple(points[: broken + 1])
 
+    def _ranges(self, said: Proposal) -> Ranges:
+        space = self.study.space
+        return Ranges(space=space, bracket=(said.low, said.high), proposal=said.max_lr)
+
     def _cycle(self, slot: int, length: int, said: Proposal, params: Params | None) -> None:
-        study, bracket = self.study, (said.low, said.high)
+        study, ranges = self.study, self._ranges(said)
         history = self.histories.of(length)
         fixed = params or given(
             slot,
             screening=study.screening,
             study_seed=self.seed,
-            bracket=bracket,
-            proposal=said.max_lr,
-            space=study.space,
+            ranges=ranges,
         )
         number, asked = history.ask(
             slot,
             study_seed=self.seed,
-            bracket=bracket,
-            space=study.space,
+            ranges=ranges,
             screening=study.screening,
             fixed=fixed,
             asked_before=False,
@@ -144,9 +145,9 @@ class Simulator:
         )
 
     def _finalists(self, said: Proposal) -> list[int]:
-        study, bracket = self.study, (said.low, said.high)
+        study, ranges = self.study, self._ranges(said)
         full = [cycle for cycle in self.cycles if cycle.length == study.full_epochs]
-        places = {c.slot: position(c.params, bracket, study.space) for c in full}
+        places = {c.slot: ranges.position(c.params) for c in full}
         whole = {c.slot: c.score for c in full if c.score != study.diverged_value}
         return spread_finalists(
             {c.slot: c.score for c in full if c.slot != BASELINE_SLOT},

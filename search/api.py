@@ -13,7 +13,7 @@ from search.errors import UsageError
 from search.opening import opened, settle_ended
 from search.patience import Patience
 from search.plan import Started, estimate, load_task, warm_up
-from search.range_test import measured, with_stored_range_test
+from search.range_test import batch_sizes, measured, with_stored_range_test
 from search.result import StudyResult, load_result
 from search.samplers import check_installed
 from search.starting import (
@@ -103,6 +103,7 @@ def range_test(
 
     It is stored: run() goes on from there, and a range test that has ended is only read. `sweeps`,
     `steps` and the rates replace the study's own; that is another protocol, and takes a `name`.
+    Of a study that searches batch sizes it is the one at the task's own, which holds the others.
     See run() for the other parameters and for what is raised, trainers.range_test.range_test for
     a model, optimizer and loader of your own.
     """
@@ -118,8 +119,10 @@ def range_test(
         if row is None or row.stage == RANGE_TEST:
             asked = Asked(name, seed, Target(), device, data, workers)
             work_on(engine, definition, row, asked, stop=stop, watch=watch, only=RANGE_TEST)
+        row = catalog.find(engine, name)
         with reading(engine) as session:
-            return measured(session, catalog.find(engine, name))
+            own, *others = (measured(session, row, batch_size=size) for size in batch_sizes(row))
+        return replace(own, others=dict(zip(batch_sizes(row)[1:], others, strict=True)))
 
 
 def _swept_otherwise(definition: Definition, name: str | None, **given: Any) -> Definition:

@@ -13,6 +13,7 @@ from search import range_test, screening
 from search.errors import UsageError
 from search.target import Target
 from studies.database import masked_text, reading, schema_lock, transaction
+from studies.definition import Study
 from studies.errors import UnknownStudyError
 from studies.protocol import compare, declared
 from studies.registry import Definition
@@ -154,6 +155,7 @@ def _create(
         diverged_value=study.diverged_value,
         batch_size=study.task.batch_size,
         steps_per_epoch=study.task.steps_per_epoch,
+        batch_sizes=_searched_batch_sizes(study),
         n_trials=study.screening.n_trials if n_trials is None else n_trials,
         lengths=list(study.screening.lengths),
         budget=budget,
@@ -169,8 +171,15 @@ def _create(
     with transaction(engine) as session:
         session.add(row)
         session.flush()
-        session.add_all(range_test.work_of(row, study.range_test))
+        session.add_all(range_test.work_of(row, study))
     return row
+
+
+def _searched_batch_sizes(study: Study) -> dict[str, dict[str, float]] | None:
+    if study.space.batch_size is None:
+        return None
+    sizes = {size: study.task.at(batch_size=size) for size in study.batch_sizes}
+    return {str(size): {"steps_per_epoch": task.steps_per_epoch} for size, task in sizes.items()}
 
 
 def resolve(engine: Engine, row: StudyRow, facts: dict[str, str]) -> None:
@@ -236,6 +245,8 @@ TRIAL_COLUMNS = (
     "max_lr",
     "pct_start",
     "div_factor",
+    "weight_decay",
+    "batch_size",
     "length",
     "n_steps",
     "n_images",

@@ -19,7 +19,7 @@ def exported(result: StudyResult, form: "Format") -> str:
 
 def document(result: StudyResult) -> dict[str, object]:
     """Return the winner's cycle in torch's names, with what it rests on."""
-    return {
+    found: dict[str, object] = {
         "study": result.name,
         "onecycle_lr": result.as_json()["onecycle_lr"],
         "epochs": result.epochs,
@@ -28,16 +28,21 @@ def document(result: StudyResult) -> dict[str, object]:
         "n_seeds": result.winner.validation.n,
         "verdict": result.verdict(),
     }
+    if result.winner.params.weight_decay is not None:
+        found["weight_decay"] = result.winner.params.weight_decay
+    return found
 
 
 def _head(result: StudyResult) -> str:
     n = result.winner.validation.n
     metric = result.metric
+    decay = result.winner.params.weight_decay
+    optimizer = "" if decay is None else f", weight_decay={decay!r} in the optimizer"
     return (
         f"# Study {result.name}, n = {n} fresh seeds: {metric.title} "
         f"{metric.interval(result.winner.scores)} (validation).\n"
         f"# Measured at {result.epochs} epochs of {result.steps_per_epoch} steps with batches of "
-        f"{result.batch_size}."
+        f"{result.batch_size}{optimizer}."
     )
 
 

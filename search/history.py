@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import cached_property
 from typing import Literal
 
@@ -13,9 +12,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import URL
 
 from search.samplers import make_sampler
-from search.space import Params, suggest
+from search.space import Params, Ranges
 from studies.database import TRANSIENT, DatabaseUnreachableError, close_optuna, optuna_storage
-from studies.definition import Screening, Space
+from studies.definition import Screening
 from studies.errors import StudyError
 from studies.tables import StudyRow
 from trainers.seeding import seed_for
@@ -90,8 +89,7 @@ class History:
         slot: int,
         *,
         study_seed: int,
-        bracket: tuple[float, float],
-        space: Space,
+        ranges: Ranges,
         screening: Screening,
         fixed: Params | None,
         asked_before: bool,
@@ -103,6 +101,8 @@ class History:
 
         The trial is made in one commit with its slot and `attributes`, so an owner killed while
         asking leaves something that the next one finds (`asked_before`).
+
+        Where max_lr is sampled as a multiple of the proposal it is a user attribute of the trial.
         """
         study = self.study
         bound = self._trial_of(slot) if asked_before else None
@@ -110,7 +110,7 @@ class History:
             template = create_trial(
                 state=TrialState.RUNNING,
                 user_attrs={"slot": slot, **attributes},
-                system_attrs={"fixed_params": asdict(fixed)} if fixed is not None else {},
+                system_attrs={"fixed_params": ranges.sampled(fixed)} if fixed is not None else {},
             )
             trial_id = study._storage.create_new_trial(study._study_id, template)
         else:
@@ -122,7 +122,11 @@ class History:
             n_initial=screening.n_initial,
         )
         trial = optuna.trial.Trial(study, trial_id)
-        return trial.number, suggest(trial, bracket, space)
+        suggested = ranges.suggest(trial)
+        params = fixed or suggested  # a multiple of the proposal may be off by its last digit
+        if ranges.relative and trial.user_attrs.get("max_lr") != params.max_lr:
+            trial.set_user_attr("max_lr", params.max_lr)
+        return trial.number, params
 
     @_translated()
     def tell(self, number: int, value: float | None, attributes: Mapping[str, object]) -> None:

@@ -19,7 +19,8 @@ class StageCost:
     """Runs of one stage, in the search of one length: how many, of how many steps, over how many
     training images.
 
-    The last run of a range test takes twice the `steps`.
+    The last run of a range test takes twice the `steps`. Cycles of another batch size than the
+    task's take another number of steps, over about as many images.
     """
 
     stage: str
@@ -30,19 +31,30 @@ class StageCost:
 
 
 def costs(study: Study, *, n_trials: int) -> tuple[StageCost, ...]:
-    """Return the cost by stage and length; images are counted each time they are trained on."""
+    """Return the cost by stage and length; images are counted each time they are trained on.
+
+    A cycle counts with the batch size that leaves the fewest images out: none costs more.
+    """
     sweeps, confirmation, screening = study.range_test, study.confirmation, study.screening
     counts = screening.counts(n_trials)
     n_finalists = min(confirmation.n_finalists, counts[-1] - 1)
     n_confirmed = (n_finalists + 1) * confirmation.n_seeds
-    swept = sweeps.n_sweeps * sweeps.n_steps + sweeps.slow_steps
+    sizes = study.batch_sizes
+    swept = (sweeps.n_sweeps * sweeps.n_steps + sweeps.slow_steps) * sum(sizes)
+    epoch = max(size * study.steps_of(1, batch_size=size) for size in sizes)
     runs = [
-        ("range_test", 0, sweeps.n_sweeps + 1, sweeps.n_steps, swept),
+        ("range_test", 0, (sweeps.n_sweeps + 1) * len(sizes), sweeps.n_steps, swept),
         *(
-            ("search", length, n, study.steps_of(length), n * study.steps_of(length))
+            ("search", length, n, study.steps_of(length), n * length * epoch)
             for length, n in zip(screening.lengths, counts, strict=True)
         ),
-        ("confirmation", 0, n_confirmed, study.cycle_steps, n_confirmed * study.cycle_steps),
+        (
+            "confirmation",
+            0,
+            n_confirmed,
+            study.cycle_steps,
+            n_confirmed * study.full_epochs * epoch,
+        ),
     ]
     return tuple(
         StageCost(
@@ -50,9 +62,9 @@ def costs(study: Study, *, n_trials: int) -> tuple[StageCost, ...]:
             name=stage_name(stage, length, screening.lengths),
             n_runs=n,
             steps=steps,
-            n_images=in_all * study.task.batch_size,
+            n_images=n_images,
         )
-        for stage, length, n, steps, in_all in runs
+        for stage, length, n, steps, n_images in runs
     )
 
 

@@ -40,6 +40,7 @@ def write_points(result: RangeTestResult, file: Path) -> None:
 def as_json(result: RangeTestResult) -> dict[str, Any]:
     """Return what the sweeps say and cost as plain JSON values, without the points."""
     slow = result.slow_curve
+    others = {str(size): as_json(other) for size, other in result.others.items()}
     return {
         "plan": asdict(result.plan),
         "sweeps": [asdict(said) for said in result.judgements],
@@ -47,4 +48,5 @@ def as_json(result: RangeTestResult) -> dict[str, Any]:
         "proposal": None if result.proposal is None else asdict(result.proposal),
         "n_steps": result.n_steps,
         "seconds": result.seconds,
+        **({"batch_sizes": others} if others else {}),
     }

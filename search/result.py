@@ -72,24 +72,36 @@ class Region:
     max_lr: tuple[float, float]
     pct_start: tuple[float, float]
     div_factor: tuple[float, float]
+    weight_decay: tuple[float, float] | None = None
+    batch_sizes: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
-        return (
-            "max_lr {:.3g} to {:.3g}, ".format(*self.max_lr)
-            + "pct_start {:.2f} to {:.2f}, ".format(*self.pct_start)
-            + "div_factor {:.3g} to {:.3g}".format(*self.div_factor)
-        )
+        words = [
+            "max_lr {:.3g} to {:.3g}".format(*self.max_lr),
+            "pct_start {:.2f} to {:.2f}".format(*self.pct_start),
+            "div_factor {:.3g} to {:.3g}".format(*self.div_factor),
+        ]
+        if self.weight_decay is not None:
+            words.append("weight_decay {:.3g} to {:.3g}".format(*self.weight_decay))
+        if self.batch_sizes is not None:
+            words.append("batch_size " + " or ".join(map(str, self.batch_sizes)))
+        return ", ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
-    """The answer of a finished study, with what it rests on."""
+    """The answer of a finished study, with what it rests on.
+
+    `batch_size` and `steps_per_epoch` are the winner's. `range_test` is what the sweeps at the
+    baseline's batch size say; `range_tests`, by batch size, those of each that was searched.
+    """
 
     name: str
     spec: str
     direction: str
     metric: Metric
     range_test: Proposal
+    range_tests: dict[int, Proposal]
     epochs: int
     steps_per_epoch: int
     batch_size: int
@@ -109,8 +121,9 @@ class StudyResult:
 
     @property
     def bracket(self) -> tuple[float, float]:
-        """The range of max_lr that was searched."""
-        return self.range_test.low, self.range_test.high
+        """The range of max_lr that was searched, at the winner's batch size."""
+        said = self.range_tests.get(self.batch_size, self.range_test)
+        return said.low, said.high
 
     @property
     def noise_floor(self) -> float | None:
@@ -179,11 +192,16 @@ class StudyResult:
         document["winner"] = self.winner.slot
         document["verdict"] = self.verdict()
         document["noise_floor"] = self.noise_floor
+        plan = self.plan
         document["onecycle_lr"] = {
-            **asdict(self.winner.params),
-            "final_div_factor": self.plan.final_div_factor,
-            "total_steps": self.plan.total_steps,
+            "max_lr": plan.max_lr,
+            "pct_start": plan.pct_start,
+            "div_factor": plan.div_factor,
+            "final_div_factor": plan.final_div_factor,
+            "total_steps": plan.total_steps,
         }
+        for candidate, shown in zip(self.candidates, document["candidates"], strict=True):
+            shown["params"] = candidate.params.searched()
         return document
 
 
@@ -213,22 +231,27 @@ def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyRes
     noise = noise_of_replicates({c.slot: c.scores for c in candidates})
     found = result.get("search_noise")
     direction: Direction = "maximize" if row.direction == "maximize" else "minimize"
-    said = range_test.measured(session, row).proposal
-    assert said is not None
+    proposals = _proposals(session, row)
+    winner = next(c for c in candidates if c.slot == result["winner"])
+    size = winner.params.batch_size
+    steps_per_epoch = row.steps_per_epoch
+    if size is not None:
+        steps_per_epoch = int((row.batch_sizes or {})[str(size)]["steps_per_epoch"])
     return StudyResult(
         name=row.name,
         spec=row.spec,
         direction=row.direction,
         metric=Metric(row.metric),
-        range_test=said,
+        range_test=proposals[row.batch_size],
+        range_tests=proposals if row.batch_sizes else {},
         epochs=row.lengths[-1],
-        steps_per_epoch=row.steps_per_epoch,
-        batch_size=row.batch_size,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=row.batch_size if size is None else size,
         n_trials=screens[0].n_cycles,
         n_diverged=screens[0].n_diverged,
         screens=screens,
         candidates=candidates,
-        winner=next(c for c in candidates if c.slot == result["winner"]),
+        winner=winner,
         comparison=comparisons[-1] if result.get("compared", comparisons) else None,
         n_comparisons=len(comparisons),
         importances=result.get("importances", {}),
@@ -243,6 +266,13 @@ def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyRes
     )
 
 
+def _proposals(session: Session, row: StudyRow) -> dict[int, Proposal]:
+    """Return what the sweeps say by batch size, the baseline's first."""
+    sizes = range_test.batch_sizes(row)
+    found = {n: range_test.measured(session, row, batch_size=n).proposal for n in sizes}
+    return {n: said for n, said in found.items() if said is not None}
+
+
 def _region(full: Sequence[WorkRow], noise: Noise, direction: Direction) -> Region:
     scores = {w.slot: w.score for w in full if w.score is not None}
     slots = tie_group(scores, noise, direction=direction)
@@ -252,8 +282,16 @@ def _region(full: Sequence[WorkRow], noise: Noise, direction: Direction) -> Regi
         values = [getattr(params, name) for params in tied]
         return min(values), max(values)
 
+    decays = [p.weight_decay for p in tied if p.weight_decay is not None]
+    sizes = {p.batch_size for p in tied if p.batch_size is not None}
     return Region(
-        tuple(slots), len(scores), reach("max_lr"), reach("pct_start"), reach("div_factor")
+        slots=tuple(slots),
+        n_cycles=len(scores),
+        max_lr=reach("max_lr"),
+        pct_start=reach("pct_start"),
+        div_factor=reach("div_factor"),
+        weight_decay=(min(decays), max(decays)) if decays else None,
+        batch_sizes=tuple(sorted(sizes)) or None,
     )
 
 

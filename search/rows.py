@@ -60,7 +60,7 @@ def params_of(row: WorkRow) -> Params | None:
     """Return the configuration of a row, None for a sweep or a slot not yet asked for."""
     if row.max_lr is None or row.pct_start is None or row.div_factor is None:
         return None
-    return Params(row.max_lr, row.pct_start, row.div_factor)
+    return Params(row.max_lr, row.pct_start, row.div_factor, row.weight_decay, row.batch_size)
 
 
 def unmoved(row: WorkRow) -> ColumnElement[bool]:

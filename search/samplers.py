@@ -31,6 +31,10 @@ def make_sampler(name: str, *, seed: int, n_initial: int) -> "BaseSampler":
     if name == "gp":
         return samplers.GPSampler(seed=seed, n_startup_trials=n_initial + 1)
     if name == "cmaes":
-        return samplers.CmaEsSampler(seed=seed, n_startup_trials=n_initial + 1)
+        return samplers.CmaEsSampler(
+            seed=seed,
+            n_startup_trials=n_initial + 1,
+            warn_independent_sampling=False,  # batch sizes, which it leaves to chance
+        )
     assert name in ("qmc", "random")
     return samplers.RandomSampler(seed=seed)

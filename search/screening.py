@@ -4,8 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from search.confirmation import Direction, finalists
-from search.space import Params, at, baseline
-from studies.definition import Screening, Space
+from search.space import Params, Ranges
+from studies.definition import Screening
 from studies.tables import StudyRow, WorkRow
 from trainers.seeding import seed_for
 
@@ -26,24 +26,22 @@ def given(
     *,
     screening: Screening,
     study_seed: int,
-    bracket: tuple[float, float],
-    proposal: float,
-    space: Space,
+    ranges: Ranges,
 ) -> Params | None:
     """Return the configuration of a slot that needs no results, None where the sampler proposes.
 
     These are the baseline and the points of a scrambled Sobol sequence (scipy.stats.qmc).
     """
     if slot == BASELINE_SLOT:
-        return baseline(proposal)
+        return ranges.baseline()
     if screening.sampler != "qmc" and slot > screening.n_initial:
         return None
     from scipy.stats import qmc
 
     number = slot - 1
     # scipy calls it rng since 1.15, and still takes the old name.
-    sobol = qmc.Sobol(3, scramble=True, seed=seed_for(study_seed, "sobol"))
-    return at(sobol.random_base2(number.bit_length())[number].tolist(), bracket, space)
+    sobol = qmc.Sobol(ranges.n_dimensions, scramble=True, seed=seed_for(study_seed, "sobol"))
+    return ranges.at(sobol.random_base2(number.bit_length())[number].tolist())
 
 
 @dataclass(frozen=True, slots=True)

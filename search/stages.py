@@ -8,10 +8,10 @@ from sqlalchemy.orm import Session
 
 from search import confirmation, range_test, screening
 from search.rows import done_rows, has_waiting, params_of
-from search.space import position
+from search.space import Ranges
 from search.work import end_study, last_line
 from studies.database import reading, transaction
-from studies.definition import Space, Study
+from studies.definition import Study
 from studies.tables import StudyRow, WorkRow
 
 _SCHEDULE_POINTS = 400
@@ -92,7 +92,7 @@ def _promotion(session: Session, row: StudyRow, study: Study) -> WorkRow | None:
     slot, length = found
     params = next(p for w in works if w.slot == slot and (p := params_of(w)) is not None)
     return WorkRow(
-        study_id=row.id, stage="search", round=0, length=length, slot=slot, **asdict(params)
+        study_id=row.id, stage="search", round=0, length=length, slot=slot, **params.searched()
     )
 
 
@@ -122,9 +122,7 @@ def _fail(session: Session, row: StudyRow, reason: str) -> None:
 
 
 def _open_search(session: Session, row: StudyRow, study: Study) -> None:
-    reason = range_test.conclude(
-        session, row, cycle_steps=study.cycle_steps, adaptive=study.task.adaptive
-    )
+    reason = range_test.conclude(session, row, study)
     if reason is not None:
         _fail(session, row, reason)
         return
@@ -140,6 +138,7 @@ def _open_confirmation(session: Session, row: StudyRow, study: Study) -> None:
         return
     by_slot = {w.slot: w for w in ended}
     chosen = [screening.BASELINE_SLOT, *_finalists(row, study, by_slot)]
+    params = {slot: found for slot in chosen if (found := params_of(by_slot[slot])) is not None}
     last_round = session.scalar(
         select(func.max(WorkRow.round)).where(
             WorkRow.study_id == row.id, WorkRow.stage == "confirmation"
@@ -155,9 +154,7 @@ def _open_confirmation(session: Session, row: StudyRow, study: Study) -> None:
             slot=index * study.confirmation.n_seeds + replicate,
             candidate=slot,
             replicate=replicate,
-            max_lr=by_slot[slot].max_lr,
-            pct_start=by_slot[slot].pct_start,
-            div_factor=by_slot[slot].div_factor,
+            **params[slot].searched(),
         )
         for index, slot in enumerate(chosen)
         for replicate in range(study.confirmation.n_seeds)
@@ -171,30 +168,28 @@ def _finalists(row: StudyRow, study: Study, works: Mapping[int, WorkRow]) -> lis
     kept = [] if before == screening.BASELINE_SLOT else [before]
     return kept + confirmation.spread_finalists(
         {s: v for s, v in scores.items() if s not in (screening.BASELINE_SLOT, *kept)},
-        positions(row, works.values(), study.space),
-        search_noise(row, works.values(), study.space),
+        positions(row, study, works.values()),
+        search_noise(row, study, works.values()),
         n=max(1, study.confirmation.n_finalists - len(kept)),
         direction=study.direction,
     )
 
 
 def search_noise(
-    row: StudyRow, works: Iterable[WorkRow], space: Space
+    row: StudyRow, study: Study, works: Iterable[WorkRow]
 ) -> confirmation.Noise | None:
     """Return the noise of a seed from the cycles of one length that did not diverge."""
     whole = [w for w in works if w.outcome != "diverged"]
     scores = {w.slot: w.score for w in whole if w.score is not None}
-    return confirmation.noise_of_neighbours(scores, positions(row, whole, space))
+    return confirmation.noise_of_neighbours(scores, positions(row, study, whole))
 
 
 def positions(
-    row: StudyRow, works: Iterable[WorkRow], space: Space
-) -> dict[int, tuple[float, float, float]]:
+    row: StudyRow, study: Study, works: Iterable[WorkRow]
+) -> dict[int, tuple[float, ...]]:
     """Return slot -> place in the unit cube of the study's space."""
-    assert row.bracket_low is not None
-    assert row.bracket_high is not None
-    bracket = row.bracket_low, row.bracket_high
-    return {w.slot: position(p, bracket, space) for w in works if (p := params_of(w)) is not None}
+    ranges = Ranges.of(row, study)
+    return {w.slot: ranges.position(p) for w in works if (p := params_of(w)) is not None}
 
 
 def _conclude(session: Session, row: StudyRow, study: Study) -> None:
@@ -216,20 +211,20 @@ def _conclude(session: Session, row: StudyRow, study: Study) -> None:
     if winner != baseline and {winner, baseline} <= set(test):
         compared = [asdict(confirmation.compare(test[winner], test[baseline]))]
     screen = [w for w in done_rows(session, row.id, "search") if w.length == row.lengths[0]]
-    noise = search_noise(row, screen, study.space)
+    noise = search_noise(row, study, screen)
     result = {
         "winner": winner,
         "comparisons": [*(row.result or {}).get("comparisons", []), *compared],
         "test": {str(slot): values for slot, values in test.items()},
         "compared": bool(compared),
         "search_noise": None if noise is None else asdict(noise),
-        "schedules": _schedules(ended, {winner, baseline}, row.steps_per_epoch),
+        "schedules": _schedules(ended, {winner, baseline}, study),
     }
     end_study(row, "finished", result)
 
 
 def _schedules(
-    ended: list[WorkRow], slots: set[int], steps_per_epoch: int
+    ended: list[WorkRow], slots: set[int], study: Study
 ) -> dict[str, list[tuple[int, float]]]:
     """Return rates over steps of these candidates: no page then needs torch to draw them."""
     chosen = {row.candidate: row for row in ended if row.candidate in slots}
@@ -237,7 +232,8 @@ def _schedules(
     for slot, row in chosen.items():
         params = params_of(row)
         assert params is not None
-        found[str(slot)] = params.plan(row.length * steps_per_epoch).samples(_SCHEDULE_POINTS)
+        steps = study.steps_of(row.length, batch_size=params.batch_size)
+        found[str(slot)] = params.plan(steps).samples(_SCHEDULE_POINTS)
     return found
 
 

@@ -26,8 +26,12 @@ _SHOWN_COLUMNS = (
     "max_lr",
     "pct_start",
     "div_factor",
+    "weight_decay",
+    "batch_size",
     "seconds",
 )
+_WHERE_SEARCHED = ("weight_decay", "batch_size")
+"""Columns that are shown of studies that search them."""
 
 
 def plan_text(started: Started) -> str:
@@ -36,13 +40,19 @@ def plan_text(started: Started) -> str:
         f"study {started.row.name}: {started.n_workers} worker(s) on {started.site.device}, "
         f"{started.images_per_s:,.0f} images/s"
     ]
+    study = started.definition.study
+    slow = "one sweep" if len(study.batch_sizes) == 1 else "one of each batch size"
     for cost in started.plan:
         sweeps = cost.stage == "range_test"
         lines.append(
             f"  {cost.name:<12} {cost.n_runs:>4} {'sweeps' if sweeps else 'cycles'} "
             f"of {cost.steps:>5} steps = {cost.n_images:>12,} training images"
-            + (", one sweep twice as slow" if sweeps else "")
+            + (f", {slow} twice as slow" if sweeps else "")
         )
+    if study.space.batch_size is not None:
+        own, *others = study.batch_sizes
+        sizes = " and ".join(map(str, others))
+        lines.append(f"  {'':<12} steps are those of batch_size {own}; {sizes} take others")
     total = sum(cost.n_images for cost in started.plan)
     lines.append(f"  {'in all':<12} {total:>35,} training images")
     lines.append(f"  about {duration_text(started.seconds)} here")
@@ -94,8 +104,9 @@ def _candidates_table(result: StudyResult) -> Table:
         f"{result.name}: {result.metric.title} ± half of its 95 % interval, n = {n} fresh seeds"
     )
     table.add_column("configuration", overflow="fold")
-    for heading in ("max_lr", "pct_start", "div_factor", "validation", "test"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    searched = [n for n in _WHERE_SEARCHED if getattr(result.winner.params, n) is not None]
+    for heading in ("max_lr", "pct_start", "div_factor", *searched, "validation", "test"):
+        table.add_column(_heading(heading, searched), justify="right", no_wrap=True)
     interval = result.metric.interval
     for candidate in result.ranked():
         p = candidate.params
@@ -104,6 +115,7 @@ def _candidates_table(result: StudyResult) -> Table:
             f"{p.max_lr:.3g}",
             f"{p.pct_start:.2f}",
             f"{p.div_factor:.3g}",
+            *(_cell(getattr(p, name), name) for name in searched),
             interval(candidate.scores),
             "sealed" if candidate.test is None else interval(candidate.test),
         )
@@ -136,7 +148,7 @@ def result_lines(result: StudyResult) -> list[str]:
         "",
         result.verdict(),
         "",
-        *("range test: " + line for line in conclusion(result.range_test)),
+        *range_test_lines(result),
         f"importance (fANOVA, {result.n_trials} configurations at {result.screens[0].epochs} "
         f"epochs of which {result.n_diverged} diverged): {shares or 'nothing to explain'}"
         f"{_floor_text(result)}",
@@ -156,6 +168,17 @@ def result_lines(result: StudyResult) -> list[str]:
     if hint is not None:
         lines += ["", hint]
     return [*lines, "", *call_lines(result)]
+
+
+def range_test_lines(result: StudyResult) -> list[str]:
+    """Return what the sweeps say, batch size by batch size where several were searched."""
+    if not result.range_tests:
+        return ["range test: " + line for line in conclusion(result.range_test)]
+    return [
+        f"range test, batch_size {size}: {line}"
+        for size, said in result.range_tests.items()
+        for line in conclusion(said)
+    ]
 
 
 def _floor_text(result: StudyResult) -> str:
@@ -178,7 +201,13 @@ def call_lines(result: StudyResult) -> list[str]:
         "",
         f"# total_steps counts optimizer steps; here {result.epochs} epochs x "
         f"{result.steps_per_epoch} batches of {result.batch_size} images = {steps}.",
+        *_optimizer_line(result),
     ]
+
+
+def _optimizer_line(result: StudyResult) -> list[str]:
+    decay = result.winner.params.weight_decay
+    return [] if decay is None else [f"# The optimizer has weight_decay={decay:.6g}."]
 
 
 def print_studies(rows: Sequence[tuple[str, str, int, int, datetime]]) -> None:
@@ -200,14 +229,23 @@ def print_trials(rows: Sequence[dict[str, Any]], *, csv: bool) -> None:
         writer.writerows(rows)
         return
     table = _open_table()
-    for name in _SHOWN_COLUMNS:
-        table.add_column(name, justify="right", no_wrap=True)
+    searched = [name for name in _WHERE_SEARCHED if any(row[name] is not None for row in rows)]
+    shown = [name for name in _SHOWN_COLUMNS if name not in _WHERE_SEARCHED or name in searched]
+    for name in shown:
+        table.add_column(_heading(name, searched), justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*(_cell(row[name]) for name in _SHOWN_COLUMNS))
+        table.add_row(*(_cell(row[name], name) for name in shown))
     Console(soft_wrap=True).print(table)
 
 
-def _cell(value: Any) -> str:
+def _heading(name: str, searched: Sequence[str]) -> str:
+    """Return a column's name; in two lines where more columns than usual share the width."""
+    return name.replace("_", "\n") if searched and name != "max_lr" else name
+
+
+def _cell(value: Any, name: str) -> str:
     if value is None:
         return ""
+    if name == "weight_decay":
+        return f"{value:.2g}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -52,6 +52,7 @@ class Claim:
     slot: int
     replicate: int | None
     params: Params | None
+    batch_size: int | None
     trial_number: int | None
 
 
@@ -158,11 +159,8 @@ class Queue:
         with transaction(self.engine) as session:
             row = self._hold(session, claim)
             row.trial_number = number
-            row.max_lr, row.pct_start, row.div_factor = (
-                params.max_lr,
-                params.pct_start,
-                params.div_factor,
-            )
+            for name, value in params.searched().items():
+                setattr(row, name, value)
 
     def finish(self, claim: Claim, ended: Ended, epochs: Sequence[EpochRow] = ()) -> WorkRow:
         """Write how the run ended, with its last epochs and its points, in one commit."""
@@ -308,5 +306,6 @@ def _claim_of(row: WorkRow) -> Claim:
         slot=row.slot,
         replicate=row.replicate,
         params=params_of(row),
+        batch_size=row.batch_size,
         trial_number=row.trial_number,
     )

@@ -8,7 +8,7 @@ from typing import Literal
 
 from sqlalchemy import Engine
 
-from search import range_test, screening, space
+from search import range_test, screening
 from search.failures import failure_kind
 from search.heartbeat import Heartbeat
 from search.history import Histories
@@ -17,13 +17,14 @@ from search.patience import Patience
 from search.processes import process_identity, worker_name
 from search.roster import Roster
 from search.settle import repair, settle, tell
+from search.space import Params, Ranges
 from search.stages import STAGE_NAMES, advance
 from search.stop import Stop
 from search.work import Claim, Ended, FencedOffError, Queue
 from studies.database import DatabaseUnreachableError, reading
 from studies.definition import Study
 from studies.tables import StudyRow
-from trainers.audit import AuditError, audit_run
+from trainers.audit import AuditError, audit_batches, audit_run
 from trainers.checkpoint import Checkpoint
 from trainers.device import Site, checkpoint_folder, device_name
 from trainers.errors import DataError, ScheduleError, UserError
@@ -31,6 +32,7 @@ from trainers.lint import Call, lint
 from trainers.onecycle import OneCycle
 from trainers.run import EpochRow, Plan, Run, Trainer
 from trainers.seeding import seed_for
+from trainers.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
@@ -74,14 +76,10 @@ class Worker:
         return Histories.stored(self.engine.url, self.row)
 
     @cached_property
-    def _bracket(self) -> tuple[float, float, float]:
-        """Lowest and highest max_lr and the proposal: written once, before the search opens."""
+    def _ranges(self) -> Ranges:
+        """What is searched: written once, before the search opens."""
         with reading(self.engine) as session:
-            row = session.get_one(StudyRow, self.row.id)
-        assert row.bracket_low is not None
-        assert row.bracket_high is not None
-        assert row.proposal is not None
-        return row.bracket_low, row.bracket_high, row.proposal
+            return Ranges.of(session.get_one(StudyRow, self.row.id), self.study)
 
     def work(self) -> Literal["finished", "failed", "stopped", "renew"]:
         """Do runs until the study has ended or a stop is asked for.
@@ -162,6 +160,7 @@ class Worker:
             result = self.trainer.fit(run)
             run.look()
             audit_run(run.plan, run.points, result)
+            audit_batches(run.batch_size, result)
             if result.outcome != "stopped" or run.diverged():
                 judged = claim.stage != "range_test"
                 return ended_of(run, result, study=self.study, judged=judged, device=self.device)
@@ -217,8 +216,9 @@ class Worker:
         fresh = claim.stage == "confirmation"
         number = claim.replicate if fresh else claim.slot
         assert number is not None
+        params = None if sweep else self._params(claim)
         return Run(
-            plan=self._plan(claim),
+            plan=self._sweep(claim) if params is None else self._cycle(claim, params),
             seed=seed_for(self.row.seed, claim.stage, claim.round, number),
             split=None if sweep else "validation",
             sealed_split="test" if fresh else None,
@@ -227,41 +227,44 @@ class Worker:
             is_lost=lambda: heartbeat.lost,
             checkpoint=checkpoint,
             wanted=self.study.readings if claim.stage == "search" else None,
+            batch_size=claim.batch_size if params is None else params.batch_size,
+            weight_decay=None if params is None else params.weight_decay,
         )
 
-    def _plan(self, claim: Claim) -> Plan:
-        if claim.stage == "range_test":
-            return range_test.plan(
-                self.study.range_test, n_steps=claim.length, adaptive=self.study.task.adaptive
-            )
+    def _sweep(self, claim: Claim) -> Sweep:
+        return range_test.plan(
+            self.study.range_test, n_steps=claim.length, adaptive=self.study.task.adaptive
+        )
+
+    def _cycle(self, claim: Claim, params: Params) -> OneCycle:
+        return params.plan(self.study.steps_of(claim.length, batch_size=params.batch_size))
+
+    def _params(self, claim: Claim) -> Params:
+        """Return the configuration of a cycle, asked for where the slot has none yet."""
         unbound = claim.stage == "search" and claim.trial_number is None
         params = self._asked(claim) if unbound else claim.params
         assert params is not None
-        return params.plan(claim.length * self.study.task.steps_per_epoch)
+        return params
 
-    def _asked(self, claim: Claim) -> space.Params:
+    def _asked(self, claim: Claim) -> Params:
         """Bind the slot to an Optuna trial and its parameters, once for all owners."""
         try:
             return self._ask(claim, asked_before=claim.token > 1)
         except DatabaseUnreachableError:
             return self.patiently(self._ask, claim, asked_before=True)
 
-    def _ask(self, claim: Claim, *, asked_before: bool) -> space.Params:
-        low, high, proposal = self._bracket
+    def _ask(self, claim: Claim, *, asked_before: bool) -> Params:
         study = self.study
         fixed = claim.params or screening.given(
             claim.slot,
             screening=study.screening,
             study_seed=self.row.seed,
-            bracket=(low, high),
-            proposal=proposal,
-            space=study.space,
+            ranges=self._ranges,
         )
         number, params = self.histories.of(claim.length).ask(
             claim.slot,
             study_seed=self.row.seed,
-            bracket=(low, high),
-            space=study.space,
+            ranges=self._ranges,
             screening=study.screening,
             fixed=fixed,
             asked_before=asked_before,

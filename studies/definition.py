@@ -14,6 +14,9 @@ from trainers.task import Workload
 
 MAX_NAME_LENGTH = 200
 SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random")
+MOST_WEIGHT_DECAY = {"sgd": 0.02, "adaptive": 0.1}
+"""A larger one moves the edge by more than the noise of a sweep, so that one range test would not
+do for the whole range (docs/log.md); by the kind of optimizer."""
 
 
 def _at_least(low: int, **values: int) -> None:
@@ -29,6 +32,12 @@ def _rising_within(low: float, high: float, **ranges: tuple[float, float]) -> No
             raise ValueError(
                 f"{name} must be two numbers that rise between {low:,} and {high:,}, got {values}"
             )
+
+
+def _rise(values: tuple[int, ...]) -> bool:
+    """Whether these are several whole numbers above 0, each greater than the one before."""
+    whole = all(type(value) is int and value >= 1 for value in values)
+    return whole and len(values) > 1 and list(values) == sorted(set(values))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,14 +74,28 @@ class Space:
     """The ranges beside `max_lr`, whose range is the bracket of the range test.
 
     The last rate is max_lr / 250,000 everywhere, so div_factor moves the start only.
+
+    `weight_decay` (a range, log scaled) and `batch_size` (its values) are searched where they are
+    given; the task's own, which must be among them, is the baseline's. Then Optuna samples max_lr
+    as a multiple of the proposal, which each batch size has from a range test of its own.
     """
 
     pct_start: tuple[float, float] = (0.05, 0.6)
     div_factor: tuple[float, float] = (2.0, 100.0)
+    weight_decay: tuple[float, float] | None = None
+    batch_size: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         _rising_within(0, 1, pct_start=self.pct_start)
         _rising_within(1, LAST_RATE_DIVISOR, div_factor=self.div_factor)
+        if self.weight_decay is not None:
+            _rising_within(0, math.inf, weight_decay=self.weight_decay)
+        sizes = self.batch_size
+        if sizes is not None and not (isinstance(sizes, tuple) and _rise(sizes)):
+            raise ValueError(
+                f"batch_size must be two whole numbers or more that rise from at least 1, "
+                f"got {sizes!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,6 +175,8 @@ class Confirmation:
 class Study:
     """One question: which max_lr, pct_start and div_factor for this task and cycle length?
 
+    A space that holds weight_decay or batch_size adds these to the question.
+
     `metric` names what the trainer's score is; accuracies are shown in percent.
     `diverged_value` is what a cycle that broke is worth: for accuracy, 1 / number of classes.
     A score that is worse, or no number, counts as that. `readings` are taken in the cycles of the
@@ -175,7 +200,37 @@ class Study:
             raise ValueError(f"diverged_value must be a number, got {self.diverged_value}")
         if self.direction not in ("maximize", "minimize"):
             raise ValueError(f"direction must be maximize or minimize, got {self.direction!r}")
-        shortest = self.steps_of(self.screening.lengths[0])
+        if self.space.weight_decay is not None:
+            self._check_weight_decay(*self.space.weight_decay)
+        if self.space.batch_size is not None and self.task.batch_size not in self.space.batch_size:
+            raise ValueError(
+                f"batch_size must hold the task's own, {self.task.batch_size}, which the baseline "
+                f"has; got {self.space.batch_size}"
+            )
+        for batch_size in self.batch_sizes:
+            self._check_cycles(self.steps_of(self.screening.lengths[0], batch_size=batch_size))
+
+    def _check_weight_decay(self, low: float, high: float) -> None:
+        own, got = self.task.weight_decay, f"got {(low, high)}"
+        if own is None:
+            raise ValueError(
+                f"weight_decay cannot be searched, {got}: the task's own, which the baseline has, "
+                "is not known; OwnLoop(weight_decay=...) says it"
+            )
+        most = MOST_WEIGHT_DECAY["adaptive" if self.task.adaptive else "sgd"]
+        if high > most:
+            kind = "Adam" if self.task.adaptive else "SGD"
+            raise ValueError(
+                f"weight_decay must be at most {most:g} with an optimizer of {kind}'s kind, "
+                f"{got}: a larger one moves the edge, and all share one range test"
+            )
+        if not low <= own <= high:
+            raise ValueError(
+                f"weight_decay must hold the task's own, {own:g}, which the baseline has; {got}"
+            )
+
+    def _check_cycles(self, shortest: int) -> None:
+        """Refuse a space with a corner that is no cycle; a shortest one has `shortest` steps."""
         warm_up_steps = self.space.pct_start[0] * shortest
         if warm_up_steps < 2:
             raise ValueError(
@@ -184,18 +239,21 @@ class Study:
                 "train longer or raise pct_start"
             )
         for pct_start, div_factor in product(self.space.pct_start, self.space.div_factor):
-            for finding in errors(Call(schedule=self._cycle(pct_start, div_factor))):
+            cycle = Schedule(
+                max_lr=1.0,  # what the lint says does not depend on it
+                total_steps=shortest,
+                pct_start=float(pct_start),
+                div_factor=div_factor,
+                final_div_factor=LAST_RATE_DIVISOR / div_factor,
+            )
+            for finding in errors(Call(schedule=cycle)):
                 raise ValueError(f"a corner of the space is no cycle: {finding.line()}")
 
-    def _cycle(self, pct_start: float, div_factor: float) -> Schedule:
-        """Return a shortest cycle of the space; what the lint says does not depend on max_lr."""
-        return Schedule(
-            max_lr=1.0,
-            total_steps=self.steps_of(self.screening.lengths[0]),
-            pct_start=float(pct_start),
-            div_factor=div_factor,
-            final_div_factor=LAST_RATE_DIVISOR / div_factor,
-        )
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The batch sizes that are trained with, the task's own first."""
+        own = self.task.batch_size
+        return (own, *(size for size in self.space.batch_size or () if size != own))
 
     @property
     def full_epochs(self) -> int:
@@ -204,12 +262,15 @@ class Study:
 
     @property
     def cycle_steps(self) -> int:
-        """Optimizer steps of one complete cycle of the full length."""
+        """Optimizer steps of one complete cycle of the full length, at the task's batch size."""
         return self.steps_of(self.full_epochs)
 
-    def steps_of(self, epochs: int) -> int:
-        """Return the optimizer steps of a cycle: epochs x steps per epoch."""
-        return epochs * self.task.steps_per_epoch
+    def steps_of(self, epochs: int, *, batch_size: int | None = None) -> int:
+        """Return the optimizer steps of a cycle: epochs x steps per epoch.
+
+        `batch_size`: the task's own where it is None.
+        """
+        return epochs * self.task.at(batch_size=batch_size).steps_per_epoch
 
 
 def check_name(name: str) -> None:

@@ -11,15 +11,30 @@ from studies.definition import RangeTest, Study
 from studies.errors import ProtocolError
 
 _NOT_PROTOCOL = frozenset({"name"})
+_ONLY_WHERE_GIVEN = frozenset({"space.weight_decay", "space.batch_size", "task.weight_decay"})
+"""Left out where they are None, so that studies from before these fields stay what they were."""
+_SEARCHED = {
+    "weight_decay": ("task.optimizer.weight_decay", "task.weight_decay"),
+    "batch_size": ("task.batch_size",),
+}
+"""Fields of the task by what replaces them in the space: they are the baseline's alone then."""
 
 
 def declared(study: Study, source: str) -> dict[str, str]:
     """Return the part of the protocol that can be read without torch: field -> value as text.
 
     That is the definition, the code of the study file (comments and layout do not count) and
-    torch's major.minor version. The stored name may differ from the definition's.
+    torch's major.minor version. The stored name may differ from the definition's. What the space
+    holds is not a field of the task, but the baseline still has one value of it.
     """
     fields = {name: text for name, text in _flat("", study) if name not in _NOT_PROTOCOL}
+    for name in _ONLY_WHERE_GIVEN:
+        if fields.get(name) == "None":
+            del fields[name]
+    for name, replaced in _SEARCHED.items():
+        for field in replaced if getattr(study.space, name) is not None else ():
+            if field in fields:
+                fields[f"baseline.{name}"] = fields.pop(field)
     fields["code of the study file"] = _code_digest(source)
     fields["torch"] = ".".join(importlib.metadata.version("torch").split(".")[:2])
     return fields

@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "onecycle_alembic_version"
-HEAD = "0005"
+HEAD = "0006"
 
 
 class Base(DeclarativeBase):
@@ -27,7 +27,12 @@ class Base(DeclarativeBase):
 
 
 class StudyRow(Base):
-    """One stored study: its protocol, where it stands, and its answer."""
+    """One stored study: its protocol, where it stands, and its answer.
+
+    `batch_size`, `steps_per_epoch`, `edge`, `bracket_low`, `bracket_high` and `proposal` are those
+    of the baseline. `batch_sizes` holds, where several are searched, `steps_per_epoch` of each by
+    its text, and `edge` and `proposal` once they are frozen.
+    """
 
     __tablename__ = "study"
 
@@ -43,6 +48,7 @@ class StudyRow(Base):
     diverged_value: Mapped[float] = mapped_column(Float(53))
     batch_size: Mapped[int] = mapped_column(Integer)
     steps_per_epoch: Mapped[int] = mapped_column(Integer)
+    batch_sizes: Mapped[dict[str, dict[str, float]] | None] = mapped_column(JSON)
     n_trials: Mapped[int] = mapped_column(Integer)
     lengths: Mapped[list[int]] = mapped_column(JSON)
     budget: Mapped[str | None] = mapped_column(String(40))
@@ -60,7 +66,10 @@ class StudyRow(Base):
 
 
 class WorkRow(Base):
-    """One run: who does it under which fencing token, and what came out."""
+    """One run: who does it under which fencing token, and what came out.
+
+    `batch_size` and `weight_decay` are NULL where the study does not search them.
+    """
 
     __tablename__ = "work"
     __table_args__ = (
@@ -90,6 +99,8 @@ class WorkRow(Base):
     max_lr: Mapped[float | None] = mapped_column(Float(53))
     pct_start: Mapped[float | None] = mapped_column(Float(53))
     div_factor: Mapped[float | None] = mapped_column(Float(53))
+    batch_size: Mapped[int | None] = mapped_column(Integer)
+    weight_decay: Mapped[float | None] = mapped_column(Float(53))
     trial_number: Mapped[int | None] = mapped_column(Integer)
     told: Mapped[bool] = mapped_column(default=False)
 

@@ -12,7 +12,7 @@ from sqlalchemy import URL
 from search.errors import UsageError
 from search.history import History
 from search.samplers import check_installed
-from search.space import Params, baseline
+from search.space import Params, Ranges, baseline
 from studies.database import (
     DatabaseUnreachableError,
     close_optuna,
@@ -24,6 +24,7 @@ from studies.definition import SAMPLERS, Screening, Space
 from studies.errors import StudyError
 
 BRACKET = (0.05, 0.8)
+RANGES = Ranges(space=Space(), bracket=BRACKET, proposal=0.2)
 
 
 @pytest.fixture
@@ -43,8 +44,7 @@ def ask(
     return history.ask(
         slot,
         study_seed=3,
-        bracket=BRACKET,
-        space=Space(),
+        ranges=RANGES,
         screening=Screening(n_trials=40, epochs=4),
         fixed=fixed,
         asked_before=asked_before,
@@ -238,8 +238,7 @@ def test_every_sampler_is_seeded_by_slot_and_stays_in_the_space(sampler: str) ->
             number, params = study.ask(
                 slot,
                 study_seed=3,
-                bracket=BRACKET,
-                space=Space(),
+                ranges=RANGES,
                 screening=screening,
                 fixed=None,
                 asked_before=False,

@@ -85,6 +85,9 @@ def test_a_study_from_before_lengths_keeps_the_one_it_has(url: URL) -> None:
             "ALTER TABLE study DROP COLUMN lengths",
             "ALTER TABLE study DROP COLUMN budget",
             "ALTER TABLE study RENAME COLUMN edge TO centre",
+            "ALTER TABLE study DROP COLUMN batch_sizes",
+            "ALTER TABLE work DROP COLUMN batch_size",
+            "ALTER TABLE work DROP COLUMN weight_decay",
         ):
             connection.execute(text(statement))
         config.attributes["connection"] = connection

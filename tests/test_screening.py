@@ -8,10 +8,10 @@ import pytest
 from scipy import stats
 
 from search.screening import BASELINE_SLOT, Standing, given, promote
-from search.space import at, baseline, position
+from search.space import Ranges, baseline
 from studies.definition import Screening, Space
 
-BRACKET = (0.05, 0.8)
+RANGES = Ranges(space=Space(), bracket=(0.05, 0.8), proposal=0.2)
 LADDER = Screening(n_trials=9, epochs=(2, 4, 8), share=0.5)
 
 
@@ -118,9 +118,7 @@ def given_to(slot: int, screening: Screening = LADDER, seed: int = 3) -> object:
         slot,
         screening=screening,
         study_seed=seed,
-        bracket=BRACKET,
-        proposal=0.2,
-        space=Space(),
+        ranges=RANGES,
     )
 
 
@@ -133,7 +131,7 @@ def test_first_the_baseline_then_a_space_filling_set_then_the_sampler() -> None:
 
 def test_the_space_filling_set_is_scipys_sobol_sequence_and_moves_with_the_seed() -> None:
     screening = dataclasses.replace(LADDER, n_initial=16)
-    points = [position(given_to(s, screening), BRACKET, Space()) for s in range(1, 17)]  # type: ignore[arg-type]
+    points = [RANGES.position(given_to(s, screening)) for s in range(1, 17)]  # type: ignore[arg-type]
     random = [[Random(100 * n + k).random() for k in range(3)] for n in range(16)]
     assert stats.qmc.discrepancy(points) < 0.5 * stats.qmc.discrepancy(random)
     assert given_to(3, screening, seed=4) != given_to(3, screening)
@@ -147,4 +145,4 @@ def test_qmc_goes_on_with_the_sequence() -> None:
 
 def test_position_is_the_inverse_of_at() -> None:
     point = (0.2, 0.5, 0.9)
-    assert position(at(point, BRACKET, Space()), BRACKET, Space()) == pytest.approx(point)
+    assert RANGES.position(RANGES.at(point)) == pytest.approx(point)

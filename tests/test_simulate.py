@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -44,7 +43,8 @@ def test_the_command_line_with_one_worker_does_what_the_simulation_says(
         "SELECT slot, length, max_lr, pct_start, div_factor, score FROM work "
         "WHERE stage = 'search' ORDER BY id",
     )
-    assert rows == [(c.slot, c.length, *astuple(c.params), c.score) for c in said.cycles]
+    simulated = [(c.slot, c.length, *c.params.searched().values(), c.score) for c in said.cycles]
+    assert rows == simulated
     answer = json.loads(ended.out)
     assert [c["slot"] for c in answer["candidates"]] == [0, *said.finalists]
     winner = next(c for c in answer["candidates"] if c["slot"] == answer["winner"])

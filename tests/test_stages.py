@@ -25,10 +25,9 @@ def engine(sqlite_url: URL) -> Iterator[Engine]:
 
 def add_study(engine: Engine, *rows: WorkRow, **values: object) -> None:
     with transaction(engine) as session:
-        bracket = (
-            {} if values["stage"] == "range_test" else {"bracket_low": 0.05, "bracket_high": 0.8}
-        )
-        session.add(study_row(id="s", **bracket, **values))
+        bracket = {"bracket_low": 0.05, "bracket_high": 0.8, "proposal": 0.2}
+        frozen = {} if values["stage"] == "range_test" else bracket
+        session.add(study_row(id="s", **frozen, **values))
         session.flush()
         session.add_all(rows)
 

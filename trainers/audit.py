@@ -115,6 +115,17 @@ def audit_run(plan: Plan, points: Sequence[Point], result: RunResult) -> None:
             )
 
 
+def audit_batches(batch_size: int | None, result: RunResult) -> None:
+    """Raise AuditError unless every step of a completed run took the batch size asked for."""
+    if batch_size is None or result.outcome != "completed":
+        return
+    if result.n_images != result.n_steps * batch_size:
+        raise AuditError(
+            f"{result.n_images} images in {result.n_steps} steps, the run has batch_size "
+            f"{batch_size}: train on run.batch_size images in each step"
+        )
+
+
 def _totals(points: Sequence[Point], planned: Sequence[float]) -> str:
     """Return peak, last and mean rate of the steps taken, and of the same steps of the plan."""
     used, due = [point.lr for point in points], planned[: len(points)]

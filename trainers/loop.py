@@ -67,14 +67,18 @@ class Classifier:
         with reproducible(run.seed, self.kind):
             return _Fit(self, run).to_the_end()
 
-    def batch(self, seed: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return the images (B, C, H, W) and labels (B,) of one step: a function of seed and step.
+    def batch(
+        self, seed: int, step: int, *, batch_size: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the images (B, C, H, W) and labels (B,) of one step: a function of its arguments.
 
-        Images are normalised floats; an epoch visits each image at most once.
+        Images are normalised floats; an epoch visits each image at most once. `batch_size`: the
+        task's own where it is None.
         """
-        epoch, position = divmod(step, self.task.steps_per_epoch)
+        size = self.task.batch_size if batch_size is None else batch_size
+        epoch, position = divmod(step, self.task.data.n_train // size)
         order = _order(seed, epoch, len(self.splits.train))
-        chosen = order[position * self.task.batch_size : (position + 1) * self.task.batch_size]
+        chosen = order[position * size : (position + 1) * size]
         index = self.splits.train[chosen].to(self.device)
         images = gather_augmented(
             self.images, index, self.task.augment, generator=_generator(seed, "augment", step)
@@ -134,9 +138,10 @@ class _Fit:
 
     def __init__(self, classifier: Classifier, run: Run) -> None:
         self.classifier, self.run = classifier, run
+        self.task = classifier.task.at(batch_size=run.batch_size, weight_decay=run.weight_decay)
         self.model: nn.Module = load_factory(classifier.task.model)()
         self.model.to(device=classifier.device, memory_format=classifier.memory_format)
-        self.optimizer: Optimizer = classifier.task.optimizer.build(self.model)
+        self.optimizer: Optimizer = self.task.optimizer.build(self.model)
         self.scheduler: LRScheduler = run.plan.scheduler(self.optimizer)
         self.applied = Applied(self.optimizer)
         self.step = 0
@@ -156,7 +161,7 @@ class _Fit:
     def to_the_end(self) -> RunResult:
         """Train until the plan ends, training breaks or the run is asked to stop."""
         run, saved_at = self.run, time.monotonic()
-        steps_per_epoch = self.classifier.task.steps_per_epoch
+        steps_per_epoch = self.task.steps_per_epoch
         while self.step < run.plan.total_steps and not run.should_stop():
             self._one_step()
             if self.averages is not None and self.averages.follow(self.model, self.step):
@@ -176,7 +181,7 @@ class _Fit:
 
     def _one_step(self) -> None:
         classifier, tally = self.classifier, self.tally
-        images, labels = classifier.batch(self.run.seed, self.step)
+        images, labels = self._batch(self.step)
         with classifier.autocast():
             outputs = self.model(images)
         loss = classifier.loss(outputs, labels)
@@ -196,16 +201,20 @@ class _Fit:
         tally.correct += (outputs.detach().argmax(1) == labels).sum()
         tally.n_images += len(labels)
 
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        size = self.task.batch_size
+        return self.classifier.batch(self.run.seed, step, batch_size=size)
+
     def _read(self, averages: Averages) -> None:
         """Score the averaged weights; random generators are left as they were."""
-        classifier, seed = self.classifier, self.run.seed
+        classifier = self.classifier
         self._read_clock()
         devices = [] if classifier.kind in ("cpu", "mps") else [classifier.device]
         with torch.random.fork_rng(devices=devices, device_type=classifier.kind):
             first = max(0, self.step - averages.wanted.n_batches)
             with classifier.autocast():
                 model = averages.recalibrated(
-                    classifier.batch(seed, step)[0] for step in range(first, self.step)
+                    self._batch(step)[0] for step in range(first, self.step)
                 )
             loss, accuracy = classifier.evaluate(model, "validation")
         before = self.seconds
@@ -227,7 +236,7 @@ class _Fit:
                 self.run.diverged_at = self.run.points[-1]
                 return
             row = EpochRow(
-                epoch=math.ceil(self.step / self.classifier.task.steps_per_epoch),
+                epoch=math.ceil(self.step / self.task.steps_per_epoch),
                 lr_first=tally.lr_first,
                 lr_last=tally.lr_last,
                 train_loss=float(tally.loss) / tally.n_images,
@@ -250,7 +259,7 @@ class _Fit:
             score=self.validation_accuracy if judged else None,
             outcome=outcome,
             n_steps=self.step,
-            n_images=self.step * self.classifier.task.batch_size,
+            n_images=self.step * self.task.batch_size,
             seconds=self.seconds,
             sealed_score=sealed,
         )

@@ -1,6 +1,7 @@
 """What the sweeps of a range test measured, what they say together, and that in lines of text."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from trainers.judgement import Judgement, Proposal, judge, propose, why_no_proposal
 from trainers.run import Point
@@ -15,7 +16,8 @@ class RangeTestResult:
     """What the sweeps measured, step by step, what they say, and what they cost.
 
     `plan` is that of each of `points`; `slow` is one more sweep over the same rates in twice the
-    steps, None where it was given up. `proposal` is None where most sweeps have no edge.
+    steps, None where it was given up. `proposal` is None where most sweeps have no edge. `others`
+    are the range tests of the other batch sizes, where a study searches several.
     """
 
     plan: Sweep
@@ -23,6 +25,7 @@ class RangeTestResult:
     slow: Points | None
     proposal: Proposal | None
     seconds: float
+    others: Mapping[int, "RangeTestResult"] = field(default_factory=dict)
 
     @property
     def curves(self) -> tuple[LRCurve, ...]:

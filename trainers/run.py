@@ -150,6 +150,8 @@ class Run:
     is_lost: Callable[[], bool] = _never
     checkpoint: CheckpointFile | None = None
     wanted: Readings | None = None
+    batch_size: int | None = None  # None: the loop's own; else what the study tries in this run
+    weight_decay: float | None = None
     readings: list[Reading] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
     epochs: list[EpochRow] = field(default_factory=list)

@@ -3,7 +3,7 @@
 import importlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from trainers.augment import Augment
@@ -104,6 +104,18 @@ class Workload(Protocol):
     def adaptive(self) -> bool:
         """Whether the optimizer is of Adam's kind (it has betas)."""
 
+    @property
+    def weight_decay(self) -> float | None:
+        """The optimizer's weight decay; None where it has none, or it is not known."""
+
+    def at(
+        self, *, batch_size: int | None = None, weight_decay: float | None = None
+    ) -> "Workload":
+        """Return the same with another batch size or weight decay; None leaves its own.
+
+        Raises ValueError for a batch size that an epoch has not images enough for.
+        """
+
     def trainer(self, site: Site) -> Trainer:
         """Return what trains one run at a time at `site`; torch may be imported here."""
 
@@ -145,6 +157,19 @@ class Task:
         """Whether the optimizer is of Adam's kind."""
         return self.optimizer.adaptive
 
+    @property
+    def weight_decay(self) -> float:
+        """The optimizer's weight decay."""
+        return self.optimizer.weight_decay
+
+    def at(self, *, batch_size: int | None = None, weight_decay: float | None = None) -> "Task":
+        """Return the same task with another batch size or weight decay; None leaves its own."""
+        optimizer = self.optimizer
+        if weight_decay is not None:
+            optimizer = replace(optimizer, weight_decay=weight_decay)
+        size = self.batch_size if batch_size is None else batch_size
+        return replace(self, batch_size=size, optimizer=optimizer)
+
     def trainer(self, site: Site) -> Trainer:
         """Return the bundled loop on this task."""
         from trainers.loop import Classifier
@@ -157,18 +182,36 @@ class OwnLoop:
     """A training loop of your own: `factory(site)` returns an object with `fit(run)`.
 
     `adaptive`: its optimizer is of Adam's kind (it has betas). The proposal depends on that, and a
-    sweep refuses the other kind.
+    sweep refuses the other kind. `weight_decay` is the optimizer's own, for a study that searches
+    it. Another batch size takes as many steps per epoch as it has full batches of the same images.
     """
 
     factory: str | Callable[[Site], Trainer]
     batch_size: int
     steps_per_epoch: int
     adaptive: bool = False
+    weight_decay: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps_per_epoch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.weight_decay is not None:
+            _check_weight_decay(self.weight_decay)
+
+    def at(self, *, batch_size: int | None = None, weight_decay: float | None = None) -> "OwnLoop":
+        """Return the same loop with another batch size or weight decay; None leaves its own."""
+        decay = self.weight_decay if weight_decay is None else weight_decay
+        if batch_size is None:
+            return replace(self, weight_decay=decay)
+        n_images = self.batch_size * self.steps_per_epoch
+        if batch_size > n_images:
+            raise ValueError(
+                f"batch_size must be at most batch_size x steps_per_epoch ({n_images}), "
+                f"got {batch_size}"
+            )
+        steps = n_images // batch_size
+        return replace(self, batch_size=batch_size, steps_per_epoch=steps, weight_decay=decay)
 
     def trainer(self, site: Site) -> Trainer:
         """Return what the factory makes."""

@@ -62,7 +62,8 @@ def range_test(
     """Measure the bracket and a proposal for max_lr: a search's first stage, alone.
 
     What it measures is stored, and a search of the study goes on from there. --sweeps, --steps
-    and the rates make it another study, which takes a --name.
+    and the rates make it another study, which takes a --name. Batch sizes that the study searches
+    have one each; --save then writes a file for each.
     """
     from search import api
     from search.progress import Progress
@@ -88,6 +89,8 @@ def range_test(
         )
     if save is not None:
         _save(result, save)
+        for size, other in result.others.items():
+            _save(other, save.with_stem(f"{save.stem}-{size}"))
     _print(result, json=json)
 
 
@@ -112,17 +115,27 @@ def _save(result: "RangeTestResult", file: Path) -> None:
 
 def _print(result: "RangeTestResult", *, json: bool) -> None:
     """Print on stdout; raise NoResultError where the sweeps propose nothing."""
-    import shutil
     from json import dumps
 
-    from search.charts import range_test_chart
     from search.errors import NoResultError
     from search.points import as_json
 
     if json:
         print(dumps(as_json(result), indent=2))
     else:
-        print(result.table())
-        print(range_test_chart(result, width=shutil.get_terminal_size().columns))
-    if result.proposal is None:
-        raise NoResultError(result.why_no_proposal())
+        _print_one(result)
+        for size, other in result.others.items():
+            print(f"\nat batch_size {size}:")
+            _print_one(other)
+    for said in (result, *result.others.values()):
+        if said.proposal is None:
+            raise NoResultError(said.why_no_proposal())
+
+
+def _print_one(result: "RangeTestResult") -> None:
+    import shutil
+
+    from search.charts import range_test_chart
+
+    print(result.table())
+    print(range_test_chart(result, width=shutil.get_terminal_size().columns))
