@@ -230,7 +230,8 @@ def print_trials(rows: Sequence[dict[str, Any]], *, csv: bool) -> None:
         return
     table = _open_table()
     searched = [name for name in _WHERE_SEARCHED if any(row[name] is not None for row in rows)]
-    shown = [name for name in _SHOWN_COLUMNS if name not in _WHERE_SEARCHED or name in searched]
+    hidden = {*_WHERE_SEARCHED} - {*searched} | ({"seconds"} if searched else set())  # 80 columns
+    shown = [name for name in _SHOWN_COLUMNS if name not in hidden]
     for name in shown:
         table.add_column(_heading(name, searched), justify="right", no_wrap=True)
     for row in rows:

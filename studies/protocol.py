@@ -58,7 +58,7 @@ def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> Non
 
 def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
     """Yield dotted field names and values of nested dataclasses."""
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if path:
             yield path, type(value).__name__
         for field in dataclasses.fields(value):

@@ -10,7 +10,7 @@ import pytest
 from studies.definition import Confirmation, RangeTest, Screening, Space, Study
 from tests.table_study import STUDY
 from trainers.data import Digits
-from trainers.task import OwnLoop, Task
+from trainers.task import SGD, AdamW, OwnLoop, Task
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,15 @@ from trainers.task import OwnLoop, Task
         (Space, "div_factor", (10.0, 2.0)),
         (Space, "div_factor", (2.0, math.inf)),
         (Space, "div_factor", (2.0,)),
+        (Space, "weight_decay", (0.0, 0.01)),
+        (Space, "weight_decay", (0.01, 0.001)),
+        (Space, "weight_decay", 5e-4),
+        (Space, "batch_size", (64,)),
+        (Space, "batch_size", (64, 64)),
+        (Space, "batch_size", (128, 64)),
+        (Space, "batch_size", (0, 64)),
+        (Space, "batch_size", (64, 128.0)),
+        (Space, "batch_size", [64, 128]),
         (Screening, "n_trials", 0),
         (Screening, "n_trials", 1.5),
         (Screening, "n_trials", True),
@@ -107,6 +116,65 @@ def test_a_task_refuses_a_bad_value_by_name(field: str, value: object) -> None:
 def test_an_own_loop_refuses_a_bad_value_by_name(field: str) -> None:
     with pytest.raises(ValueError, match=f"^{field} .*got 0$"):
         OwnLoop(**{"factory": "a:b", "batch_size": 1, "steps_per_epoch": 1, field: 0})
+
+
+DIGITS = Task(data=Digits(n_train=896, n_validation=400), model="a:b", batch_size=64)
+
+
+@pytest.mark.parametrize(
+    ("task", "space", "words"),
+    [
+        (DIGITS, {"batch_size": (32, 128)}, "batch_size must hold the task's own, 64"),
+        (
+            DIGITS,
+            {"batch_size": (64, 1024)},
+            "batch_size must be a whole number from 1 to n_train (896), got 1024",
+        ),
+        (
+            STUDY.task,
+            {"batch_size": (10, 101)},
+            "batch_size must be at most batch_size x steps_per_epoch (100), got 101",
+        ),
+        (DIGITS, {"batch_size": (64, 512)}, "a cycle of 4 steps leaves 0.2 warm-up steps"),
+        (
+            DIGITS,
+            {"weight_decay": (1e-5, 0.1)},
+            "weight_decay must be at most 0.02 with an optimizer of SGD's kind, got (1e-05, 0.1)",
+        ),
+        (
+            dataclasses.replace(DIGITS, optimizer=AdamW()),
+            {"weight_decay": (1e-5, 0.2)},
+            "weight_decay must be at most 0.1 with an optimizer of Adam's kind",
+        ),
+        (
+            dataclasses.replace(DIGITS, optimizer=SGD(weight_decay=0)),
+            {"weight_decay": (1e-5, 0.01)},
+            "weight_decay must hold the task's own, 0,",
+        ),
+        (STUDY.task, {"weight_decay": (1e-5, 0.01)}, "OwnLoop(weight_decay=...) says it"),
+    ],
+    ids=lambda value: "" if isinstance(value, Task | OwnLoop) else None,
+)
+def test_a_space_that_does_not_suit_the_task_is_refused(
+    task: Task | OwnLoop, space: dict[str, Any], words: str
+) -> None:
+    screening = Screening(n_trials=12, epochs=4)
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        dataclasses.replace(STUDY, task=task, screening=screening, space=Space(**space))
+    assert "\n" not in str(caught.value)
+
+
+def test_each_batch_size_has_its_number_of_steps_and_the_tasks_own_comes_first() -> None:
+    space = Space(batch_size=(32, 64, 128))
+    screening = Screening(n_trials=12, epochs=10)
+    study = dataclasses.replace(STUDY, task=DIGITS, space=space, screening=screening)
+    assert study.batch_sizes == (64, 32, 128)
+    steps = {size: study.steps_of(10, batch_size=size) for size in study.batch_sizes}
+    assert steps == {64: 140, 32: 280, 128: 70}
+    assert study.cycle_steps == 140
+    loop = OwnLoop(factory="a:b", batch_size=32, steps_per_epoch=16)
+    assert loop.at(batch_size=100).steps_per_epoch == 5, "5 full batches of 512 images"
+    assert STUDY.batch_sizes == (10,)
 
 
 def test_steps_are_counted_in_full_batches() -> None:

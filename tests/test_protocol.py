@@ -10,7 +10,7 @@ from studies.errors import ProtocolError
 from studies.protocol import compare, declared
 from trainers.augment import Augment
 from trainers.data import Cifar10, Digits
-from trainers.task import SGD, AdamW, Task
+from trainers.task import SGD, AdamW, OwnLoop, Task
 
 TASK = Task(
     data=Digits(n_train=896, n_validation=400), model="trainers.models:digits_net", batch_size=64
@@ -48,6 +48,56 @@ def test_a_changed_field_is_named_with_both_values(field: str, changed: dict[str
     assert stored[field] != now[field]
     words = f"study 'mine' was made with {field} = {stored[field]}, now it is {now[field]}; "
     with pytest.raises(ProtocolError, match=re.escape(words)):
+        compare("mine", stored, now)
+
+
+WIDE = replace(STUDY, space=Space(weight_decay=(1e-5, 1e-2), batch_size=(32, 64)))
+
+
+def test_a_study_that_searches_neither_has_the_protocol_that_it_always_had() -> None:
+    fields = declared(STUDY, SOURCE)
+    assert [name for name in fields if name.startswith(("space", "baseline"))] == [
+        "space",
+        "space.pct_start",
+        "space.div_factor",
+    ]
+    assert fields["task.batch_size"] == "64"
+    assert fields["task.optimizer.weight_decay"] == "0.0005"
+    loop = replace(STUDY, task=OwnLoop(factory="a:b", batch_size=1, steps_per_epoch=9))
+    assert [name for name in declared(loop, SOURCE) if name.startswith("task.")] == [
+        "task.factory",
+        "task.batch_size",
+        "task.steps_per_epoch",
+        "task.adaptive",
+    ]
+
+
+def test_what_the_space_holds_is_no_field_of_the_task() -> None:
+    fields = declared(WIDE, SOURCE)
+    assert fields["space.batch_size"] == "(32, 64)"
+    assert fields["space.weight_decay"] == "(1e-05, 0.01)"
+    assert not {"task.batch_size", "task.optimizer.weight_decay"} & fields.keys()
+    assert (fields["baseline.batch_size"], fields["baseline.weight_decay"]) == ("64", "0.0005")
+    own = OwnLoop(factory="a:b", batch_size=64, steps_per_epoch=9, weight_decay=1e-3)
+    fields = declared(replace(WIDE, task=own), SOURCE)
+    assert (fields["baseline.batch_size"], fields["baseline.weight_decay"]) == ("64", "0.001")
+    assert not {"task.batch_size", "task.weight_decay"} & fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("field", "changed"),
+    [
+        ("baseline.batch_size", {"task": replace(TASK, batch_size=32)}),
+        ("baseline.weight_decay", {"task": replace(TASK, optimizer=SGD(weight_decay=1e-3))}),
+        ("space.batch_size", {"space": replace(WIDE.space, batch_size=(32, 64, 128))}),
+        ("space.batch_size", {"space": replace(WIDE.space, batch_size=None)}),
+    ],
+)
+def test_another_baseline_or_another_set_is_another_study(
+    field: str, changed: dict[str, object]
+) -> None:
+    stored, now = declared(WIDE, SOURCE), declared(replace(WIDE, **changed), SOURCE)
+    with pytest.raises(ProtocolError, match=f"was made with {re.escape(field)} = "):
         compare("mine", stored, now)
 
 

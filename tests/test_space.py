@@ -1,0 +1,142 @@
+"""What a study asks Optuna for: by default three parameters, else max_lr beside its proposal."""
+
+from collections.abc import Sequence
+
+import optuna
+import pytest
+
+from search.history import Histories, History
+from search.screening import given
+from search.space import RELATIVE_MAX_LR, Params, Ranges
+from studies.definition import SAMPLERS, Screening, Space
+
+PLAIN = Ranges(space=Space(), bracket=(0.05, 0.8), proposal=0.2)
+WIDE = Ranges(
+    space=Space(weight_decay=(1e-5, 1e-2), batch_size=(32, 64, 256)),
+    bracket=(0.05, 0.8),
+    proposal=0.2,
+    proposals={64: 0.2, 32: 0.15, 256: 0.5},
+    weight_decay=5e-4,
+    batch_size=64,
+)
+
+
+def asked(ranges: Ranges, screening: Screening, *, n: int) -> tuple[list[Params], History]:
+    """Ask for `n` slots as a worker does; small batches and weight decays score well."""
+    histories = Histories(
+        optuna.storages.InMemoryStorage(), name="s", study_id="u", lengths=screening.lengths
+    )
+    histories.create("maximize")
+    history, found = histories.of(screening.lengths[0]), []
+    for slot in range(n):
+        number, params = history.ask(
+            slot,
+            study_seed=3,
+            ranges=ranges,
+            screening=screening,
+            fixed=given(slot, screening=screening, study_seed=3, ranges=ranges),
+            asked_before=False,
+            attributes={},
+        )
+        history.tell(number, -params.max_lr - (params.batch_size or 0) / 1000, {})
+        found.append(params)
+    return found, history
+
+
+def test_a_plain_space_asks_for_torchs_three_parameters_and_notes_nothing_else() -> None:
+    found, history = asked(PLAIN, Screening(n_trials=4, epochs=4, n_initial=2), n=4)
+    bracket = optuna.distributions.FloatDistribution(0.05, 0.8, log=True)
+    for params, trial in zip(found, history.study.trials, strict=True):
+        assert list(trial.params) == ["max_lr", "pct_start", "div_factor"]
+        assert trial.params == params.searched()
+        assert trial.distributions["max_lr"] == bracket
+        assert trial.user_attrs.keys() == {"slot"}
+    fixed = history.study.trials[0].system_attrs["fixed_params"]
+    assert fixed == {"max_lr": 0.2, "pct_start": 0.3, "div_factor": 25.0}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_searches_max_lr_beside_its_proposal_in_one_range(sampler: str) -> None:
+    pytest.importorskip(sampler if sampler == "cmaes" else "optuna")
+    screening = Screening(n_trials=14, epochs=4, sampler=sampler, n_initial=4)
+    found, history = asked(WIDE, screening, n=14)
+    assert found == asked(WIDE, screening, n=14)[0], "seeded by slot"
+    assert len({params.batch_size for params in found}) > 1
+    for params, trial in zip(found, history.study.trials, strict=True):
+        assert trial.distributions[RELATIVE_MAX_LR] == optuna.distributions.FloatDistribution(
+            0.25, 4.0, log=True
+        )
+        assert trial.user_attrs["max_lr"] == params.max_lr
+        assert params.batch_size is not None
+        assert params.weight_decay is not None
+        factor = params.max_lr / WIDE.proposals[params.batch_size]
+        assert trial.params[RELATIVE_MAX_LR] == pytest.approx(factor, rel=1e-12)
+        assert 0.25 <= trial.params[RELATIVE_MAX_LR] <= 4
+        assert 1e-5 <= params.weight_decay <= 1e-2
+    if sampler in ("tpe", "gp", "cmaes"):
+        shares = history.importances()
+        assert shares.keys() == {
+            RELATIVE_MAX_LR,
+            "pct_start",
+            "div_factor",
+            "weight_decay",
+            "batch_size",
+        }
+
+
+def test_the_baseline_has_the_tasks_own_values_at_their_proposal() -> None:
+    own = Params(0.2, 0.3, 25.0, weight_decay=5e-4, batch_size=64)
+    found, history = asked(WIDE, Screening(n_trials=1, epochs=4), n=1)
+    assert found == [own]
+    assert history.study.trials[0].params[RELATIVE_MAX_LR] == 1
+
+
+def test_the_same_multiple_is_another_max_lr_at_another_batch_size() -> None:
+    points: Sequence[Sequence[float]] = [[0.7, 0.5, 0.5, 0.5, (k + 0.5) / 3] for k in range(3)]
+    found = [WIDE.at(point) for point in points]
+    assert [params.batch_size for params in found] == [32, 64, 256]
+    factors = [WIDE.sampled(params)[RELATIVE_MAX_LR] for params in found]
+    assert factors == pytest.approx([factors[0]] * 3)
+    assert found[2].max_lr / found[0].max_lr == pytest.approx(0.5 / 0.15)
+
+
+def test_a_promoted_configuration_is_the_same_to_the_last_digit() -> None:
+    found, _ = asked(WIDE, Screening(n_trials=9, epochs=4), n=9)
+    history = History(optuna.storages.InMemoryStorage(), name="s", study_id="u")
+    history.create("maximize")
+    for slot, params in enumerate(found):
+        _, again = history.ask(
+            slot,
+            study_seed=3,
+            ranges=WIDE,
+            screening=Screening(n_trials=9, epochs=4),
+            fixed=params,
+            asked_before=False,
+            attributes={},
+        )
+        assert again == params
+
+
+@pytest.mark.parametrize("ranges", [PLAIN, WIDE], ids=["plain", "wide"])
+def test_the_corners_of_the_cube_are_those_of_the_space_and_back(ranges: Ranges) -> None:
+    for corner in (0.0, 1.0):
+        point = [corner] * ranges.n_dimensions
+        assert ranges.position(ranges.at(point)) == pytest.approx(point, abs=1e-12)
+    assert ranges.at([0.0] * ranges.n_dimensions).pct_start == ranges.space.pct_start[0]
+
+
+def test_weight_decay_alone_has_one_proposal() -> None:
+    space = Space(weight_decay=(1e-5, 1e-2))
+    ranges = Ranges(space=space, bracket=(0.05, 0.8), proposal=0.2, weight_decay=5e-4)
+    found, history = asked(ranges, Screening(n_trials=4, epochs=4, n_initial=3), n=4)
+    assert all(params.batch_size is None for params in found)
+    assert all("batch_size" not in trial.params for trial in history.study.trials)
+    assert [t.params[RELATIVE_MAX_LR] * 0.2 for t in history.study.trials] == pytest.approx(
+        [params.max_lr for params in found]
+    )
+
+
+def test_a_configuration_says_what_was_searched() -> None:
+    assert str(PLAIN.baseline()) == "max_lr 0.2, pct_start 0.30, div_factor 25"
+    assert str(WIDE.baseline()).endswith("div_factor 25, weight_decay 0.0005, batch_size 64")
+    assert PLAIN.baseline().searched() == {"max_lr": 0.2, "pct_start": 0.3, "div_factor": 25.0}

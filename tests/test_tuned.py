@@ -1,0 +1,234 @@
+"""Studies that search batch size and weight decay, from the first sweep to the answer."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import optuna
+import pytest
+from sqlalchemy import URL, Engine, select
+
+from search import catalog, range_test
+from search.space import RELATIVE_MAX_LR
+from search.stages import advance
+from search.stop import Stop
+from search.worker import Worker
+from studies.database import (
+    close_optuna,
+    open_engine,
+    optuna_storage,
+    prepare,
+    reading,
+    transaction,
+)
+from studies.definition import Screening, Space
+from studies.registry import Definition
+from studies.tables import StudyRow, WorkRow
+from tests.conftest import Ended
+from tests.table_study import STUDY as TABLE
+from tests.table_study import Formula
+from trainers.audit import AuditError, audit_batches
+from trainers.device import Site
+from trainers.run import Run, RunResult
+from trainers.table import TableTrainer
+from trainers.task import OwnLoop
+
+STUDY_FILE = Path(__file__).parent / "tuned_study.py"
+
+
+def test_digits_at_two_batch_sizes(main_here: Callable[..., Ended], tmp_path: Path) -> None:
+    """One range test each, one range for both, and every view says which was trained."""
+    url = f"sqlite:///{tmp_path}/a.db"
+    here = ("--study", str(STUDY_FILE), "--storage", url)
+    stored = ("--study", "tuned", "--storage", url)
+    swept = json.loads(main_here("range-test", *here, "--workers", "1", "--json").out)
+    proposals = {64: swept["proposal"]["max_lr"]}
+    proposals[128] = swept["batch_sizes"]["128"]["proposal"]["max_lr"]
+    assert proposals[64] != proposals[128]
+    answer = json.loads(main_here("run", *here, "--workers", "1", "--json").out)
+    assert {int(n): s["max_lr"] for n, s in answer["range_tests"].items()} == proposals
+
+    trials = main_here("trials", *stored, "--csv").out.splitlines()
+    names, *rows = (line.split(",") for line in trials)
+    cycles = [dict(zip(names, row, strict=True)) for row in rows]
+    assert len(cycles) == 5 + 3
+    assert {c["batch_size"] for c in cycles} == {"64", "128"}
+    for cycle in cycles:
+        size, epochs = int(cycle["batch_size"]), int(cycle["length"])
+        assert int(cycle["n_steps"]) == epochs * (896 // size)
+        assert int(cycle["n_images"]) == epochs * 896
+    baseline = cycles[0]
+    assert float(baseline["max_lr"]) == proposals[64]
+    assert (baseline["batch_size"], baseline["weight_decay"]) == ("64", "0.0005")
+
+    found = {}
+    for length, name in (("3", "tuned/screen-3"), ("4", "tuned")):
+        for trial in optuna.load_study(study_name=name, storage=url).trials:
+            found[str(trial.user_attrs["slot"]), length] = trial
+    assert len({trial.distributions[RELATIVE_MAX_LR] for trial in found.values()}) == 1
+    for cycle in cycles:
+        trial = found[cycle["slot"], cycle["length"]]
+        max_lr = float(cycle["max_lr"])
+        assert trial.user_attrs["max_lr"] == max_lr
+        factor = max_lr / proposals[int(cycle["batch_size"])]
+        assert trial.params[RELATIVE_MAX_LR] == pytest.approx(factor)
+
+    winner = next(c for c in answer["candidates"] if c["slot"] == answer["winner"])["params"]
+    assert answer["batch_size"] == winner["batch_size"]
+    assert answer["onecycle_lr"]["total_steps"] == 4 * (896 // winner["batch_size"])
+    assert RELATIVE_MAX_LR in answer["importances"]
+    words = main_here("report", *stored).out
+    assert "range test, batch_size 128: " in words
+    assert f"batches of {winner['batch_size']} images" in words
+    assert f"# The optimizer has weight_decay={winner['weight_decay']:.6g}." in words
+    shown = main_here("trials", *stored).out
+    assert shown.splitlines()[1].split()[-2:] == ["decay", "size"]
+    exported = json.loads(main_here("export", *stored, "--format", "json").out)
+    assert exported["weight_decay"] == winner["weight_decay"]
+    assert main_here("run", *here, "--workers", "1", "--json").out != "", "nothing is left to do"
+
+
+class Scaled(Formula):
+    """The table's answers where rates of a batch twice as large may be twice as high."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+
+    def losses(self, lrs: Sequence[float], *, seed: int) -> Sequence[float]:
+        return super().losses([lr * 10 / self.batch_size for lr in lrs], seed=seed)
+
+
+@dataclass
+class Loop:
+    """A loop of one's own that follows the run's batch size and notes its runs."""
+
+    site: Site
+    before: Callable[[Run], None] = lambda run: None
+    runs: list[Run] = field(default_factory=list)
+
+    def fit(self, run: Run) -> RunResult:
+        self.before(run)
+        self.runs.append(run)
+        assert run.batch_size is not None
+        steps = 100 // run.batch_size
+        table = Scaled(run.batch_size)
+        return TableTrainer(table, batch_size=run.batch_size, steps_per_epoch=steps).fit(run)
+
+
+STUDY = replace(
+    TABLE,
+    name="wide",
+    task=OwnLoop(factory=Loop, batch_size=10, steps_per_epoch=10, weight_decay=1e-3),
+    space=Space(pct_start=(0.1, 0.6), weight_decay=(1e-4, 1e-2), batch_size=(5, 10, 20)),
+    screening=Screening(n_trials=6, epochs=(4, 8), n_initial=3),
+)
+
+
+@pytest.fixture
+def engine(url: URL) -> Iterator[Engine]:
+    engine = open_engine(url)
+    prepare(engine)
+    yield engine
+    engine.dispose()
+
+
+def stored(engine: Engine) -> StudyRow:
+    definition = Definition(STUDY, "", "")
+    return catalog.find_or_create(engine, definition, name="wide", seed=None)
+
+
+def work(engine: Engine, row: StudyRow, loop: Loop, stop: Stop, *, only: str | None = None) -> str:
+    site = loop.site
+    return Worker(engine, row, STUDY, trainer=loop, site=site, stop=stop, only=only).work()
+
+
+def rows_of(engine: Engine) -> list[WorkRow]:
+    with reading(engine) as session:
+        order = (WorkRow.stage, WorkRow.length, WorkRow.slot)
+        return list(session.scalars(select(WorkRow).order_by(*order)))
+
+
+def summary(row: WorkRow) -> tuple[object, ...]:
+    names = ("stage", "length", "slot", "state", "max_lr", "weight_decay", "batch_size", "score")
+    return tuple(getattr(row, name) for name in names)
+
+
+def test_a_study_that_is_stopped_in_every_run_ends_as_one_that_is_not(
+    engine: Engine, tmp_path: Path
+) -> None:
+    site = Site(device="cpu", data=None, cache=tmp_path)
+    undisturbed = Loop(site)
+    assert work(engine, stored(engine), undisturbed, Stop()) == "finished"
+    expected = [summary(row) for row in rows_of(engine)]
+    for run in undisturbed.runs:
+        assert (run.weight_decay is None) == (run.split is None), "a sweep has the loop's own"
+    catalog.delete(engine, "wide")
+    seen: list[tuple[int, int]] = []
+    stop = Stop()
+
+    def stop_once(run: Run) -> None:
+        if (key := (run.seed, run.plan.total_steps)) not in seen:
+            seen.append(key)
+            stop.ask()
+
+    row = stored(engine)
+    while work(engine, row, Loop(site, stop_once), stop) == "stopped":
+        stop = Stop()
+    assert [summary(row) for row in rows_of(engine)] == expected
+    storage = optuna_storage(engine.url)
+    trials = [
+        trial
+        for name in ("wide", "wide/screen-4")
+        for trial in optuna.load_study(study_name=name, storage=storage).trials
+    ]
+    close_optuna(storage)
+    search = [row for row in rows_of(engine) if row.stage == "search"]
+    assert sorted(t.user_attrs["max_lr"] for t in trials) == sorted(r.max_lr or 0 for r in search)
+    assert {t.state.name for t in trials} == {"COMPLETE"}
+
+
+def test_each_batch_size_has_sweeps_and_a_proposal_of_its_own(
+    engine: Engine, tmp_path: Path
+) -> None:
+    row = stored(engine)
+    loop = Loop(Site(device="cpu", data=None, cache=tmp_path))
+    assert work(engine, row, loop, Stop(), only="range_test") == "finished"
+    assert [run.batch_size for run in loop.runs if run.plan.total_steps == 60] == [
+        *[10] * 3, *[5] * 3, *[20] * 3,
+    ]  # fmt: skip
+    with reading(engine) as session:
+        row = session.get_one(StudyRow, row.id)
+        said = {n: range_test.measured(session, row, batch_size=n) for n in (5, 10, 20)}
+        assert range_test.measured(session, row) == said[10]
+    assert all(len(result.points) == 3 and result.slow for result in said.values())
+    proposals = {size: result.proposal for size, result in said.items() if result.proposal}
+    assert (row.proposal, row.edge) == (proposals[10].max_lr, proposals[10].edge)
+    for size in (5, 20):
+        edges = proposals[size].edge / proposals[10].edge
+        assert edges == pytest.approx(size / 10, rel=0.2)
+        longer = (10 / size) ** 0.5  # a smaller batch takes more steps in as many epochs
+        assert proposals[size].max_lr / proposals[10].max_lr == pytest.approx(edges * longer)
+    reach = {(p.low / p.max_lr, p.high / p.max_lr) for p in proposals.values()}
+    assert all(pair == pytest.approx((0.25, 4)) for pair in reach)
+
+
+def test_a_batch_size_without_an_edge_ends_the_study_and_is_named(engine: Engine) -> None:
+    row = stored(engine)
+    with transaction(engine) as session:
+        for work_row in session.scalars(select(WorkRow)):
+            work_row.state = "failed"
+    assert advance(engine, row.id, STUDY) == "failed"
+    with reading(engine) as session:
+        reason = (session.get_one(StudyRow, row.id).result or {})["reason"]
+    assert reason == "at batch_size 10, every sweep of the range test was given up"
+
+
+def test_a_loop_that_does_not_follow_the_batch_size_is_found() -> None:
+    def ended(n_images: int) -> RunResult:
+        return RunResult(score=0.9, outcome="completed", n_steps=8, n_images=n_images, seconds=1.0)
+
+    audit_batches(64, ended(512))
+    audit_batches(None, ended(1))
+    with pytest.raises(AuditError, match="256 images in 8 steps, the run has batch_size 64"):
+        audit_batches(64, ended(256))
