@@ -167,6 +167,19 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(
     assert once.run.points != other.run.points
 
 
+@pytest.mark.parametrize("optimizer", [SGD(), AdamW()], ids=["sgd", "adamw"])
+def test_a_run_with_another_batch_size_and_weight_decay_is_that_of_a_task_with_them(
+    classify: Callable[..., Classifier], optimizer: SGD | AdamW
+) -> None:
+    tried = train(classify(optimizer=optimizer), batch_size=50, weight_decay=0.1)
+    own = train(classify(optimizer=replace(optimizer, weight_decay=0.1), batch_size=50))
+    assert same_weights(tried, own)
+    assert tried.facts() == own.facts()
+    assert tried.result.n_images == 50 * N_STEPS
+    assert [row.epoch for row in tried.rows] == [1, 2, 3, 4, 5], "4 steps of 50 of 200 images"
+    assert not same_weights(tried, train(classify(optimizer=optimizer), batch_size=50))
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_generators_and_threads_of_the_caller_are_left_alone(
     classify: Callable[..., Classifier], fails: bool

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import URL, Engine, select
 
 from search import catalog, range_test
+from search.plan import costs
 from search.space import RELATIVE_MAX_LR
 from search.stages import advance
 from search.stop import Stop
@@ -22,7 +23,7 @@ from studies.database import (
     reading,
     transaction,
 )
-from studies.definition import Screening, Space
+from studies.definition import Confirmation, RangeTest, Screening, Space
 from studies.registry import Definition
 from studies.tables import StudyRow, WorkRow
 from tests.conftest import Ended
@@ -49,10 +50,10 @@ def test_digits_at_two_batch_sizes(main_here: Callable[..., Ended], tmp_path: Pa
     answer = json.loads(main_here("run", *here, "--workers", "1", "--json").out)
     assert {int(n): s["max_lr"] for n, s in answer["range_tests"].items()} == proposals
 
-    trials = main_here("trials", *stored, "--csv").out.splitlines()
-    names, *rows = (line.split(",") for line in trials)
+    lines = main_here("trials", *stored, "--csv").out.splitlines()
+    names, *rows = (line.split(",") for line in lines)
     cycles = [dict(zip(names, row, strict=True)) for row in rows]
-    assert len(cycles) == 5 + 3
+    assert len(cycles) == 4
     assert {c["batch_size"] for c in cycles} == {"64", "128"}
     for cycle in cycles:
         size, epochs = int(cycle["batch_size"]), int(cycle["length"])
@@ -62,21 +63,20 @@ def test_digits_at_two_batch_sizes(main_here: Callable[..., Ended], tmp_path: Pa
     assert float(baseline["max_lr"]) == proposals[64]
     assert (baseline["batch_size"], baseline["weight_decay"]) == ("64", "0.0005")
 
-    found = {}
-    for length, name in (("3", "tuned/screen-3"), ("4", "tuned")):
-        for trial in optuna.load_study(study_name=name, storage=url).trials:
-            found[str(trial.user_attrs["slot"]), length] = trial
-    assert len({trial.distributions[RELATIVE_MAX_LR] for trial in found.values()}) == 1
+    trials = {
+        str(trial.user_attrs["slot"]): trial
+        for trial in optuna.load_study(study_name="tuned", storage=url).trials
+    }
+    assert len({trial.distributions[RELATIVE_MAX_LR] for trial in trials.values()}) == 1
     for cycle in cycles:
-        trial = found[cycle["slot"], cycle["length"]]
-        max_lr = float(cycle["max_lr"])
+        trial, max_lr = trials[cycle["slot"]], float(cycle["max_lr"])
         assert trial.user_attrs["max_lr"] == max_lr
         factor = max_lr / proposals[int(cycle["batch_size"])]
         assert trial.params[RELATIVE_MAX_LR] == pytest.approx(factor)
 
     winner = next(c for c in answer["candidates"] if c["slot"] == answer["winner"])["params"]
     assert answer["batch_size"] == winner["batch_size"]
-    assert answer["onecycle_lr"]["total_steps"] == 4 * (896 // winner["batch_size"])
+    assert answer["onecycle_lr"]["total_steps"] == 3 * (896 // winner["batch_size"])
     assert RELATIVE_MAX_LR in answer["importances"]
     words = main_here("report", *stored).out
     assert "range test, batch_size 128: " in words
@@ -122,6 +122,8 @@ STUDY = replace(
     task=OwnLoop(factory=Loop, batch_size=10, steps_per_epoch=10, weight_decay=1e-3),
     space=Space(pct_start=(0.1, 0.6), weight_decay=(1e-4, 1e-2), batch_size=(5, 10, 20)),
     screening=Screening(n_trials=6, epochs=(4, 8), n_initial=3),
+    range_test=RangeTest(n_sweeps=1, n_steps=60),
+    confirmation=Confirmation(n_finalists=1, n_seeds=2),
 )
 
 
@@ -154,13 +156,15 @@ def summary(row: WorkRow) -> tuple[object, ...]:
     return tuple(getattr(row, name) for name in names)
 
 
-def test_a_study_that_is_stopped_in_every_run_ends_as_one_that_is_not(
+def test_a_study_that_is_stopped_in_every_second_run_ends_as_one_that_is_not(
     engine: Engine, tmp_path: Path
 ) -> None:
     site = Site(device="cpu", data=None, cache=tmp_path)
     undisturbed = Loop(site)
     assert work(engine, stored(engine), undisturbed, Stop()) == "finished"
     expected = [summary(row) for row in rows_of(engine)]
+    images = sum(row.n_images or 0 for row in rows_of(engine))
+    assert images == sum(cost.n_images for cost in costs(STUDY, n_trials=6))
     for run in undisturbed.runs:
         assert (run.weight_decay is None) == (run.split is None), "a sweep has the loop's own"
     catalog.delete(engine, "wide")
@@ -170,7 +174,8 @@ def test_a_study_that_is_stopped_in_every_run_ends_as_one_that_is_not(
     def stop_once(run: Run) -> None:
         if (key := (run.seed, run.plan.total_steps)) not in seen:
             seen.append(key)
-            stop.ask()
+            if len(seen) % 2:
+                stop.ask()
 
     row = stored(engine)
     while work(engine, row, Loop(site, stop_once), stop) == "stopped":
@@ -194,14 +199,13 @@ def test_each_batch_size_has_sweeps_and_a_proposal_of_its_own(
     row = stored(engine)
     loop = Loop(Site(device="cpu", data=None, cache=tmp_path))
     assert work(engine, row, loop, Stop(), only="range_test") == "finished"
-    assert [run.batch_size for run in loop.runs if run.plan.total_steps == 60] == [
-        *[10] * 3, *[5] * 3, *[20] * 3,
-    ]  # fmt: skip
+    swept = sorted((run.plan.total_steps, run.batch_size) for run in loop.runs)
+    assert swept == [(60, 5), (60, 10), (60, 20), (120, 5), (120, 10), (120, 20)]
     with reading(engine) as session:
         row = session.get_one(StudyRow, row.id)
         said = {n: range_test.measured(session, row, batch_size=n) for n in (5, 10, 20)}
         assert range_test.measured(session, row) == said[10]
-    assert all(len(result.points) == 3 and result.slow for result in said.values())
+    assert all(len(result.points) == 1 and result.slow for result in said.values())
     proposals = {size: result.proposal for size, result in said.items() if result.proposal}
     assert (row.proposal, row.edge) == (proposals[10].max_lr, proposals[10].edge)
     for size in (5, 20):

@@ -139,7 +139,11 @@ def _never() -> bool:
 
 @dataclass(kw_only=True)
 class Run:
-    """One sweep or one cycle, as the training loop sees it."""
+    """One sweep or one cycle, as the training loop sees it.
+
+    `batch_size` and `weight_decay` are what a study that searches them tries in this run; None:
+    the loop's own.
+    """
 
     plan: Plan
     seed: int
@@ -150,7 +154,7 @@ class Run:
     is_lost: Callable[[], bool] = _never
     checkpoint: CheckpointFile | None = None
     wanted: Readings | None = None
-    batch_size: int | None = None  # None: the loop's own; else what the study tries in this run
+    batch_size: int | None = None
     weight_decay: float | None = None
     readings: list[Reading] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
