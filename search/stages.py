@@ -223,18 +223,15 @@ def _conclude(session: Session, row: StudyRow, study: Study) -> None:
         "test": {str(slot): values for slot, values in test.items()},
         "compared": bool(compared),
         "search_noise": None if noise is None else asdict(noise),
-        "schedules": _schedules(ended, {winner, baseline}, row.steps_per_epoch),
+        "schedules": _schedules(ended, row.steps_per_epoch),
     }
     end_study(row, "finished", result)
 
 
-def _schedules(
-    ended: list[WorkRow], slots: set[int], steps_per_epoch: int
-) -> dict[str, list[tuple[int, float]]]:
-    """Return rates over steps of these candidates: no page then needs torch to draw them."""
-    chosen = {row.candidate: row for row in ended if row.candidate in slots}
+def _schedules(ended: list[WorkRow], steps_per_epoch: int) -> dict[str, list[tuple[int, float]]]:
+    """Return rates over steps of the candidates: no page then needs torch to draw them."""
     found = {}
-    for slot, row in chosen.items():
+    for slot, row in {row.candidate: row for row in ended}.items():
         params = params_of(row)
         assert params is not None
         found[str(slot)] = params.plan(row.length * steps_per_epoch).samples(_SCHEDULE_POINTS)

@@ -20,16 +20,20 @@ from search import catalog, confirmation, range_test
 from search.errors import UsageError
 from search.figures import (
     confirmation_figure,
+    importance_figure,
     range_test_figure,
     schedule_figure,
+    screening_figure,
     search_figure,
 )
+from search.rate_figures import median_curve
 from search.report import default_path, page, write_report
 from search.result import Candidate, StudyResult, load_result
 from search.terminal import call_lines
 from studies.database import open_engine, reading, transaction
 from studies.tables import Base, PointRecord, StudyRow, WorkRow
 from tests.table_study import sweep_loss
+from trainers.judgement import SmoothedCurve
 from trainers.onecycle import OneCycle
 from trainers.range_test_result import concluded
 from trainers.run import Point
@@ -252,7 +256,7 @@ def test_a_baseline_that_won_is_called_the_answer(engine: Engine, result: StudyR
     text = Document(page(engine, won)).text
     assert "The baseline is the answer" in text
     assert "this is the baseline" in text
-    assert len(schedule_figure(won).data) == 1
+    assert [line.name for line in schedule_figure(won).data] == ["baseline (winner)", "slot 1"]
 
 
 # where it goes
@@ -369,12 +373,17 @@ def test_the_range_test_figure_draws_each_sweep_on_a_plain_log_axis(
     with reading(engine) as session:
         measured = range_test.measured(session, catalog.find(engine, NAME))
     figure = range_test_figure(measured)
-    assert len(figure.data) == 2 * 2 + 1
-    rebounds = figure.data[-1]
+    assert len(figure.data) == 2 * 2 + 2
+    *_, median, rebounds = figure.data
+    assert median.name == "median of n = 2 sweeps"
     assert list(rebounds.x) == [said.rebound for said in measured.judgements]
+    assert measured.interval is not None
+    assert f"{measured.interval[0]:.3g} to {measured.interval[1]:.3g} (n = 2 sweeps)" in "".join(
+        shape.name for shape in figure.layout.shapes
+    )
     assert figure.layout.xaxis.type == "log"
     assert "0.00001" in figure.layout.xaxis.ticktext
-    assert len(figure.layout.shapes) == 3
+    assert len(figure.layout.shapes) == 4
     low, high = figure.layout.yaxis.range
     assert low < 0.6
     assert 2.3 < high < 3 < np.nanmax(sweep_losses(0))
@@ -384,7 +393,7 @@ def test_a_sweep_that_is_never_finite_still_gives_a_figure() -> None:
     plan = Sweep(start_lr=1e-5, end_lr=10.0, total_steps=120)
     broken = tuple(Point(step, lr, float("nan")) for step, lr in enumerate(plan.lrs()))
     figure = range_test_figure(concluded(plan, (broken,), None, seconds=0.0))
-    assert "n = 0 of 1 sweeps" in figure.data[-1].name
+    assert "n = 0 of 1 sweep" in figure.data[-1].name
 
 
 def test_the_slow_sweep_is_drawn_as_one_of_its_own() -> None:
@@ -426,6 +435,57 @@ def test_the_schedule_figure_peaks_where_the_plans_do(result: StudyResult) -> No
     assert max(winner.y) == pytest.approx(0.2)
     assert max(baseline.y) == pytest.approx(0.08)
     assert winner.y[-1] == pytest.approx(0.2 / 250_000)
+
+
+def test_the_schedule_figure_draws_the_next_finalists_too_as_far_as_they_are_stored(
+    result: StudyResult,
+) -> None:
+    others = tuple(replace(result.baseline, slot=slot, scores=(0.1,)) for slot in range(5, 10))
+    points = dict.fromkeys(range(6, 10), result.schedules[0])
+    more = replace(
+        result,
+        candidates=(*result.candidates, *others),
+        schedules={**result.schedules, **points},
+    )
+    names = [line.name for line in schedule_figure(more).data]
+    assert names == ["slot 1 (winner)", "baseline", "slot 6", "slot 7", "slot 8"]
+
+
+def test_the_median_of_sweeps_ends_where_most_of_them_are_broken() -> None:
+    lrs = np.geomspace(0.01, 1, 20)
+    curves = [
+        SmoothedCurve(lrs[:n], losses, losses, 1.0, None)
+        for n, level in ((20, 1.0), (15, 2.0), (12, 6.0))
+        for losses in [np.full(n, level)]
+    ]
+    rates, losses = median_curve(curves)
+    assert list(rates) == list(lrs[:15])
+    assert list(losses) == [2.0] * 15
+
+
+def test_a_bar_within_the_noise_of_a_seed_is_told_apart(result: StudyResult) -> None:
+    noise = confirmation.Noise(0.25**0.5 * result.screens[0].spread, 4, "neighbours")
+    above, within = importance_figure(replace(result, search_noise=noise)).data
+    assert (above.y, above.x) == (("max_lr",), (70.0,))
+    assert set(within.y) == {"pct_start", "div_factor"}
+    assert "not more than" in within.name
+
+
+def test_the_screening_figure_follows_each_configuration_over_the_lengths(
+    engine: Engine, result: StudyResult
+) -> None:
+    full = catalog.trials(engine, NAME)
+    short = [{**t, "slot": t["slot"] + n, "length": 2} for n in (0, 3) for t in full]
+    two = replace(result, screens=(replace(result.screens[0], epochs=2), *result.screens))
+    figure = screening_figure([*full, *short], two)
+    stopped, promoted, baseline, winner = figure.data
+    assert stopped.name == "not promoted (3)"
+    assert promoted.name == "promoted to 4 epochs (1)"
+    assert list(promoted.x) == [0, 1, None]
+    assert promoted.marker.symbol[:2] == ("x", "x")  # slot 2 diverged
+    assert list(winner.y) == [98.0, 98.0, None]
+    assert baseline.name == "baseline"
+    assert figure.layout.xaxis.ticktext == ("2 epochs<br>3 cycles", "4 epochs<br>3 cycles")
 
 
 def test_a_drawn_schedule_is_thinned_but_keeps_its_ends_and_its_peak() -> None:
