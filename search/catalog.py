@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine, func, select
 from sqlalchemy import delete as sql_delete
+from sqlalchemy.orm import Session
 
 from search import range_test, screening
 from search.errors import UsageError
@@ -252,9 +253,14 @@ def trials(engine: Engine, name: str) -> list[dict[str, Any]]:
     """Return every cycle of a study's search as a row of plain values, shortest length first."""
     study = find(engine, name)
     with reading(engine) as session:
-        rows = session.scalars(
-            select(WorkRow)
-            .where(WorkRow.study_id == study.id, WorkRow.stage == "search")
-            .order_by(WorkRow.length, WorkRow.slot)
-        )
-        return [{column: getattr(row, column) for column in TRIAL_COLUMNS} for row in rows]
+        return trials_of(session, study.id)
+
+
+def trials_of(session: Session, study_id: str) -> list[dict[str, Any]]:
+    """Return the same as trials(), within a session."""
+    rows = session.execute(
+        select(*(getattr(WorkRow, column) for column in TRIAL_COLUMNS))
+        .where(WorkRow.study_id == study_id, WorkRow.stage == "search")
+        .order_by(WorkRow.length, WorkRow.slot)
+    )
+    return [dict(row._mapping) for row in rows]

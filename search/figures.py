@@ -11,8 +11,8 @@ from search.confirmation import estimate
 from search.look import BLUE, GREY, ORANGE, PURPLE, SKY, band, finish, vertical
 from search.rate_figures import range_test_figure
 from search.result import StudyResult
-from search.terminal import candidate_name
 from search.trial_figures import screening_figure, search_figure
+from search.wording import candidate_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -131,7 +131,7 @@ def schedule_figure(result: StudyResult) -> "Figure":
         )
     x = {"title": {"text": f"optimizer step (of {total_steps:,})"}, "range": [0, total_steps - 1]}
     finish(figure, x=x, y={"title": {"text": "learning rate"}, "rangemode": "tozero"})
-    figure.update_layout(height=340)
+    figure.update_layout(height=340, showlegend=True)
     return figure
 
 
@@ -146,10 +146,11 @@ def importance_figure(result: StudyResult) -> "Figure":
     shares = sorted(result.importances.items(), key=lambda item: item[1])
     above = [(name, share) for name, share in shares if share > floor]
     within = [(name, share) for name, share in shares if share <= floor]
+    n = f"{result.screens[0].n_cycles} configurations"
     figure = go.Figure()
     for bars, name, color in (
-        (above, "more than a seed's noise", BLUE),
-        (within, "not more than a seed's noise", GREY),
+        (above, f"above the noise (n = {n})", BLUE),
+        (within, f"within the noise (n = {n})", GREY),
     ):
         if bars:
             figure.add_bar(
@@ -165,9 +166,8 @@ def importance_figure(result: StudyResult) -> "Figure":
         name = f"a seed's noise: at most about {100 * floor:.0f} %"
         band(figure, (0.0, 100 * floor), "", color=ORANGE)
         vertical(figure, 100 * floor, name, color=ORANGE, dash="dash")
-    screen = result.screens[0]
-    of = f"share of the variance over {screen.n_cycles} configurations, in %"
     y = {"categoryorder": "array", "categoryarray": [name for name, _ in shares]}
-    finish(figure, x={"title": {"text": of}, "range": [0, 100]}, y={**y, "showgrid": False})
+    x = {"title": {"text": "share of the variance in %"}, "range": [0, 100]}
+    finish(figure, x=x, y={**y, "showgrid": False})
     figure.update_layout(height=130 + 40 * len(shares), barmode="overlay")
     return figure

@@ -11,6 +11,7 @@ from search.look import (
     BLUE,
     GREEN,
     GREY,
+    HEIGHT_PX,
     ORANGE,
     PURPLE,
     SKY,
@@ -50,13 +51,12 @@ def range_test_figure(result: RangeTestResult) -> "Figure":
     if result.proposal is not None:
         said = result.proposal
         shown += [said.low, said.high]
-        sweeps = count(said.n_sweeps, "sweep")
         bracket(figure, (said.low, said.high))
         if said.interval is not None:
             low, high = said.interval
-            name = f"95 % interval of the edge {low:.3g} to {high:.3g} (n = {sweeps})"
+            name = f"95 % interval of the edge {low:.3g} to {high:.3g}"
             band(figure, said.interval, name, color=VERMILION)
-        edge = f"edge {said.edge:.3g} (median of n = {sweeps})"
+        edge = f"edge {said.edge:.3g}, median of n = {count(said.n_sweeps, 'sweep')}"
         vertical(figure, said.edge, edge, color=VERMILION, dash="dot")
         name = f"proposed max_lr {said.max_lr:.3g}"
         vertical(figure, said.max_lr, name, color=GREEN, dash="dash")
@@ -70,6 +70,7 @@ def range_test_figure(result: RangeTestResult) -> "Figure":
             "range": [low - 0.2 * (high - low), high + 0.25 * (high - low)],
         },
     )
+    figure.update_layout(height=HEIGHT_PX + 60)
     return figure
 
 

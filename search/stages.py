@@ -7,6 +7,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from search import confirmation, range_test, screening
+from search.provenance import versions
 from search.rows import done_rows, has_waiting, params_of
 from search.space import position
 from search.work import end_study, last_line
@@ -224,6 +225,7 @@ def _conclude(session: Session, row: StudyRow, study: Study) -> None:
         "compared": bool(compared),
         "search_noise": None if noise is None else asdict(noise),
         "schedules": _schedules(ended, row.steps_per_epoch),
+        "versions": versions(),
     }
     end_study(row, "finished", result)
 

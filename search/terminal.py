@@ -13,8 +13,18 @@ from rich.console import Console
 from rich.table import Table
 
 from search.catalog import TRIAL_COLUMNS
+from search.findings import Findings
+from search.hints import Hint
 from search.plan import Started, duration_text
-from search.result import Candidate, StudyResult
+from search.result import StudyResult
+from search.wording import (
+    call_lines,
+    candidate_name,
+    cost_text,
+    importance_text,
+    noise_text,
+    region_text,
+)
 from trainers.range_test_result import conclusion
 
 _SHOWN_COLUMNS = (
@@ -74,16 +84,16 @@ def print_plan(started: Started, *, json: bool) -> None:
     print(json_module.dumps(document, indent=2))
 
 
-def print_result(result: StudyResult, page: Path, *, json: bool) -> None:
+def print_findings(found: Findings, page: Path, *, json: bool) -> None:
     """Print the answer of a study on stdout: a table for people, or one JSON document."""
     if json:
-        document = {**result.as_json(), "report": str(page)}
-        print(json_module.dumps(document, indent=2))
+        print(json_module.dumps({**found.as_json(), "report": str(page)}, indent=2))
         return
     console = Console(highlight=False)
     console.soft_wrap = not console.is_terminal  # a file keeps its lines whole
-    console.print(_candidates_table(result), soft_wrap=False)
-    for line in result_lines(result):
+    console.print(_candidates_table(found.result), soft_wrap=False)
+    lines = ["", *result_lines(found.result), *hint_lines(found.hints)]
+    for line in [*lines, "", *call_lines(found.result)]:
         console.print(line, markup=False)
     console.print(f"report: {page}", markup=False)
 
@@ -121,64 +131,26 @@ def _open_table(title: str | None = None) -> Table:
     )
 
 
-def candidate_name(candidate: Candidate, result: StudyResult) -> str:
-    """Return 'slot 7', marked as baseline and as winner."""
-    marks = ["baseline"] if candidate.is_baseline else [f"slot {candidate.slot}"]
-    if candidate.slot == result.winner.slot:
-        marks.append("(winner)")
-    return " ".join(marks)
-
-
 def result_lines(result: StudyResult) -> list[str]:
-    """Return the answer in words: verdict, importances beside noise, cost, a call to paste."""
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in result.importances.items())
-    lines = [
-        "",
+    """Return the answer in words: verdict, importances beside noise, cost."""
+    return [
         result.verdict(),
         "",
         *("range test: " + line for line in conclusion(result.range_test)),
-        f"importance (fANOVA, {result.n_trials} configurations at {result.screens[0].epochs} "
-        f"epochs of which {result.n_diverged} diverged): {shares or 'nothing to explain'}"
-        f"{_floor_text(result)}",
-        f"noise of a seed: sd {result.metric.difference(result.noise.deviation)} (from the "
-        f"confirmation's seeds, {result.noise.freedom} degrees of freedom); spread over the "
-        f"configurations: sd {result.metric.difference(result.screens[0].spread)}",
+        importance_text(result),
+        noise_text(result),
         f"comparisons made on the test split: {result.n_comparisons}",
-        f"within noise of the best: {len(result.region.slots)} of {result.region.n_cycles} "
-        f"configurations at {result.epochs} epochs, n = 1 seed each: {result.region}",
-        "cost: "
-        + "; ".join(
-            f"{s.name} {s.n_runs} runs, {s.n_images:,} images, {duration_text(s.seconds)}"
-            for s in result.spent
-        ),
+        region_text(result),
+        cost_text(result),
     ]
-    hint = result.at_bound()
-    if hint is not None:
-        lines += ["", hint]
-    return [*lines, "", *call_lines(result)]
 
 
-def _floor_text(result: StudyResult) -> str:
-    """Return what share of the variance that is shared out comes from the seed."""
-    if result.noise_floor is None or result.search_noise is None:
-        return ""
-    return (
-        f"; of that variance at most about {result.noise_floor:.0%} is a seed's noise (sd "
-        f"{result.metric.difference(result.search_noise.deviation)}, from nearest neighbours)"
-    )
-
-
-def call_lines(result: StudyResult) -> list[str]:
-    """Return the winner as Python source for the reader's own loop, total_steps explained."""
-    steps = result.epochs * result.steps_per_epoch
-    return [
-        "In your own loop (scheduler.step() once after every optimizer.step(), not per epoch):",
-        "",
-        "scheduler = " + result.plan.call(total_steps="epochs * len(train_loader)"),
-        "",
-        f"# total_steps counts optimizer steps; here {result.epochs} epochs x "
-        f"{result.steps_per_epoch} batches of {result.batch_size} images = {steps}.",
-    ]
+def hint_lines(hints: Sequence[Hint]) -> list[str]:
+    """Return what to try next, each with its commands."""
+    lines = []
+    for hint in hints:
+        lines += ["", hint.text, *(f"    {command}" for command in hint.commands)]
+    return lines
 
 
 def print_studies(rows: Sequence[tuple[str, str, int, int, datetime]]) -> None:

@@ -18,7 +18,8 @@ from search.look import (
     log_axis,
 )
 from search.result import Candidate, StudyResult
-from search.terminal import candidate_name
+from search.wording import candidate_name
+from trainers.range_test_result import count
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -168,7 +169,7 @@ def screening_figure(trials: Sequence[Trial], result: StudyResult) -> "Figure":
             for slot, track in tracks.items()
             if slot not in marked and track[-1]["length"] == lengths[index]
         ]
-        name = f"promoted to {lengths[index]} epochs" if index else "not promoted"
+        name = f"promoted to {count(lengths[index], 'epoch')}" if index else "not promoted"
         lines = _joined(found, lengths, heights)
         figure.add_scatter(**lines, name=f"{name} ({len(found)})", line={"color": color})
     for slot, candidate in marked.items():
@@ -179,7 +180,9 @@ def screening_figure(trials: Sequence[Trial], result: StudyResult) -> "Figure":
     x = {
         "title": {"text": "length of the complete cycle (n = 1 seed each)"},
         "tickvals": list(range(len(lengths))),
-        "ticktext": [f"{s.epochs} epochs<br>{s.n_cycles} cycles" for s in result.screens],
+        "ticktext": [
+            f"{count(s.epochs, 'epoch')}<br>{count(s.n_cycles, 'cycle')}" for s in result.screens
+        ],
         "range": [-0.3, len(lengths) - 0.7],
         "showgrid": False,
     }

@@ -60,5 +60,15 @@ def test_the_verdict_follows_the_interval_on_the_test_split(
 
 
 def test_a_baseline_that_wins_is_the_answer(finished: Finished) -> None:
-    result = dataclasses.replace(finished_result(finished), comparison=None)
-    assert result.verdict().startswith("The baseline is the answer: ")
+    result = finished_result(finished)
+    won = dataclasses.replace(result, winner=result.baseline, comparison=None)
+    assert won.verdict().startswith("The baseline is the answer: ")
+    assert won.verdict().endswith("n = 3 paired seeds.")
+
+
+def test_a_winner_without_test_scores_is_not_called_the_baseline(finished: Finished) -> None:
+    result = finished_result(finished)
+    challenger = next(c for c in result.candidates if not c.is_baseline)
+    unseen = dataclasses.replace(result, winner=challenger, comparison=None)
+    assert unseen.verdict().startswith("The winner had the best mean validation score over 3 ")
+    assert "nothing was scored on a test split" in unseen.verdict()

@@ -14,18 +14,18 @@ from pathlib import Path
 import pytest
 
 from search.catalog import TRIAL_COLUMNS
+from search.findings import Findings, findings
 from search.opening import opened
-from search.result import StudyResult, load_result
-from search.terminal import print_result, print_studies, print_trials
+from search.terminal import print_findings, print_studies, print_trials
 from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished
 
 HEADINGS = ["configuration", "max_lr", "pct_start", "div_factor", "validation", "test"]
 
 
 @pytest.fixture
-def result(finished: Finished) -> StudyResult:
+def found(finished: Finished) -> Findings:
     with opened(finished.storage) as engine:
-        return load_result(engine, "table")
+        return findings(engine, "table")
 
 
 @pytest.fixture(autouse=True)
@@ -63,11 +63,11 @@ def test_every_run_is_told_once(finished: Finished) -> None:
     assert last.startswith("confirmation 9/9 ")
 
 
-def test_the_answer_in_words(result: StudyResult, capsys: pytest.CaptureFixture[str]) -> None:
-    print_result(result, Path("page.html"), json=False)
+def test_the_answer_in_words(found: Findings, capsys: pytest.CaptureFixture[str]) -> None:
+    print_findings(found, Path("page.html"), json=False)
     out = capsys.readouterr().out
     assert_plain(out)
-    assert result.verdict() in out
+    assert found.result.verdict() in out
     assert "12 configurations at 4 epochs of which 0 diverged" in out
     assert "n = 3 fresh seeds" in out
     assert "noise of a seed: sd " in out
@@ -77,11 +77,11 @@ def test_the_answer_in_words(result: StudyResult, capsys: pytest.CaptureFixture[
 
 
 def test_the_call_to_paste_is_python_and_torchs_own(
-    result: StudyResult, capsys: pytest.CaptureFixture[str]
+    found: Findings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import torch
 
-    print_result(result, Path("page.html"), json=False)
+    print_findings(found, Path("page.html"), json=False)
     out = capsys.readouterr().out
     source = out[out.index("scheduler = torch") : out.index("# total_steps")]
     names = {
@@ -98,17 +98,17 @@ def test_the_call_to_paste_is_python_and_torchs_own(
         names["optimizer"].step()  # type: ignore[attr-defined]
         if step < 39:
             scheduler.step()
-    assert rates == pytest.approx(result.plan.lrs(), rel=1e-4)  # the call is printed rounded
-    assert rates[-1] == pytest.approx(result.winner.params.max_lr / 250_000, rel=1e-4)
+    assert rates == pytest.approx(found.result.plan.lrs(), rel=1e-4)  # the call is printed rounded
+    assert rates[-1] == pytest.approx(found.result.winner.params.max_lr / 250_000, rel=1e-4)
 
 
 def test_the_table_of_a_result_fits_eighty_columns(
-    result: StudyResult, capsys: pytest.CaptureFixture[str]
+    found: Findings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_result(result, Path("page.html"), json=False)
+    print_findings(found, Path("page.html"), json=False)
     table = table_of(capsys.readouterr().out)
     assert table[1].split() == HEADINGS
-    assert len(table) == 3 + len(result.candidates)
+    assert len(table) == 3 + len(found.result.candidates)
     assert max(map(len, table)) <= 80
     assert "…" not in "".join(table)
     assert sum("(winner)" in line for line in table) == 1
@@ -117,9 +117,7 @@ def test_the_table_of_a_result_fits_eighty_columns(
     assert means == sorted(means, reverse=True)
 
 
-def test_the_widest_values_still_fit(
-    result: StudyResult, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_widest_values_still_fit(found: Findings, capsys: pytest.CaptureFixture[str]) -> None:
     wide = tuple(
         dataclasses.replace(
             candidate,
@@ -128,11 +126,11 @@ def test_the_widest_values_still_fit(
             test=(1.0, 0.0, 1.0),
             params=dataclasses.replace(candidate.params, max_lr=1.234e-05, div_factor=12.345),
         )
-        for candidate in result.candidates
+        for candidate in found.result.candidates
     )
     winner = next(c for c in wide if c.slot)
-    widest = dataclasses.replace(result, name="n" * 200, candidates=wide, winner=winner)
-    print_result(widest, Path("page.html"), json=False)
+    widest = dataclasses.replace(found.result, name="n" * 200, candidates=wide, winner=winner)
+    print_findings(dataclasses.replace(found, result=widest), Path("page.html"), json=False)
     table = "\n".join(table_of(capsys.readouterr().out))
     assert max(map(len, table.splitlines())) <= 80
     assert "…" not in table
@@ -141,9 +139,10 @@ def test_the_widest_values_still_fit(
 
 
 def test_of_losses_the_lowest_stands_first(
-    result: StudyResult, capsys: pytest.CaptureFixture[str]
+    found: Findings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_result(dataclasses.replace(result, direction="minimize"), Path("p.html"), json=False)
+    lowest = dataclasses.replace(found.result, direction="minimize")
+    print_findings(dataclasses.replace(found, result=lowest), Path("p.html"), json=False)
     table = table_of(capsys.readouterr().out)
     means = [float(re.findall(r"(\S+) ±", line)[0]) for line in table[3:]]
     assert means == sorted(means)

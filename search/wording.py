@@ -1,0 +1,70 @@
+"""What a study's answer rests on, in words: terminal, page and merge request say the same."""
+
+from search.plan import duration_text
+from search.result import Candidate, StudyResult
+from trainers.range_test_result import count
+
+
+def candidate_name(candidate: Candidate, result: StudyResult) -> str:
+    """Return 'slot 7', marked as baseline and as winner."""
+    marks = ["baseline"] if candidate.is_baseline else [f"slot {candidate.slot}"]
+    if candidate.slot == result.winner.slot:
+        marks.append("(winner)")
+    return " ".join(marks)
+
+
+def call_lines(result: StudyResult) -> list[str]:
+    """Return the winner as Python source for the reader's own loop, total_steps explained."""
+    steps = result.epochs * result.steps_per_epoch
+    return [
+        "In your own loop (scheduler.step() once after every optimizer.step(), not per epoch):",
+        "",
+        "scheduler = " + result.plan.call(total_steps="epochs * len(train_loader)"),
+        "",
+        f"# total_steps counts optimizer steps; here {count(result.epochs, 'epoch')} x "
+        f"{result.steps_per_epoch} batches of {result.batch_size} images = {steps}.",
+    ]
+
+
+def importance_text(result: StudyResult) -> str:
+    """Return each parameter's share of the variance, and what share is a seed's noise."""
+    screen = result.screens[0]
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in result.importances.items())
+    text = (
+        f"importance (fANOVA, {result.n_trials} configurations at "
+        f"{count(screen.epochs, 'epoch')} of which {result.n_diverged} diverged): "
+        f"{shares or 'nothing to explain'}"
+    )
+    if result.noise_floor is None or result.search_noise is None:
+        return text
+    deviation = result.metric.difference(result.search_noise.deviation)
+    return (
+        f"{text}; of that variance at most about {result.noise_floor:.0%} is a seed's noise (sd "
+        f"{deviation}, from nearest neighbours)"
+    )
+
+
+def noise_text(result: StudyResult) -> str:
+    """Return the deviation of a score over seeds beside that over configurations."""
+    return (
+        f"noise of a seed: sd {result.metric.difference(result.noise.deviation)} (from the "
+        f"confirmation's seeds, {result.noise.freedom} degrees of freedom); spread over the "
+        f"configurations: sd {result.metric.difference(result.screens[0].spread)}"
+    )
+
+
+def region_text(result: StudyResult) -> str:
+    """Return the optimum as far as one seed each tells."""
+    region = result.region
+    return (
+        f"within noise of the best: {len(region.slots)} of {region.n_cycles} configurations at "
+        f"{count(result.epochs, 'epoch')}, n = 1 seed each: {region}"
+    )
+
+
+def cost_text(result: StudyResult) -> str:
+    """Return what each stage has cost."""
+    return "cost: " + "; ".join(
+        f"{s.name} {s.n_runs} runs, {s.n_images:,} images, {duration_text(s.seconds)}"
+        for s in result.spent
+    )
