@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +84,7 @@ def page(found: Findings) -> str:
     )
 
 
-def _figures(found: Findings) -> dict[str, Markup]:
+def _figures(found: Findings) -> dict[str, "Drawing"]:
     from search import figures
 
     result, trials = found.result, found.trials
@@ -99,22 +100,24 @@ def _figures(found: Findings) -> dict[str, Markup]:
         drawn["importance"] = figures.importance_figure(result)
     if len(result.screens) > 1:
         drawn["screening"] = figures.screening_figure(trials, result)
-    return {name: _embedded(figure, name) for name, figure in drawn.items()}
+    return {name: Drawing.of(figure) for name, figure in drawn.items()}
 
 
-def _embedded(figure: "Figure", name: str) -> Markup:
-    """Return a figure as HTML; plotly escapes what its texts hold.
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A figure of the page: what plotly.js draws, and the style of its box.
 
-    The height moves from the figure to its box, where the style sheet raises it on narrow
-    screens: there each entry of the legend takes a line.
+    On narrow screens the style sheet gives each entry of the legend a line of its own.
     """
-    height_px, figure.layout.height = figure.layout.height, None
-    n_entries = sum(mark.showlegend is not False for mark in (*figure.data, *figure.layout.shapes))
-    html = figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        div_id=f"figure-{name}",
-        default_height=f"calc({height_px}px + {n_entries} * var(--entry))",
-        config={"responsive": True, "displayModeBar": False},
-    )
-    return Markup(html)
+
+    json: Markup
+    style: str
+
+    @classmethod
+    def of(cls, figure: "Figure") -> "Drawing":
+        """Move the height from the figure to its box; plotly escapes what its texts hold."""
+        height_px, figure.layout.height = figure.layout.height, None
+        marks = (*figure.data, *figure.layout.shapes)
+        n_entries = sum(mark.showlegend is not False for mark in marks)
+        style = f"height: calc({height_px}px + {n_entries} * var(--entry))"
+        return cls(Markup(figure.to_json()), style)

@@ -13,15 +13,19 @@ for (const table of document.querySelectorAll("table.sortable")) {
     const compare = isText ? order : (a, b) => a - b;
     keyed.sort(([a], [b]) =>
       a === null || b === null ? (a === null) - (b === null) : up ? compare(a, b) : compare(b, a));
-    const sorted = document.createDocumentFragment();
-    for (const [, row] of keyed) sorted.append(row);
-    body.append(sorted);
+    body.remove(); // rows that are shown move slowly
+    for (const [, row] of keyed) body.append(row);
+    table.append(body);
     for (const other of heads) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
   }));
 }
 
+for (const [box, { data, layout }] of Object.entries(drawings)) {
+  Plotly.newPlot(box, data, layout, { responsive: true, displayModeBar: false });
+}
+
 // A printed page has another width, and figures do not hear of it by themselves.
-const figures = () => document.querySelectorAll(".js-plotly-plot");
+const figures = () => document.querySelectorAll(".figure");
 addEventListener("beforeprint", () => figures().forEach((figure) => Plotly.relayout(figure, { width: 660 })));
 addEventListener("afterprint", () => figures().forEach((figure) => Plotly.relayout(figure, { width: null, autosize: true })));
