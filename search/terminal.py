@@ -3,6 +3,7 @@
 import csv as csv_module
 import json as json_module
 import sys
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,18 +15,9 @@ from rich.table import Table
 
 from search.catalog import TRIAL_COLUMNS
 from search.findings import Findings
-from search.hints import Hint
 from search.plan import Started, duration_text
 from search.result import StudyResult
-from search.wording import (
-    call_lines,
-    candidate_name,
-    cost_text,
-    importance_text,
-    noise_text,
-    region_text,
-)
-from trainers.range_test_result import conclusion
+from search.wording import CANDIDATE_HEADINGS, call_lines, candidate_cells, fact_lines
 
 _SHOWN_COLUMNS = (
     "slot",
@@ -51,11 +43,13 @@ def plan_text(started: Started) -> str:
         lines.append(
             f"  {cost.name:<12} {cost.n_runs:>4} {'sweeps' if sweeps else 'cycles'} "
             f"of {cost.steps:>5} steps = {cost.n_images:>12,} training images"
-            + (", one sweep twice as slow" if sweeps else "")
         )
     total = sum(cost.n_images for cost in started.plan)
     lines.append(f"  {'in all':<12} {total:>35,} training images")
-    lines.append(f"  about {duration_text(started.seconds)} here")
+    slow = (
+        "; the last sweep takes twice the steps" if started.plan[0].stage == "range_test" else ""
+    )
+    lines.append(f"  about {duration_text(started.seconds)} here{slow}")
     return "\n".join(lines)
 
 
@@ -85,17 +79,45 @@ def print_plan(started: Started, *, json: bool) -> None:
 
 
 def print_findings(found: Findings, page: Path, *, json: bool) -> None:
-    """Print the answer of a study on stdout: a table for people, or one JSON document."""
+    """Print the answer of a study on stdout: tables for people, or one JSON document."""
     if json:
         print(json_module.dumps({**found.as_json(), "report": str(page)}, indent=2))
         return
-    console = Console(highlight=False)
-    console.soft_wrap = not console.is_terminal  # a file keeps its lines whole
-    console.print(_candidates_table(found.result), soft_wrap=False)
-    lines = ["", *result_lines(found.result), *hint_lines(found.hints)]
-    for line in [*lines, "", *call_lines(found.result)]:
-        console.print(line, markup=False)
-    console.print(f"report: {page}", markup=False)
+    result, console = found.result, on_stdout()
+    console.print(_candidates_table(result), soft_wrap=False)
+    for line in ["", result.verdict(), "", *fact_lines(result)]:
+        _say(console, line)
+    console.print()
+    console.print(_cost_table(result), soft_wrap=False)
+    for hint in found.hints:
+        console.print()
+        _say(console, hint.text)
+        for command in hint.commands:  # whole, for whoever pastes them
+            console.print(f"    {command}", markup=False, soft_wrap=True)
+    explanation, *call = call_lines(result)
+    console.print()
+    _say(console, explanation)
+    for line in [*call, f"report: {page}"]:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def on_stdout() -> Console:
+    """Return a console without control characters where stdout is no terminal."""
+    terminal = sys.stdout.isatty()
+    return Console(highlight=False, force_terminal=terminal, soft_wrap=not terminal)
+
+
+def _say(console: Console, line: str) -> None:
+    """Print a line: whole into a file, wrapped with a hanging indent on a terminal."""
+    if console.is_terminal and len(line) > console.width:
+        line = textwrap.fill(
+            line,
+            console.width,
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    console.print(line, markup=False, soft_wrap=True)
 
 
 def _candidates_table(result: StudyResult) -> Table:
@@ -103,20 +125,22 @@ def _candidates_table(result: StudyResult) -> Table:
     table = _open_table(
         f"{result.name}: {result.metric.title} ± half of its 95 % interval, n = {n} fresh seeds"
     )
-    table.add_column("configuration", overflow="fold")
-    for heading in ("max_lr", "pct_start", "div_factor", "validation", "test"):
+    first, *others = CANDIDATE_HEADINGS
+    table.add_column(first, overflow="fold")
+    for heading in others:
         table.add_column(heading, justify="right", no_wrap=True)
-    interval = result.metric.interval
     for candidate in result.ranked():
-        p = candidate.params
-        table.add_row(
-            candidate_name(candidate, result),
-            f"{p.max_lr:.3g}",
-            f"{p.pct_start:.2f}",
-            f"{p.div_factor:.3g}",
-            interval(candidate.scores),
-            "sealed" if candidate.test is None else interval(candidate.test),
-        )
+        table.add_row(*candidate_cells(candidate, result))
+    return table
+
+
+def _cost_table(result: StudyResult) -> Table:
+    table = _open_table()
+    table.add_column("cost")
+    for heading in ("runs", "training images", "time"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for s in result.spent:
+        table.add_row(s.name, str(s.n_runs), f"{s.n_images:,}", duration_text(s.seconds))
     return table
 
 
@@ -131,28 +155,6 @@ def _open_table(title: str | None = None) -> Table:
     )
 
 
-def result_lines(result: StudyResult) -> list[str]:
-    """Return the answer in words: verdict, importances beside noise, cost."""
-    return [
-        result.verdict(),
-        "",
-        *("range test: " + line for line in conclusion(result.range_test)),
-        importance_text(result),
-        noise_text(result),
-        f"comparisons made on the test split: {result.n_comparisons}",
-        region_text(result),
-        cost_text(result),
-    ]
-
-
-def hint_lines(hints: Sequence[Hint]) -> list[str]:
-    """Return what to try next, each with its commands."""
-    lines = []
-    for hint in hints:
-        lines += ["", hint.text, *(f"    {command}" for command in hint.commands)]
-    return lines
-
-
 def print_studies(rows: Sequence[tuple[str, str, int, int, datetime]]) -> None:
     """Print the stored studies as a table."""
     table = _open_table()
@@ -161,7 +163,7 @@ def print_studies(rows: Sequence[tuple[str, str, int, int, datetime]]) -> None:
         table.add_column(heading, no_wrap=True)
     for name, stage, done, wanted, created in rows:
         table.add_row(name, stage, f"{done}/{wanted}", f"{created:%Y-%m-%d %H:%M}")
-    Console(soft_wrap=True).print(table)
+    on_stdout().print(table, soft_wrap=True)
 
 
 def print_trials(rows: Sequence[dict[str, Any]], *, csv: bool) -> None:
@@ -176,7 +178,7 @@ def print_trials(rows: Sequence[dict[str, Any]], *, csv: bool) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(row[name]) for name in _SHOWN_COLUMNS))
-    Console(soft_wrap=True).print(table)
+    on_stdout().print(table, soft_wrap=True)
 
 
 def _cell(value: Any) -> str:

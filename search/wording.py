@@ -1,8 +1,11 @@
 """What a study's answer rests on, in words: terminal, page and merge request say the same."""
 
+from collections.abc import Sequence
+
 from search.plan import duration_text
 from search.result import Candidate, StudyResult
-from trainers.range_test_result import count
+from search.spent import StageSpent
+from trainers.range_test_result import conclusion, count
 
 
 def candidate_name(candidate: Candidate, result: StudyResult) -> str:
@@ -13,6 +16,22 @@ def candidate_name(candidate: Candidate, result: StudyResult) -> str:
     return " ".join(marks)
 
 
+CANDIDATE_HEADINGS = ("configuration", "max_lr", "pct_start", "div_factor", "validation", "test")
+
+
+def candidate_cells(candidate: Candidate, result: StudyResult) -> tuple[str, ...]:
+    """Return a row under CANDIDATE_HEADINGS; scores are means ± half of their 95 % interval."""
+    params, interval = candidate.params, result.metric.interval
+    return (
+        candidate_name(candidate, result),
+        f"{params.max_lr:.3g}",
+        f"{params.pct_start:.2f}",
+        f"{params.div_factor:.3g}",
+        interval(candidate.scores),
+        "sealed" if candidate.test is None else interval(candidate.test),
+    )
+
+
 def call_lines(result: StudyResult) -> list[str]:
     """Return the winner as Python source for the reader's own loop, total_steps explained."""
     steps = result.epochs * result.steps_per_epoch
@@ -21,8 +40,20 @@ def call_lines(result: StudyResult) -> list[str]:
         "",
         "scheduler = " + result.plan.call(total_steps="epochs * len(train_loader)"),
         "",
-        f"# total_steps counts optimizer steps; here {count(result.epochs, 'epoch')} x "
-        f"{result.steps_per_epoch} batches of {result.batch_size} images = {steps}.",
+        "# total_steps counts optimizer steps, neither epochs nor images of a batch:",
+        f"# here {count(result.epochs, 'epoch')} x {result.steps_per_epoch} batches of "
+        f"{result.batch_size} images = {steps}.",
+    ]
+
+
+def fact_lines(result: StudyResult) -> list[str]:
+    """Return what the answer rests on, a fact a line."""
+    return [
+        *("range test: " + line for line in conclusion(result.range_test)),
+        region_text(result),
+        importance_text(result),
+        noise_text(result),
+        f"comparisons made on the test split: {result.n_comparisons}",
     ]
 
 
@@ -62,9 +93,9 @@ def region_text(result: StudyResult) -> str:
     )
 
 
-def cost_text(result: StudyResult) -> str:
+def cost_text(stages: Sequence[StageSpent]) -> str:
     """Return what each stage has cost."""
-    return "cost: " + "; ".join(
+    return "; ".join(
         f"{s.name} {s.n_runs} runs, {s.n_images:,} images, {duration_text(s.seconds)}"
-        for s in result.spent
+        for s in stages
     )

@@ -7,7 +7,7 @@ import pytest
 from search.confirmation import Comparison, Estimate
 from search.metric import Metric
 from search.result import StudyResult, load_result
-from search.terminal import result_lines
+from search.wording import fact_lines
 from tests.conftest import Finished
 
 
@@ -27,7 +27,7 @@ def test_other_metrics_are_shown_as_they_are() -> None:
 
 def test_the_answer_of_a_loss_speaks_of_no_percent(finished: Finished) -> None:
     result = dataclasses.replace(finished_result(finished), metric=Metric("loss"))
-    text = "\n".join([result.verdict(), *result_lines(result)])
+    text = "\n".join([result.verdict(), *fact_lines(result)])
     assert "points" not in text
     assert "noise of a seed: sd 0.0" in text
 

@@ -2,11 +2,14 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +22,7 @@ from search.opening import opened
 from search.terminal import print_findings, print_studies, print_trials
 from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished
 
+OUTSIDE_CI = {name: value for name, value in os.environ.items() if name != "CI"}
 HEADINGS = ["configuration", "max_lr", "pct_start", "div_factor", "validation", "test"]
 
 
@@ -71,7 +75,7 @@ def test_the_answer_in_words(found: Findings, capsys: pytest.CaptureFixture[str]
     assert "12 configurations at 4 epochs of which 0 diverged" in out
     assert "n = 3 fresh seeds" in out
     assert "noise of a seed: sd " in out
-    assert "range test 4 runs, 3,000 images" in out
+    assert re.search(r"^range test +4 +3,000 ", out, re.MULTILINE)
     assert "here 4 epochs x 10 batches of 10 images = 40." in out
     assert out.splitlines()[-1] == "report: page.html"
 
@@ -181,13 +185,25 @@ def test_long_names_of_studies_are_kept_whole(capsys: pytest.CaptureFixture[str]
     assert "2026-01-02 03:04" in out
 
 
-def test_a_terminal_shows_bars_and_the_answer_stays_on_stdout(tmp_path: Path) -> None:
+def test_without_a_terminal_no_colour_is_forced_upon_a_file(
+    finished: Finished, onecycle: Callable[..., Ended]
+) -> None:
+    report = ("report", "--study", "table", "--storage", finished.storage)
+    ended = onecycle(*report, FORCE_COLOR="1", TTY_COMPATIBLE="1")
+    assert ended.code == 0
+    assert_plain(ended.out)
+    assert_plain(ended.err)
+
+
+def run_in_a_terminal(folder: Path, *flags: str, **environment: str) -> tuple[str, str]:
+    """Return what a short search writes to a terminal of 80 x 24, and to stdout, which is none."""
     controller, terminal = pty.openpty()
-    run = ("run", "--study", str(TABLE_STUDY), "--storage", f"sqlite:///{tmp_path}/a.db")
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    run = ("run", "--study", str(TABLE_STUDY), "--storage", f"sqlite:///{folder}/a.db")
     process = subprocess.Popen(
-        [sys.executable, "-m", "search", *run, "--workers", "1", "--trials", "1"],
+        [sys.executable, "-m", "search", *run, "--workers", "1", "--trials", "1", *flags],
         cwd=ROOT,
-        env={**os.environ, "TERM": "xterm-256color", "TABLE_SLEEP_S": "0.005"},
+        env={**OUTSIDE_CI, "TERM": "xterm-256color", "TABLE_SLEEP_S": "0.005", **environment},
         stdout=subprocess.PIPE,
         stderr=terminal,
         text=True,
@@ -199,11 +215,30 @@ def test_a_terminal_shows_bars_and_the_answer_stays_on_stdout(tmp_path: Path) ->
             seen += part
     os.close(controller)
     out, _ = process.communicate(timeout=60)
-    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode())
-    assert process.returncode == 0, shown
-    assert b"\x1b[" in seen
-    for words in ("range test", "4/4", "best so far 0.", "epoch ", " left", "search", "1/1"):
+    assert process.returncode == 0, seen.decode()
+    return seen.decode(), out
+
+
+def test_a_terminal_shows_bars_and_runs_and_the_answer_stays_on_stdout(tmp_path: Path) -> None:
+    seen, out = run_in_a_terminal(tmp_path, NO_COLOR="1")
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen)
+    assert "\x1b[1A" in seen, "the picture is drawn again in its place"
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", seen), "NO_COLOR"
+    for words in ("range test", "4/4", "best so far 0.", "running", " left", "search", "1/1"):
         assert words in shown
+    assert re.search(r"[\d,]+ images/s · \d+ s left", shown)
     assert "Traceback" not in shown
+    _, *lines = re.split(r"[\r\n]+", shown)  # the first names a database, wherever it lies
+    assert max(map(len, lines)) <= 80
     assert_plain(out)
     assert table_of(out)[1].split() == HEADINGS
+
+
+def test_a_terminal_that_nobody_looks_at_gets_a_line_per_event(tmp_path: Path) -> None:
+    seen, _ = run_in_a_terminal(tmp_path, CI="true")
+    lines = seen.replace("\r\n", "\n").splitlines()
+    assert_plain("\n".join(lines))
+    events = [line for line in lines if " · slot " in line]
+    assert len(events) == 4 + 1 + 3
+    assert all(re.search(r" · [\d,]+ images/s · \d+ s left$", line) for line in events)
+    assert sum(line.startswith("proposed max_lr 0.") for line in lines) == 1

@@ -147,9 +147,9 @@ def report(
         page = html or default_path(engine.url, study)
     write_report(found, page)
     if markdown:
-        from search.markdown import markdown as written
+        from search.summary import summary
 
-        print(written(found), end="")
+        print(summary(found), end="")
         print(f"report: {page}", file=sys.stderr)
     else:
         terminal.print_findings(found, page, json=json)
