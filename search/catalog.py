@@ -26,7 +26,7 @@ GRACE_S = 30.0
 
 def find(engine: Engine, name: str) -> StudyRow:
     """Return the stored study of that name; raise UnknownStudyError naming those there are."""
-    row = _stored(engine, name)
+    row = stored(engine, name)
     if row is None:
         with reading(engine) as session:
             names = session.scalars(select(StudyRow.name).order_by(StudyRow.name)).all()
@@ -37,7 +37,8 @@ def find(engine: Engine, name: str) -> StudyRow:
     return row
 
 
-def _stored(engine: Engine, name: str) -> StudyRow | None:
+def stored(engine: Engine, name: str) -> StudyRow | None:
+    """Return the stored study of that name, None where there is none."""
     with reading(engine) as session:
         return session.scalars(select(StudyRow).where(StudyRow.name == name)).one_or_none()
 
@@ -78,7 +79,7 @@ def find_matching(
     Raises ProtocolError where the stored study was made under another protocol, UsageError where
     `seed`, a number of configurations or a budget is given and differs from what is stored.
     """
-    row = _stored(engine, name)
+    row = stored(engine, name)
     if row is None:
         return None
     compare(name, row.declared, declared(definition.study, definition.source))

@@ -89,13 +89,7 @@ def _range_test(measured: RangeTestResult, shell: Shell) -> Hint | None:
         flags += ["--steps", "200"]
     if not reasons:
         return None
-    name = shell.new_name
-    commands = _only_known(
-        shell,
-        shell.new_range_test(*flags),
-        shell.stored("worker", name=name),
-        shell.stored("report", name=name),
-    )
+    commands = _only_known(shell, shell.new_range_test(*flags), shell.run(name=shell.new_name))
     return Hint("range test", " ".join(reasons) + " A new study can go on from there.", commands)
 
 

@@ -36,10 +36,6 @@ class Shell:
         named = ("--study", self.spec, "--name", self.new_name)
         return self._text("search", "range-test", *named, *flags)
 
-    def stored(self, command: str, *flags: str, name: str | None = None) -> str:
-        """Return a command on a stored study."""
-        return self._text("search", command, "--study", name or self.name, *flags)
-
     def _text(self, *words: str) -> str:
         return shlex.join((*_PYTHON, *words, *self.storage))
 

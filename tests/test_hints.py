@@ -91,9 +91,8 @@ def test_an_edge_above_the_last_rate_asks_for_a_greater_one(found: Findings) -> 
     first, *others = [flags_of(command) for command in hint.commands]
     assert first[0] == "range-test"
     assert (first[1]["end_lr"], first[1]["name"]) == (100.0, "digits-2")
-    assert [(command, flags["study"]) for command, flags in others] == [
-        ("worker", "digits-2"),
-        ("report", "digits-2"),
+    assert [(command, flags["study"], flags["name"]) for command, flags in others] == [
+        ("run", "digits", "digits-2")
     ]
 
 
