@@ -13,7 +13,7 @@ from trainers.range_test_result import RangeTestResult, count
 FLAT_SHARE = 0.5
 """From this share of the full cycles within noise of the best on, the optimum is called flat."""
 FEW_TRIALS = 10
-"""Fewer configurations that did not diverge say little of three parameters."""
+"""Fewer configurations that did not diverge say little of the parameters."""
 NEAR_BOUND = 1.1
 """A max_lr closer to a bound of the bracket than this factor lies at it."""
 _FEWEST_STEPS = 100  # of a sweep, see studies.definition.RangeTest
@@ -111,7 +111,7 @@ def _trials(result: StudyResult, shell: Shell) -> Hint | None:
     region = result.region
     if _n_whole(result) < FEW_TRIALS:
         n = count(_n_whole(result), "configuration")
-        reason = f"{n} that did not diverge say little of three parameters."
+        reason = f"{n} that did not diverge say little of the parameters."
     elif result.comparison is None or not result.comparison.shown:
         reason = (
             f"Only {len(region.slots)} of {region.n_cycles} configurations lie within a seed's "
