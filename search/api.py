@@ -73,7 +73,7 @@ def run(
     workers = _possible_workers(definition, workers)
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
     with stop.on_signals(), opened(storage, make=True) as engine:
-        row, target = stored(engine, definition, name=name, seed=seed, target=target)
+        row, definition, target = stored(engine, definition, name=name, seed=seed, target=target)
         if row is not None and has_ended(engine, row):
             settle_ended(engine, row)
             return load_result(engine, name)
@@ -235,7 +235,7 @@ def submit(
         )
     check_installed(definition.study.screening.sampler)
     with opened(storage, make=True) as engine:
-        row, target = stored(engine, definition, name=name, seed=seed, target=target)
+        row, definition, target = stored(engine, definition, name=name, seed=seed, target=target)
         if row is None:
             row = catalog.find_or_create(
                 engine, definition, name=name, seed=seed, n_trials=target.n_trials, target=target

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A study as it is stored; `trials` are its cycles of `length` epochs."""
+    """A study as it is stored; `length`: epochs of the cycles that the page is of."""
 
     row: StudyRow
     length: int
@@ -51,7 +51,14 @@ def _search(seen: Seen) -> "tuple[str, Figure] | None":
     if seen.result is None:
         return None
     title = f"Search: cycles of {seen.length} epochs"
-    return title, figures.search_figure(seen.trials, seen.result)
+    trials = [t for t in seen.trials if t["length"] == seen.length]
+    return title, figures.search_figure(trials, seen.result)
+
+
+def _screening(seen: Seen) -> "tuple[str, Figure] | None":
+    if seen.result is None or len(seen.result.screens) == 1:
+        return None
+    return "Promotions", figures.screening_figure(seen.trials, seen.result)
 
 
 def _confirmation(seen: Seen) -> "tuple[str, Figure] | None":
@@ -69,6 +76,7 @@ def _schedules(seen: Seen) -> "tuple[str, Figure] | None":
 CARDS: Mapping[str, Callable[[Seen], "tuple[str, Figure] | None"]] = {
     "range-test": _range_test,
     "search": _search,
+    "screening": _screening,
     "confirmation": _confirmation,
     "schedules": _schedules,
 }
@@ -115,8 +123,7 @@ class Cards:
             result = load_result(self.engine, row.name)
         except NoResultError:
             result = None
-        trials = [t for t in catalog.trials(self.engine, row.name) if t["length"] == length]
-        return Seen(row, length, measured, trials, result)
+        return Seen(row, length, measured, catalog.trials(self.engine, row.name), result)
 
 
 def _fitted(title: str, figure: "Figure") -> str:

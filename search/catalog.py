@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine, func, select
 from sqlalchemy import delete as sql_delete
+from sqlalchemy.orm import Session
 
 from search import range_test, screening
 from search.errors import UsageError
@@ -26,7 +27,7 @@ GRACE_S = 30.0
 
 def find(engine: Engine, name: str) -> StudyRow:
     """Return the stored study of that name; raise UnknownStudyError naming those there are."""
-    row = _stored(engine, name)
+    row = stored(engine, name)
     if row is None:
         with reading(engine) as session:
             names = session.scalars(select(StudyRow.name).order_by(StudyRow.name)).all()
@@ -37,7 +38,8 @@ def find(engine: Engine, name: str) -> StudyRow:
     return row
 
 
-def _stored(engine: Engine, name: str) -> StudyRow | None:
+def stored(engine: Engine, name: str) -> StudyRow | None:
+    """Return the stored study of that name, None where there is none."""
     with reading(engine) as session:
         return session.scalars(select(StudyRow).where(StudyRow.name == name)).one_or_none()
 
@@ -78,7 +80,7 @@ def find_matching(
     Raises ProtocolError where the stored study was made under another protocol, UsageError where
     `seed`, a number of configurations or a budget is given and differs from what is stored.
     """
-    row = _stored(engine, name)
+    row = stored(engine, name)
     if row is None:
         return None
     compare(name, row.declared, declared(definition.study, definition.source))
@@ -263,9 +265,14 @@ def trials(engine: Engine, name: str) -> list[dict[str, Any]]:
     """Return every cycle of a study's search as a row of plain values, shortest length first."""
     study = find(engine, name)
     with reading(engine) as session:
-        rows = session.scalars(
-            select(WorkRow)
-            .where(WorkRow.study_id == study.id, WorkRow.stage == "search")
-            .order_by(WorkRow.length, WorkRow.slot)
-        )
-        return [{column: getattr(row, column) for column in TRIAL_COLUMNS} for row in rows]
+        return trials_of(session, study.id)
+
+
+def trials_of(session: Session, study_id: str) -> list[dict[str, Any]]:
+    """Return the same as trials(), within a session."""
+    rows = session.execute(
+        select(*(getattr(WorkRow, column) for column in TRIAL_COLUMNS))
+        .where(WorkRow.study_id == study_id, WorkRow.stage == "search")
+        .order_by(WorkRow.length, WorkRow.slot)
+    )
+    return [dict(row._mapping) for row in rows]

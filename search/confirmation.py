@@ -43,7 +43,7 @@ class Noise:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Winner minus baseline on the test split, paired by seed.
+    """One configuration minus another, paired by seed.
 
     `detectable` is the true difference that n seeds of this spread would have shown with
     probability POWER.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search.confirmation import estimate
+from search.confirmation import Estimate, estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,13 @@ class Metric:
         """Return a difference, or a deviation, with its unit (of accuracies: points)."""
         points = " points" if self.name == "accuracy" else ""
         return f"{self._digits(size, sign=sign)}{points}"
+
+    def estimate(self, found: Estimate) -> str:
+        """Return a difference of paired scores with its unit, its interval and its n."""
+        return (
+            f"{self.difference(found.mean, sign='+')}, 95 % interval "
+            f"[{self.signed(found.low)}, {self.signed(found.high)}], n = {found.n} paired seeds"
+        )
 
     def _digits(self, score: float, *, sign: str = "") -> str:
         if self.name == "accuracy":

@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Protocol
 
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 from sqlalchemy import Engine
@@ -24,6 +23,7 @@ from search.status import (
     overview,
     stored_definition,
 )
+from search.terminal import on_stdout
 from search.work import ENDED
 from studies.database import DatabaseUnreachableError
 from studies.definition import Study
@@ -75,7 +75,7 @@ def _definition(engine: Engine, name: str) -> Study | None:
 @contextmanager
 def _screen() -> Iterator[Show]:
     """Repaint on a terminal; print again elsewhere."""
-    console = Console(highlight=False)
+    console = on_stdout()
     if not console.is_terminal:
         yield lambda now: print("\n".join([*status_lines(now), ""]), flush=True)
         return

@@ -1,25 +1,22 @@
 """The page of a finished study: one HTML file that asks nothing of the network."""
 
 import os
-from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import platformdirs
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from sqlalchemy import URL, Engine, func, select
+from sqlalchemy import URL
 
-from search import catalog, range_test
+from search import wording
 from search.errors import UsageError
-from search.figures import seeds_text
+from search.findings import Findings
 from search.plan import duration_text
-from search.result import StudyResult
-from search.terminal import call_lines, candidate_name, result_lines
-from studies.database import reading, sqlite_file
-from studies.tables import StudyRow, WorkRow
-from trainers.range_test_result import conclusion
+from studies.database import sqlite_file
+from trainers.range_test_result import conclusion, count
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -36,13 +33,13 @@ def default_path(url: URL, name: str) -> Path:
     return platformdirs.user_data_path("onecycle") / f"{url.database}-{name}.html"
 
 
-def write_report(engine: Engine, result: StudyResult, path: Path) -> None:
+def write_report(found: Findings, path: Path) -> None:
     """Write the page of a finished study to `path`, making its folder.
 
     A reader finds the old page or the whole new one. Raises UsageError where nothing can be
     written.
     """
-    text = page(engine, result)
+    text = page(found)
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,12 +53,12 @@ def write_report(engine: Engine, result: StudyResult, path: Path) -> None:
             draft.unlink()
 
 
-def page(engine: Engine, result: StudyResult) -> str:
+def page(found: Findings) -> str:
     """Return the page of a finished study as HTML."""
     from plotly.offline import get_plotlyjs
 
-    study = catalog.find(engine, result.name)
-    trials = catalog.trials(engine, result.name)
+    from search.figures import seeds_text
+
     environment = Environment(
         loader=PackageLoader("search"),
         autoescape=True,
@@ -69,66 +66,64 @@ def page(engine: Engine, result: StudyResult) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    result = found.result
     return environment.get_template("report.html").render(
-        study=study,
         result=result,
-        trials=trials,
-        candidates=result.ranked(),
-        figures=_figures(engine, study, result, trials),
+        trials=found.trials,
+        hints=found.hints,
+        provenance=found.provenance,
+        figures=_figures(found),
         range_test=conclusion(result.range_test),
-        n_sweeps=next((s.n_runs for s in result.spent if s.stage == "range_test"), 0),
-        noise=[s for s in result_lines(result) if s.startswith(("importance", "noise", "within"))],
-        call=call_lines(result),
+        searched_too=wording.searched_too(result),
+        other_range_tests={
+            size: conclusion(result.range_tests[size]) for size in found.range_tests
+        },
+        n_sweeps=len(found.range_test.points),
         seeds=seeds_text([c.scores for c in result.candidates]),
-        devices=_devices(engine, study.id),
-        plotly=Markup(get_plotlyjs()),
-        candidate_name=candidate_name,
+        seconds=sum(s.seconds for s in result.spent),
+        wording=wording,
         duration_text=duration_text,
+        count=count,
+        plotly=Markup(get_plotlyjs()),
     )
 
 
-def _figures(
-    engine: Engine, study: StudyRow, result: StudyResult, trials: Sequence[dict[str, Any]]
-) -> dict[str, Markup]:
+def _figures(found: Findings) -> dict[str, "Drawing"]:
     from search import figures
 
-    with reading(engine) as session:
-        measured = range_test.measured(session, study)
+    result, trials = found.result, found.trials
     drawn = {
-        "confirmation": figures.confirmation_figure(result),
-        "range_test": figures.range_test_figure(measured),
+        "range_test": figures.range_test_figure(found.range_test),
         "search": figures.search_figure(
             [t for t in trials if t["length"] == result.epochs], result
         ),
         "schedule": figures.schedule_figure(result),
+        "confirmation": figures.confirmation_figure(result),
     }
-    return {name: _embedded(figure, name) for name, figure in drawn.items()}
+    for size, measured in found.range_tests.items():
+        drawn[f"range_test-{size}"] = figures.range_test_figure(measured)
+    if result.importances:
+        drawn["importance"] = figures.importance_figure(result)
+    if len(result.screens) > 1:
+        drawn["screening"] = figures.screening_figure(trials, result)
+    return {name: Drawing.of(figure) for name, figure in drawn.items()}
 
 
-def _embedded(figure: "Figure", name: str) -> Markup:
-    """Return a figure as HTML; plotly escapes what its texts hold.
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A figure of the page: what plotly.js draws, and the style of its box.
 
-    The height moves from the figure to its box, where the style sheet raises it
-    on narrow screens, for legends take more lines there.
+    On narrow screens the style sheet gives each entry of the legend a line of its own.
     """
-    height_px, figure.layout.height = figure.layout.height, None
-    html = figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        div_id=f"figure-{name}",
-        default_height=f"calc({height_px}px + var(--taller))",
-        config={"responsive": True, "displayModeBar": False},
-    )
-    return Markup(html)
 
+    json: Markup
+    style: str
 
-def _devices(engine: Engine, study_id: str) -> Iterable[tuple[str, int]]:
-    """Return each device that finished runs of the study, with their number."""
-    with reading(engine) as session:
-        rows = session.execute(
-            select(WorkRow.device, func.count())
-            .where(WorkRow.study_id == study_id, WorkRow.state == "done")
-            .group_by(WorkRow.device)
-            .order_by(func.count().desc())
-        )
-        return [(device or "not recorded", n) for device, n in rows]
+    @classmethod
+    def of(cls, figure: "Figure") -> "Drawing":
+        """Move the height from the figure to its box; plotly escapes what its texts hold."""
+        height_px, figure.layout.height = figure.layout.height, None
+        marks = (*figure.data, *figure.layout.shapes)
+        n_entries = sum(mark.showlegend is not False for mark in marks)
+        style = f"height: calc({height_px}px + {n_entries} * var(--entry))"
+        return cls(Markup(figure.to_json()), style)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean, stdev
 from typing import Any
 
 from sqlalchemy import Engine, select
@@ -13,12 +14,14 @@ from search.confirmation import (
     Direction,
     Estimate,
     Noise,
+    compare,
     estimate,
+    finalists,
     noise_of_replicates,
-    tie_group,
 )
 from search.errors import NoResultError
 from search.metric import Metric
+from search.region import Region, region_of
 from search.rows import done_rows, params_of
 from search.screening import BASELINE_SLOT
 from search.space import Params
@@ -27,6 +30,7 @@ from studies.database import reading
 from studies.tables import StudyRow, WorkRow
 from trainers.judgement import Proposal
 from trainers.onecycle import OneCycle
+from trainers.range_test_result import RangeTestResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,39 +65,13 @@ class Screen:
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
-    """The optimum as far as n = 1 seed tells: all full cycles within noise of the best one.
-
-    `slots` are the tie group (search.confirmation.tie_group) of `n_cycles`, the ranges its own.
-    """
-
-    slots: tuple[int, ...]
-    n_cycles: int
-    max_lr: tuple[float, float]
-    pct_start: tuple[float, float]
-    div_factor: tuple[float, float]
-    weight_decay: tuple[float, float] | None = None
-    batch_sizes: tuple[int, ...] | None = None
-
-    def __str__(self) -> str:
-        words = [
-            "max_lr {:.3g} to {:.3g}".format(*self.max_lr),
-            "pct_start {:.2f} to {:.2f}".format(*self.pct_start),
-            "div_factor {:.3g} to {:.3g}".format(*self.div_factor),
-        ]
-        if self.weight_decay is not None:
-            words.append("weight_decay {:.3g} to {:.3g}".format(*self.weight_decay))
-        if self.batch_sizes is not None:
-            words.append("batch_size " + " or ".join(map(str, self.batch_sizes)))
-        return ", ".join(words)
-
-
-@dataclass(frozen=True, slots=True)
 class StudyResult:
     """The answer of a finished study, with what it rests on.
 
     `batch_size` and `steps_per_epoch` are the winner's. `range_test` is what the sweeps at the
     baseline's batch size say; `range_tests`, by batch size, those of each that was searched.
+    `comparison` is winner minus baseline on the test split, None where the baseline won or nothing
+    was scored there; `challenge` the best finalist minus baseline on the validation split.
     """
 
     name: str
@@ -111,6 +89,7 @@ class StudyResult:
     candidates: tuple[Candidate, ...]
     winner: Candidate
     comparison: Comparison | None
+    challenge: Comparison | None
     n_comparisons: int
     importances: dict[str, float]
     noise: Noise
@@ -150,19 +129,10 @@ class StudyResult:
 
     def verdict(self) -> str:
         """Return the answer to 'is it better than the default?' in one or two sentences."""
-        n = self.winner.validation.n
         if self.comparison is None:
-            return (
-                f"The baseline is the answer: no finalist had a better mean validation score "
-                f"over {n} fresh seeds. torch's defaults at the proposed max_lr were as good."
-            )
+            return self._verdict_on_validation()
         difference, metric = self.comparison.difference, self.metric
-        text = (
-            f"Winner minus baseline on the test split: "
-            f"{metric.difference(difference.mean, sign='+')}, 95 % interval "
-            f"[{metric.signed(difference.low)}, {metric.signed(difference.high)}], "
-            f"{difference.n} paired seeds."
-        )
+        text = f"Winner minus baseline on the test split: {metric.estimate(difference)}."
         if self.comparison.shown:
             better = (difference.mean > 0) == (self.direction == "maximize")
             if better:
@@ -173,16 +143,19 @@ class StudyResult:
             f"{metric.difference(self.comparison.detectable)} would have shown 4 times out of 5."
         )
 
-    def at_bound(self) -> str | None:
-        """Return what to do when the winner's max_lr lies at a bound of the bracket."""
-        low, high = self.bracket
-        value = self.winner.params.max_lr
-        if low * 1.1 < value < high / 1.1:
-            return None
-        side = "lower" if value <= low * 1.1 else "upper"
+    def _verdict_on_validation(self) -> str:
+        n, challenge = self.winner.validation.n, self.challenge
+        said = "" if challenge is None else self.metric.estimate(challenge.difference)
+        if self.winner.is_baseline:
+            text = (
+                "The baseline is the answer: no finalist had a better mean validation score "
+                f"over {n} fresh seeds."
+            )
+            return f"{text} Best finalist minus baseline on validation: {said}." if said else text
         return (
-            f"The best max_lr lies at the {side} bound of the bracket. A new study measures a new "
-            f"one: python -m search.run --study {self.spec} --name {self.name}-2 --seed 1"
+            f"The winner had the best mean validation score over {n} fresh seeds, and nothing was "
+            f"scored on a test split. Winner minus baseline on validation: {said}; choosing the "
+            "best makes that look greater than it is."
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -209,15 +182,20 @@ def load_result(engine: Engine, name: str) -> StudyResult:
     """Return the answer of a finished study; raise NoResultError for one that has none."""
     with reading(engine) as session:
         row = session.scalars(select(StudyRow).where(StudyRow.name == name)).one()
-        if row.stage == "failed":
-            reason = (row.result or {}).get("reason")
-            raise NoResultError(f"study {name!r} ended without a result: {reason}")
-        if row.stage != "finished" or row.result is None:
-            raise NoResultError(f"study {name!r} is not finished: it is in its {row.stage}")
-        return _result(session, row, row.result)
+        return result_of(session, row, range_test.measured(session, row))
 
 
-def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyResult:
+def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> StudyResult:
+    """Return the answer of a finished study, given what its sweeps `measured`.
+
+    Raises NoResultError for one that has none.
+    """
+    if row.stage == "failed":
+        reason = (row.result or {}).get("reason")
+        raise NoResultError(f"study {row.name!r} ended without a result: {reason}")
+    if row.stage != "finished" or row.result is None:
+        raise NoResultError(f"study {row.name!r} is not finished: it is in its {row.stage}")
+    result = row.result
     search = done_rows(session, row.id, "search")
     confirmed = done_rows(session, row.id, "confirmation")
     confirmed = [w for w in confirmed if w.round == confirmed[-1].round]
@@ -231,19 +209,20 @@ def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyRes
     noise = noise_of_replicates({c.slot: c.scores for c in candidates})
     found = result.get("search_noise")
     direction: Direction = "maximize" if row.direction == "maximize" else "minimize"
-    proposals = _proposals(session, row)
     winner = next(c for c in candidates if c.slot == result["winner"])
     size = winner.params.batch_size
     steps_per_epoch = row.steps_per_epoch
     if size is not None:
         steps_per_epoch = int((row.batch_sizes or {})[str(size)]["steps_per_epoch"])
+    said = measured.proposal
+    assert said is not None
     return StudyResult(
         name=row.name,
         spec=row.spec,
         direction=row.direction,
         metric=Metric(row.metric),
-        range_test=proposals[row.batch_size],
-        range_tests=proposals if row.batch_sizes else {},
+        range_test=said,
+        range_tests=_proposals(session, row),
         epochs=row.lengths[-1],
         steps_per_epoch=steps_per_epoch,
         batch_size=row.batch_size if size is None else size,
@@ -253,11 +232,12 @@ def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyRes
         candidates=candidates,
         winner=winner,
         comparison=comparisons[-1] if result.get("compared", comparisons) else None,
+        challenge=_challenge(confirmed, result["winner"], direction),
         n_comparisons=len(comparisons),
         importances=result.get("importances", {}),
         noise=noise,
         search_noise=None if found is None else Noise(**found),
-        region=_region(full, noise, direction),
+        region=region_of(full, noise, direction),
         schedules={
             int(slot): [(int(step), float(lr)) for step, lr in points]
             for slot, points in result["schedules"].items()
@@ -267,32 +247,10 @@ def _result(session: Session, row: StudyRow, result: dict[str, Any]) -> StudyRes
 
 
 def _proposals(session: Session, row: StudyRow) -> dict[int, Proposal]:
-    """Return what the sweeps say by batch size, the baseline's first."""
-    sizes = range_test.batch_sizes(row)
+    """Return what the sweeps say by batch size, the baseline's first; none where not searched."""
+    sizes = range_test.batch_sizes(row) if row.batch_sizes else ()
     found = {n: range_test.measured(session, row, batch_size=n).proposal for n in sizes}
     return {n: said for n, said in found.items() if said is not None}
-
-
-def _region(full: Sequence[WorkRow], noise: Noise, direction: Direction) -> Region:
-    scores = {w.slot: w.score for w in full if w.score is not None}
-    slots = tie_group(scores, noise, direction=direction)
-    tied = [p for w in full if w.slot in slots and (p := params_of(w)) is not None]
-
-    def reach(name: str) -> tuple[float, float]:
-        values = [getattr(params, name) for params in tied]
-        return min(values), max(values)
-
-    decays = [p.weight_decay for p in tied if p.weight_decay is not None]
-    sizes = {p.batch_size for p in tied if p.batch_size is not None}
-    return Region(
-        slots=tuple(slots),
-        n_cycles=len(scores),
-        max_lr=reach("max_lr"),
-        pct_start=reach("pct_start"),
-        div_factor=reach("div_factor"),
-        weight_decay=(min(decays), max(decays)) if decays else None,
-        batch_sizes=tuple(sorted(sizes)) or None,
-    )
 
 
 def _screen(epochs: int, works: Sequence[WorkRow]) -> Screen:
@@ -326,11 +284,28 @@ def _candidates(
     return found
 
 
+def _challenge(
+    confirmed: Sequence[WorkRow], winner: int, direction: Direction
+) -> Comparison | None:
+    """Return the best finalist minus the baseline on validation, over the seeds they share."""
+    scores: dict[int, dict[int, float]] = {}
+    for w in confirmed:
+        if w.candidate is not None and w.replicate is not None and w.score is not None:
+            scores.setdefault(w.candidate, {})[w.replicate] = w.score
+    others = {s: fmean(by.values()) for s, by in scores.items() if s != BASELINE_SLOT}
+    best = finalists(others, n=1, direction=direction) if winner == BASELINE_SLOT else [winner]
+    if not best:
+        return None
+    challenger, baseline = scores[best[0]], scores[BASELINE_SLOT]
+    shared = sorted(set(challenger) & set(baseline))
+    if len(shared) < 2:
+        return None
+    return compare([challenger[s] for s in shared], [baseline[s] for s in shared])
+
+
 def _comparison(values: dict[str, Any]) -> Comparison:
     return Comparison(Estimate(**values["difference"]), values["detectable"])
 
 
 def _deviation(values: Sequence[float]) -> float:
-    from statistics import stdev
-
     return stdev(values) if len(values) > 1 else 0.0

@@ -179,7 +179,7 @@ def fitted(line: str) -> str:
 
 def save(view: View, path: Path) -> None:
     """Write rate and momentum over the steps as an HTML page that needs no network."""
-    from search.figures import call_figure
+    from search.rate_figures import call_figure
 
     figure = call_figure(view.seen)
     try:

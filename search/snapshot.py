@@ -1,6 +1,7 @@
 """One look at a study for the live view: every run, its epoch, the best so far."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
@@ -26,7 +27,7 @@ class StageStatus:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """A run that waits, runs or has ended."""
+    """A run that waits, runs or has ended; `images_per_s` is that of its last epoch so far."""
 
     work_id: int
     stage: str
@@ -38,6 +39,7 @@ class RunStatus:
     params: Params | None
     outcome: str | None
     score: float | None
+    images_per_s: float | None = None
 
     @property
     def share_done(self) -> float:
@@ -69,6 +71,8 @@ def snapshot(engine: Engine, study_id: str, plan: tuple[StageCost, ...]) -> Snap
         row = session.get_one(StudyRow, study_id)
         planned = {cost.name for cost in plan}
         runs = tuple(run for run in _runs(session, row) if run.name in planned)
+        speeds = _speeds(session, [run for run in runs if run.state == "running"])
+    runs = tuple(replace(run, images_per_s=speeds.get(run.work_id)) for run in runs)
     per_run = {cost.name: cost.n_images // cost.n_runs for cost in plan if cost.n_runs}
     done = sum(per_run[run.name] * run.share_done for run in runs)
     return Snapshot(
@@ -115,6 +119,17 @@ def _runs(session: Session, study: StudyRow) -> list[RunStatus]:
         )
         for work, epochs in rows
     ]
+
+
+def _speeds(session: Session, running: Sequence[RunStatus]) -> dict[int, float]:
+    """Return the images per second of the last epoch of each running cycle that has one."""
+    last = {run.work_id: run.epoch for run in running if run.epoch}
+    rows = session.execute(
+        select(EpochRecord.work_id, EpochRecord.epoch, EpochRecord.images_per_s).where(
+            EpochRecord.work_id.in_(last)
+        )
+    )
+    return {work_id: speed for work_id, epoch, speed in rows if epoch == last[work_id]}
 
 
 def _count(runs: tuple[RunStatus, ...], cost: StageCost, state: str | None = None) -> int:

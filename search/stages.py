@@ -7,6 +7,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from search import confirmation, range_test, screening
+from search.provenance import versions
 from search.rows import done_rows, has_waiting, params_of
 from search.space import Ranges
 from search.work import end_study, last_line
@@ -218,18 +219,16 @@ def _conclude(session: Session, row: StudyRow, study: Study) -> None:
         "test": {str(slot): values for slot, values in test.items()},
         "compared": bool(compared),
         "search_noise": None if noise is None else asdict(noise),
-        "schedules": _schedules(ended, {winner, baseline}, study),
+        "schedules": _schedules(ended, study),
+        "versions": versions(),
     }
     end_study(row, "finished", result)
 
 
-def _schedules(
-    ended: list[WorkRow], slots: set[int], study: Study
-) -> dict[str, list[tuple[int, float]]]:
-    """Return rates over steps of these candidates: no page then needs torch to draw them."""
-    chosen = {row.candidate: row for row in ended if row.candidate in slots}
+def _schedules(ended: list[WorkRow], study: Study) -> dict[str, list[tuple[int, float]]]:
+    """Return rates over steps of the candidates: no page then needs torch to draw them."""
     found = {}
-    for slot, row in chosen.items():
+    for slot, row in {row.candidate: row for row in ended}.items():
         params = params_of(row)
         assert params is not None
         steps = study.steps_of(row.length, batch_size=params.batch_size)

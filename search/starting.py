@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from search import catalog
 from search.errors import GivenBackError
 from search.plan import Started, estimate, load_task, warm_up
+from search.range_test import with_stored_range_test
 from search.samplers import check_installed
 from search.stop import Stop
 from search.target import Target, n_trials_of
@@ -42,15 +43,19 @@ class Asked:
 
 def stored(
     engine: Engine, definition: Definition, *, name: str, seed: int | None, target: Target
-) -> tuple[StudyRow | None, Target]:
-    """Return the stored study, its target raised if that was asked for, and what is still asked.
+) -> tuple[StudyRow | None, Definition, Target]:
+    """Return the stored study, its target raised if that was asked for; the definition, with the
+    range test that is stored; and what is still asked.
 
     See catalog.find_matching() and catalog.extend() for what is raised.
     """
+    found = catalog.stored(engine, name)
+    if found is not None and definition.source:  # its code is compared: a changed file is refused
+        definition = with_stored_range_test(definition, found)
     row = catalog.find_matching(engine, definition, name=name, seed=seed, target=target)
     if target.more:
-        return catalog.extend(engine, row, name=name, more=target.more), Target()
-    return row, target
+        return catalog.extend(engine, row, name=name, more=target.more), definition, Target()
+    return row, definition, target
 
 
 def has_ended(engine: Engine, row: StudyRow) -> bool:

@@ -3,6 +3,7 @@
 import csv as csv_module
 import json as json_module
 import sys
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,9 +14,17 @@ from rich.console import Console
 from rich.table import Table
 
 from search.catalog import TRIAL_COLUMNS
+from search.findings import Findings
 from search.plan import Started, duration_text
-from search.result import Candidate, StudyResult
-from trainers.range_test_result import conclusion
+from search.result import StudyResult
+from search.wording import (
+    CANDIDATE_HEADINGS,
+    SEARCHED_TOO,
+    call_lines,
+    candidate_cells,
+    candidate_headings,
+    fact_lines,
+)
 
 _SHOWN_COLUMNS = (
     "slot",
@@ -30,8 +39,6 @@ _SHOWN_COLUMNS = (
     "batch_size",
     "seconds",
 )
-_WHERE_SEARCHED = ("weight_decay", "batch_size")
-"""Columns that are shown of studies that search them."""
 
 
 def plan_text(started: Started) -> str:
@@ -41,13 +48,11 @@ def plan_text(started: Started) -> str:
         f"{started.images_per_s:,.0f} images/s"
     ]
     study = started.definition.study
-    slow = "one sweep" if len(study.batch_sizes) == 1 else "one of each batch size"
     for cost in started.plan:
         sweeps = cost.stage == "range_test"
         lines.append(
             f"  {cost.name:<12} {cost.n_runs:>4} {'sweeps' if sweeps else 'cycles'} "
             f"of {cost.steps:>5} steps = {cost.n_images:>12,} training images"
-            + (f", {slow} twice as slow" if sweeps else "")
         )
     if study.space.batch_size is not None:
         own, *others = study.batch_sizes
@@ -55,8 +60,15 @@ def plan_text(started: Started) -> str:
         lines.append(f"  {'':<12} steps are those of batch_size {own}; {sizes} take others")
     total = sum(cost.n_images for cost in started.plan)
     lines.append(f"  {'in all':<12} {total:>35,} training images")
-    lines.append(f"  about {duration_text(started.seconds)} here")
+    lines.append(f"  about {duration_text(started.seconds)} here{_slow_text(started)}")
     return "\n".join(lines)
+
+
+def _slow_text(started: Started) -> str:
+    if started.plan[0].stage != "range_test":
+        return ""
+    each = " of each batch size" if len(started.definition.study.batch_sizes) > 1 else ""
+    return f"; the last sweep{each} takes twice the steps"
 
 
 def print_plan(started: Started, *, json: bool) -> None:
@@ -84,18 +96,46 @@ def print_plan(started: Started, *, json: bool) -> None:
     print(json_module.dumps(document, indent=2))
 
 
-def print_result(result: StudyResult, page: Path, *, json: bool) -> None:
-    """Print the answer of a study on stdout: a table for people, or one JSON document."""
+def print_findings(found: Findings, page: Path, *, json: bool) -> None:
+    """Print the answer of a study on stdout: tables for people, or one JSON document."""
     if json:
-        document = {**result.as_json(), "report": str(page)}
-        print(json_module.dumps(document, indent=2))
+        print(json_module.dumps({**found.as_json(), "report": str(page)}, indent=2))
         return
-    console = Console(highlight=False)
-    console.soft_wrap = not console.is_terminal  # a file keeps its lines whole
+    result, console = found.result, on_stdout()
     console.print(_candidates_table(result), soft_wrap=False)
-    for line in result_lines(result):
-        console.print(line, markup=False)
-    console.print(f"report: {page}", markup=False)
+    for line in ["", result.verdict(), "", *fact_lines(result)]:
+        _say(console, line)
+    console.print()
+    console.print(_cost_table(result), soft_wrap=False)
+    for hint in found.hints:
+        console.print()
+        _say(console, hint.text)
+        for command in hint.commands:  # whole, for whoever pastes them
+            console.print(f"    {command}", markup=False, soft_wrap=True)
+    explanation, *call = call_lines(result)
+    console.print()
+    _say(console, explanation)
+    for line in [*call, f"report: {page}"]:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def on_stdout() -> Console:
+    """Return a console without control characters where stdout is no terminal."""
+    terminal = sys.stdout.isatty()
+    return Console(highlight=False, force_terminal=terminal, soft_wrap=not terminal)
+
+
+def _say(console: Console, line: str) -> None:
+    """Print a line: whole into a file, wrapped with a hanging indent on a terminal."""
+    if console.is_terminal and len(line) > console.width:
+        line = textwrap.fill(
+            line,
+            console.width,
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    console.print(line, markup=False, soft_wrap=True)
 
 
 def _candidates_table(result: StudyResult) -> Table:
@@ -103,22 +143,23 @@ def _candidates_table(result: StudyResult) -> Table:
     table = _open_table(
         f"{result.name}: {result.metric.title} ± half of its 95 % interval, n = {n} fresh seeds"
     )
-    table.add_column("configuration", overflow="fold")
-    searched = [n for n in _WHERE_SEARCHED if getattr(result.winner.params, n) is not None]
-    for heading in ("max_lr", "pct_start", "div_factor", *searched, "validation", "test"):
+    headings = candidate_headings(result)
+    searched = len(headings) > len(CANDIDATE_HEADINGS)
+    table.add_column(headings[0], overflow="fold")
+    for heading in headings[1:]:
         table.add_column(_heading(heading, searched), justify="right", no_wrap=True)
-    interval = result.metric.interval
     for candidate in result.ranked():
-        p = candidate.params
-        table.add_row(
-            candidate_name(candidate, result),
-            f"{p.max_lr:.3g}",
-            f"{p.pct_start:.2f}",
-            f"{p.div_factor:.3g}",
-            *(_cell(getattr(p, name), name) for name in searched),
-            interval(candidate.scores),
-            "sealed" if candidate.test is None else interval(candidate.test),
-        )
+        table.add_row(*candidate_cells(candidate, result))
+    return table
+
+
+def _cost_table(result: StudyResult) -> Table:
+    table = _open_table()
+    table.add_column("cost")
+    for heading in ("runs", "training images", "time"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for s in result.spent:
+        table.add_row(s.name, str(s.n_runs), f"{s.n_images:,}", duration_text(s.seconds))
     return table
 
 
@@ -133,83 +174,6 @@ def _open_table(title: str | None = None) -> Table:
     )
 
 
-def candidate_name(candidate: Candidate, result: StudyResult) -> str:
-    """Return 'slot 7', marked as baseline and as winner."""
-    marks = ["baseline"] if candidate.is_baseline else [f"slot {candidate.slot}"]
-    if candidate.slot == result.winner.slot:
-        marks.append("(winner)")
-    return " ".join(marks)
-
-
-def result_lines(result: StudyResult) -> list[str]:
-    """Return the answer in words: verdict, importances beside noise, cost, a call to paste."""
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in result.importances.items())
-    lines = [
-        "",
-        result.verdict(),
-        "",
-        *range_test_lines(result),
-        f"importance (fANOVA, {result.n_trials} configurations at {result.screens[0].epochs} "
-        f"epochs of which {result.n_diverged} diverged): {shares or 'nothing to explain'}"
-        f"{_floor_text(result)}",
-        f"noise of a seed: sd {result.metric.difference(result.noise.deviation)} (from the "
-        f"confirmation's seeds, {result.noise.freedom} degrees of freedom); spread over the "
-        f"configurations: sd {result.metric.difference(result.screens[0].spread)}",
-        f"comparisons made on the test split: {result.n_comparisons}",
-        f"within noise of the best: {len(result.region.slots)} of {result.region.n_cycles} "
-        f"configurations at {result.epochs} epochs, n = 1 seed each: {result.region}",
-        "cost: "
-        + "; ".join(
-            f"{s.name} {s.n_runs} runs, {s.n_images:,} images, {duration_text(s.seconds)}"
-            for s in result.spent
-        ),
-    ]
-    hint = result.at_bound()
-    if hint is not None:
-        lines += ["", hint]
-    return [*lines, "", *call_lines(result)]
-
-
-def range_test_lines(result: StudyResult) -> list[str]:
-    """Return what the sweeps say, batch size by batch size where several were searched."""
-    if not result.range_tests:
-        return ["range test: " + line for line in conclusion(result.range_test)]
-    return [
-        f"range test, batch_size {size}: {line}"
-        for size, said in result.range_tests.items()
-        for line in conclusion(said)
-    ]
-
-
-def _floor_text(result: StudyResult) -> str:
-    """Return what share of the variance that is shared out comes from the seed."""
-    if result.noise_floor is None or result.search_noise is None:
-        return ""
-    return (
-        f"; of that variance at most about {result.noise_floor:.0%} is a seed's noise (sd "
-        f"{result.metric.difference(result.search_noise.deviation)}, from nearest neighbours)"
-    )
-
-
-def call_lines(result: StudyResult) -> list[str]:
-    """Return the winner as Python source for the reader's own loop, total_steps explained."""
-    steps = result.epochs * result.steps_per_epoch
-    return [
-        "In your own loop (scheduler.step() once after every optimizer.step(), not per epoch):",
-        "",
-        "scheduler = " + result.plan.call(total_steps="epochs * len(train_loader)"),
-        "",
-        f"# total_steps counts optimizer steps; here {result.epochs} epochs x "
-        f"{result.steps_per_epoch} batches of {result.batch_size} images = {steps}.",
-        *_optimizer_line(result),
-    ]
-
-
-def _optimizer_line(result: StudyResult) -> list[str]:
-    decay = result.winner.params.weight_decay
-    return [] if decay is None else [f"# The optimizer has weight_decay={decay:.6g}."]
-
-
 def print_studies(rows: Sequence[tuple[str, str, int, int, datetime]]) -> None:
     """Print the stored studies as a table."""
     table = _open_table()
@@ -218,7 +182,7 @@ def print_studies(rows: Sequence[tuple[str, str, int, int, datetime]]) -> None:
         table.add_column(heading, no_wrap=True)
     for name, stage, done, wanted, created in rows:
         table.add_row(name, stage, f"{done}/{wanted}", f"{created:%Y-%m-%d %H:%M}")
-    Console(soft_wrap=True).print(table)
+    on_stdout().print(table, soft_wrap=True)
 
 
 def print_trials(rows: Sequence[dict[str, Any]], *, csv: bool) -> None:
@@ -229,17 +193,17 @@ def print_trials(rows: Sequence[dict[str, Any]], *, csv: bool) -> None:
         writer.writerows(rows)
         return
     table = _open_table()
-    searched = [name for name in _WHERE_SEARCHED if any(row[name] is not None for row in rows)]
-    hidden = {*_WHERE_SEARCHED} - {*searched} | ({"seconds"} if searched else set())  # 80 columns
+    searched = [name for name in SEARCHED_TOO if any(row[name] is not None for row in rows)]
+    hidden = {*SEARCHED_TOO} - {*searched} | ({"seconds"} if searched else set())  # 80 columns
     shown = [name for name in _SHOWN_COLUMNS if name not in hidden]
     for name in shown:
-        table.add_column(_heading(name, searched), justify="right", no_wrap=True)
+        table.add_column(_heading(name, bool(searched)), justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(row[name], name) for name in shown))
-    Console(soft_wrap=True).print(table)
+    on_stdout().print(table, soft_wrap=True)
 
 
-def _heading(name: str, searched: Sequence[str]) -> str:
+def _heading(name: str, searched: bool) -> str:
     """Return a column's name; in two lines where more columns than usual share the width."""
     return name.replace("_", "\n") if searched and name != "max_lr" else name
 

@@ -39,6 +39,12 @@ class DatabaseUnreachableError(DatabaseError):
     """The database does not answer, or is locked; trying again may help."""
 
 
+def default_url() -> URL:
+    """Return the database that is used where none is named: a SQLite file of the user's."""
+    path = platformdirs.user_data_path("onecycle") / "studies.db"
+    return URL.create("sqlite", database=str(path))
+
+
 def storage_url(flag: str | None) -> URL:
     """Return the database to use: `flag`, else ONECYCLE_STORAGE, else a SQLite file.
 
@@ -46,8 +52,7 @@ def storage_url(flag: str | None) -> URL:
     """
     given = flag or os.environ.get("ONECYCLE_STORAGE")
     if given is None:
-        path = platformdirs.user_data_path("onecycle") / "studies.db"
-        return URL.create("sqlite", database=str(path))
+        return default_url()
     try:
         url = make_url(given)
     except (ArgumentError, ValueError) as error:

@@ -234,5 +234,6 @@ def test_the_data_folder_reaches_an_own_loop(tmp_path: Path) -> None:
 def test_a_result_as_json_is_what_the_command_prints(finished: Finished) -> None:
     document = api.run(finished.study_file, storage=finished.storage).as_json()
     printed = json.loads(finished.first.out)
-    del printed["report"]
+    for beside in ("report", "next", "provenance"):
+        del printed[beside]
     assert json.loads(json.dumps(document, allow_nan=False)) == printed

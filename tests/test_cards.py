@@ -156,5 +156,6 @@ def test_each_cycle_length_shows_its_own_cycles(main_here: Main, tmp_path: Path)
     assert counts == {"ladder": 3, "ladder/screen-4": 5}
     titles = [figure("search", s)["layout"]["title"]["text"] for s in seen.values()]
     assert titles == ["Search: cycles of 8 epochs", "Search: cycles of 4 epochs"]
+    assert "promoted to 8 epochs" in legend(figure("screening", seen["ladder"]))
     rest = [replace(s, figures={**s.figures, "onecycle-search": ""}) for s in seen.values()]
     assert rest[0] == rest[1]

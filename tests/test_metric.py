@@ -7,7 +7,7 @@ import pytest
 from search.confirmation import Comparison, Estimate
 from search.metric import Metric
 from search.result import StudyResult, load_result
-from search.terminal import result_lines
+from search.wording import fact_lines
 from tests.conftest import Finished
 
 
@@ -27,7 +27,7 @@ def test_other_metrics_are_shown_as_they_are() -> None:
 
 def test_the_answer_of_a_loss_speaks_of_no_percent(finished: Finished) -> None:
     result = dataclasses.replace(finished_result(finished), metric=Metric("loss"))
-    text = "\n".join([result.verdict(), *result_lines(result)])
+    text = "\n".join([result.verdict(), *fact_lines(result)])
     assert "points" not in text
     assert "noise of a seed: sd 0.0" in text
 
@@ -60,5 +60,15 @@ def test_the_verdict_follows_the_interval_on_the_test_split(
 
 
 def test_a_baseline_that_wins_is_the_answer(finished: Finished) -> None:
-    result = dataclasses.replace(finished_result(finished), comparison=None)
-    assert result.verdict().startswith("The baseline is the answer: ")
+    result = finished_result(finished)
+    won = dataclasses.replace(result, winner=result.baseline, comparison=None)
+    assert won.verdict().startswith("The baseline is the answer: ")
+    assert won.verdict().endswith("n = 3 paired seeds.")
+
+
+def test_a_winner_without_test_scores_is_not_called_the_baseline(finished: Finished) -> None:
+    result = finished_result(finished)
+    challenger = next(c for c in result.candidates if not c.is_baseline)
+    unseen = dataclasses.replace(result, winner=challenger, comparison=None)
+    assert unseen.verdict().startswith("The winner had the best mean validation score over 3 ")
+    assert "nothing was scored on a test split" in unseen.verdict()

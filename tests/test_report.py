@@ -1,156 +1,44 @@
-"""The page of a finished study and its figures."""
+"""The page of a finished study, and the same as Markdown and JSON."""
 
+import json
 import os
 import re
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 from sqlalchemy import Engine, make_url
 
 import search
-from search import catalog, confirmation, range_test
 from search.errors import UsageError
-from search.figures import (
-    confirmation_figure,
-    range_test_figure,
-    schedule_figure,
-    search_figure,
-)
+from search.figures import schedule_figure
+from search.findings import Findings, findings
 from search.report import default_path, page, write_report
-from search.result import Candidate, StudyResult, load_result
-from search.terminal import call_lines
-from studies.database import open_engine, reading, transaction
-from studies.tables import Base, PointRecord, StudyRow, WorkRow
-from tests.table_study import sweep_loss
-from trainers.onecycle import OneCycle
-from trainers.range_test_result import concluded
-from trainers.run import Point
-from trainers.sweep import Sweep
-
-NAME = "a<b>"
-EPOCHS, STEPS_PER_EPOCH = 4, 25
-DIVERGED_STEP = 37
-SEARCH = ((0.08, 0.3, 25.0, 0.97), (0.2, 0.4, 10.0, 0.98), (0.39, 0.1, 3.0, 0.1))
-"""max_lr, pct_start, div_factor and score by slot; the baseline first, the last one diverges."""
-VALIDATION = {0: (0.96, 0.97, 0.965), 1: (0.98, 0.985, 0.98)}
-TEST = {0: (0.95, 0.955, 0.96), 1: (0.97, 0.98, 0.975)}
-SWEEP_LRS = np.geomspace(1e-5, 10.0, 120)
-DECLARED = {
-    "range_test.n_sweeps": "2",
-    "range_test.n_steps": "120",
-    "range_test.start_lr": "1e-05",
-    "range_test.end_lr": "10.0",
-}
-
-
-def study_row() -> StudyRow:
-    comparison = confirmation.compare(TEST[1], TEST[0])
-    return StudyRow(
-        id="the-study",
-        name=NAME,
-        spec="digits",
-        source="",
-        declared={"task": "Task", "torch": "2.99", **DECLARED},
-        resolved={"precision": "fp32"},
-        seed=7,
-        direction="maximize",
-        metric="accuracy",
-        diverged_value=0.1,
-        batch_size=64,
-        steps_per_epoch=STEPS_PER_EPOCH,
-        n_trials=len(SEARCH),
-        lengths=[EPOCHS],
-        beat_s=5.0,
-        grace_s=30.0,
-        stage="finished",
-        edge=1.1,
-        bracket_low=0.025,
-        bracket_high=0.4,
-        proposal=0.08,
-        result={
-            "winner": 1,
-            "comparisons": [asdict(comparison)],
-            "test": {str(slot): list(scores) for slot, scores in TEST.items()},
-            "importances": {"max_lr": 0.7, "pct_start": 0.2, "div_factor": 0.1},
-            "search_noise": {"deviation": 0.004, "freedom": 4, "source": "neighbours"},
-            "schedules": {
-                slot: OneCycle(max_lr=max_lr, total_steps=EPOCHS * STEPS_PER_EPOCH).samples(50)
-                for slot, max_lr in (("0", 0.08), ("1", 0.2))
-            },
-        },
-    )
-
-
-def run_row(stage: str, slot: int, **columns: object) -> WorkRow:
-    shared = {"round": 0, "state": "done", "n_images": 6400, "seconds": 1.5, "device": "TestChip"}
-    length = 120 if stage == "range_test" else EPOCHS
-    values = {**shared, "length": length, "outcome": "completed", **columns}
-    return WorkRow(study_id="the-study", stage=stage, slot=slot, **values)
-
-
-def configuration(slot: int) -> dict[str, float]:
-    return dict(zip(("max_lr", "pct_start", "div_factor"), SEARCH[slot], strict=False))
-
-
-def rows() -> Iterator[WorkRow]:
-    for slot in range(2):
-        yield run_row("range_test", slot)
-    for slot, (*_, score) in enumerate(SEARCH):
-        ending: dict[str, object] = {"outcome": "completed", "n_steps": EPOCHS * STEPS_PER_EPOCH}
-        if slot == 2:
-            ending = {"outcome": "diverged", "diverged_step": DIVERGED_STEP, "diverged_lr": 0.31}
-        yield run_row("search", slot, score=score, **configuration(slot), **ending)
-    for index, (slot, scores) in enumerate(VALIDATION.items()):
-        for seed, score in enumerate(scores):
-            place = {"candidate": slot, "replicate": seed, **configuration(slot)}
-            yield run_row("confirmation", 3 * index + seed, score=score, **place)
-
-
-def sweep_losses(slot: int) -> np.ndarray:
-    """A descent at 0.01, a rise after 0.1, an explosion; the last two are not finite."""
-    x = np.log10(SWEEP_LRS)
-    losses = 2.3 - 1.8 / (1 + 10 ** (-2 * (x + 2))) + 10 ** (2 * (x + 0.2 * slot))
-    losses[-2:] = np.nan
-    return losses
+from search.summary import summary
+from search.wording import call_lines
+from studies.database import open_engine, transaction
+from studies.tables import StudyRow
+from tests.conftest import Ended, Finished
+from tests.finished_rows import DIVERGED_STEP, NAME, put, run_row
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = open_engine(make_url(f"sqlite:///{tmp_path / 'studies.db'}"))
-    Base.metadata.create_all(engine)
-    with transaction(engine) as session:
-        session.add(study_row())
-        session.flush()
-        work = list(rows())
-        session.add_all(work)
-        session.flush()
-        for row in work[:2]:
-            for step, loss in enumerate(sweep_losses(row.slot)):
-                finite = bool(np.isfinite(loss))
-                session.add(
-                    PointRecord(
-                        work_id=row.id,
-                        step=step,
-                        lr=float(SWEEP_LRS[step]),
-                        loss=float(loss) if finite else None,
-                        finite=finite,
-                    )
-                )
+    put(engine)
     yield engine
     engine.dispose()
 
 
 @pytest.fixture
-def result(engine: Engine) -> StudyResult:
-    return load_result(engine, NAME)
+def found(engine: Engine) -> Findings:
+    return findings(engine, NAME)
 
 
 class Document(HTMLParser):
@@ -192,67 +80,152 @@ def one_line(text: str) -> str:
 # the page
 
 
-def test_the_page_loads_nothing_from_anywhere(engine: Engine, result: StudyResult) -> None:
-    html = page(engine, result)
+def test_the_page_loads_nothing_from_anywhere(found: Findings) -> None:
+    html = page(found)
     assert [url for url in Document(html).loads if not url.startswith(("data:", "#"))] == []
     assert "default-src 'none'" in html
-    assert html.count("Plotly.newPlot(") >= 4
+    assert html.count('class="figure"') == 5
 
 
-def test_the_page_holds_the_verdict_the_call_and_the_sealed_test_scores(
-    engine: Engine, result: StudyResult
-) -> None:
-    text = Document(page(engine, result)).text
+def test_the_page_holds_the_verdict_the_call_and_the_sealed_test_scores(found: Findings) -> None:
+    result = found.result
+    text = Document(page(found)).text
     assert one_line(result.verdict()) in text
     assert one_line("\n".join(call_lines(result)[1:])) in text
-    assert "TestChip (11 runs)" in text
-    assert "sealed" not in text
+    assert text.count("sealed") == 1
     third = replace(result.winner, slot=2, test=None)
     more = replace(result, candidates=(*result.candidates, third))
-    assert Document(page(engine, more)).text.count("sealed") == 1
+    assert Document(page(replace(found, result=more))).text.count("sealed") == 2
 
 
-def test_the_page_says_how_sure_the_edge_is_across_sweeps(
-    engine: Engine, result: StudyResult
-) -> None:
-    assert result.range_test.interval is not None
-    low, high = (f"{lr:.3g}" for lr in result.range_test.interval)
-    text = Document(page(engine, result)).text
+def test_the_head_of_the_page_has_the_values_the_gain_and_what_it_cost(found: Findings) -> None:
+    text = Document(page(found)).text
+    assert found.result.comparison is not None
+    difference = found.result.comparison.difference
+    head = text[: text.index("The baseline is torch's default")]
+    for words in (
+        "max_lr 0.2 baseline 0.08",
+        "pct_start 0.40 baseline 0.30",
+        f"winner minus baseline, test {100 * difference.mean:+.2f} points",
+        f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}, n\xa0=\xa03 seeds",
+        "16 s 11 runs, 70,400 training images, on TestChip",
+    ):
+        assert one_line(words) in head
+
+
+def test_the_page_says_how_sure_the_edge_is_across_sweeps(found: Findings) -> None:
+    assert found.result.range_test.interval is not None
+    low, high = (f"{lr:.3g}" for lr in found.result.range_test.interval)
+    text = Document(page(found)).text
     assert "median of n = 2 sweeps" in text
     assert f"t interval of log10(edge) {low} to {high}." in text
     assert "Drift with the number of steps: not measured." in text
 
 
-def test_a_study_name_is_shown_as_text_never_as_markup(
-    engine: Engine, result: StudyResult
-) -> None:
-    html = page(engine, result)
+def test_a_study_name_is_shown_as_text_never_as_markup(found: Findings) -> None:
+    html = page(found)
     assert f"study {NAME}: which max_lr, pct_start, div_factor?" in Document(html).text
     assert NAME not in html
 
 
-def test_the_page_names_a_diverged_configuration_with_its_step_and_rate(
-    engine: Engine, result: StudyResult
-) -> None:
-    text = Document(page(engine, result)).text
-    assert f"at step {DIVERGED_STEP}, lr 0.31" in text
+def test_the_page_names_a_diverged_configuration_with_its_step_and_rate(found: Findings) -> None:
+    text = Document(page(found)).text
+    assert f"2 diverged 10.00 0.39 0.10 3 4 1.5 {DIVERGED_STEP} 0.31 TestChip" in text
     assert "1 of 3 diverged" in text
 
 
-def test_a_configuration_that_was_given_up_has_no_numbers(
-    engine: Engine, result: StudyResult
-) -> None:
+def test_a_configuration_that_was_given_up_has_no_numbers(engine: Engine) -> None:
     with transaction(engine) as session:
         session.add(run_row("search", 3, state="failed", outcome=None, failure="memory"))
-    assert "3 memory 4" in Document(page(engine, result)).text
+    assert "3 memory 4" in Document(page(findings(engine, NAME))).text
 
 
-def test_a_baseline_that_won_is_called_the_answer(engine: Engine, result: StudyResult) -> None:
-    won = replace(result, winner=result.baseline, comparison=None)
-    text = Document(page(engine, won)).text
+def test_a_baseline_that_won_is_called_the_answer(found: Findings) -> None:
+    won = replace(found.result, winner=found.result.baseline, comparison=None)
+    text = Document(page(replace(found, result=won))).text
     assert "The baseline is the answer" in text
     assert "this is the baseline" in text
-    assert len(schedule_figure(won).data) == 1
+    assert "best finalist minus baseline, validation" in text
+    assert [line.name for line in schedule_figure(won).data] == ["baseline (winner)", "slot 1"]
+
+
+def test_the_page_says_where_its_numbers_come_from(engine: Engine) -> None:
+    versions = {"Python": "3.99", "torch": "2.99.1", "optuna": "5.9"}
+    with transaction(engine) as session:
+        row = session.get_one(StudyRow, "the-study")
+        row.result = {**(row.result or {}), "versions": versions}
+    text = Document(page(findings(engine, NAME))).text
+    assert "Python 3.99, torch 2.99.1, optuna 5.9" in text
+    assert "TestChip (11 runs)" in text
+    assert f"database sqlite:///{engine.url.database}" in text
+    assert "study seed 7;" in text
+    assert "range_test.n_steps 120" in text
+    assert "--study digits --name 'a<b>-2' --seed 7 --trials 3 --storage sqlite:///" in text
+
+
+def test_a_study_of_several_lengths_shows_its_promotions(found: Findings) -> None:
+    assert "promoted" not in page(found)
+    result = found.result
+    two = replace(result, screens=(replace(result.screens[0], epochs=2), *result.screens))
+    short = [{**trial, "length": 2} for trial in found.trials]
+    html = page(replace(found, result=two, trials=[*short, *found.trials]))
+    assert "figure-screening" in html
+    assert "1 of 3 cycles of 2 epochs diverged, 1 of 3 cycles of 4 epochs diverged." in (
+        Document(html).text
+    )
+
+
+def test_a_study_without_importances_has_no_figure_of_them(found: Findings) -> None:
+    html = page(replace(found, result=replace(found.result, importances={})))
+    assert "figure-importance" not in html
+    assert "nothing to explain" in html
+
+
+# the same as Markdown and JSON
+
+
+def test_markdown_is_what_github_makes_tables_and_code_of(found: Findings) -> None:
+    from markdown_it import MarkdownIt
+
+    result = replace(found.result, name="a|b_c *d* <e>")
+    text = summary(replace(found, result=result))
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+    seen = Document(html).text
+    assert "Study a|b_c *d* <e>" in seen
+    assert one_line(result.verdict()) in seen
+    tables = html.split("<table>")[1:]
+    assert [table.count("</tr>") for table in tables] == [1 + 2, 1 + 3]
+    for table in tables:
+        columns = table[: table.index("</tr>")].count("</th>")
+        assert table.count("</td>") == columns * (table.count("</tr>") - 1)
+    assert 'align:right">' in tables[0]
+    assert "pct_start" in seen
+    assert f"{result.plan.call(total_steps='epochs * len(train_loader)')}" in text
+    assert "<details>" in html
+
+
+def test_json_has_what_to_try_next_and_where_the_numbers_come_from(found: Findings) -> None:
+    document = json.loads(json.dumps(found.as_json()))
+    assert document["winner"] == 1
+    assert document["provenance"]["devices"] == {"TestChip": 11}
+    assert document["provenance"]["seed"] == 7
+    assert [hint["about"] for hint in document["next"]] == [hint.about for hint in found.hints]
+    assert document["challenge"]["difference"]["n"] == 3
+
+
+def test_the_report_command_writes_markdown_to_stdout_and_the_page_beside_it(
+    finished: Finished, tmp_path: Path, main_here: Callable[..., Ended]
+) -> None:
+    where = ("--study", "table", "--storage", finished.storage)
+    page_at = tmp_path / "page.html"
+    ended = main_here("report", *where, "--markdown", "--html", str(page_at))
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith("## Study table\n")
+    assert ended.err.splitlines()[-1] == f"report: {page_at}"
+    assert page_at.is_file()
+    both = main_here("report", *where, "--markdown", "--json")
+    assert both.code == 2
+    assert "take one of the two flags" in both.err
 
 
 # where it goes
@@ -263,33 +236,31 @@ def test_a_page_lies_beside_the_sqlite_file_it_was_made_from() -> None:
 
 
 def test_the_folders_of_a_page_are_made_and_no_draft_stays(
-    engine: Engine, result: StudyResult, tmp_path: Path
+    found: Findings, tmp_path: Path
 ) -> None:
     path = tmp_path / "some" / "folder" / "page.html"
-    write_report(engine, result, path)
+    write_report(found, path)
     assert path.read_text(encoding="utf-8").rstrip().endswith("</html>")
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_page_that_cannot_be_written_is_a_usage_error_with_path_and_reason(
-    engine: Engine, result: StudyResult, tmp_path: Path
+    found: Findings, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "page.html"
     with pytest.raises(
         UsageError, match=rf"{re.escape(str(path))}: (Not a directory|File exists)"
     ):
-        write_report(engine, result, path)
+        write_report(found, path)
     folder = tmp_path / "folder"
     folder.mkdir()
     with pytest.raises(UsageError, match=re.escape(f"{folder}: Is a directory")):
-        write_report(engine, result, folder)
+        write_report(found, folder)
     assert not list(tmp_path.glob(".*draft"))
 
 
-def test_a_full_disk_leaves_the_old_page_and_no_draft(
-    engine: Engine, result: StudyResult, tmp_path: Path
-) -> None:
+def test_a_full_disk_leaves_the_old_page_and_no_draft(found: Findings, tmp_path: Path) -> None:
     path = tmp_path / "pages" / "page.html"
     path.parent.mkdir()
     path.write_text("the old page", encoding="utf-8")
@@ -297,7 +268,7 @@ def test_a_full_disk_leaves_the_old_page_and_no_draft(
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
     try:
         with pytest.raises(UsageError, match="File too large"):
-            write_report(engine, result, path)
+            write_report(found, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_text(encoding="utf-8") == "the old page"
@@ -308,15 +279,14 @@ KILLED_MIDWAY = """
 import resource, signal, sys
 from pathlib import Path
 from sqlalchemy import make_url
+from search.findings import findings
 from search.report import write_report
-from search.result import load_result
 from studies.database import open_engine
-engine = open_engine(make_url(sys.argv[1]))
-result = load_result(engine, sys.argv[2])
+found = findings(open_engine(make_url(sys.argv[1])), sys.argv[2])
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the write that passes 1 MiB kills
-write_report(engine, result, Path(sys.argv[3]))
+write_report(found, Path(sys.argv[3]))
 """
 
 
@@ -331,111 +301,3 @@ def test_a_write_killed_midway_leaves_the_old_page(engine: Engine, tmp_path: Pat
     )
     assert ended.returncode == -signal.SIGXFSZ
     assert path.read_text(encoding="utf-8") == "the old page"
-
-
-# the figures
-
-
-def test_importing_the_figures_imports_neither_plotly_nor_torch() -> None:
-    script = (
-        "import sys, search.figures; print({'plotly', 'torch', 'matplotlib'} & {*sys.modules})"
-    )
-    paths = [str(Path(search.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    said = subprocess.check_output([sys.executable, "-c", script], env=environment, text=True)
-    assert said.strip() == "set()"
-
-
-def test_the_confirmation_figure_has_seeds_and_both_intervals(result: StudyResult) -> None:
-    seeds, validation, test = confirmation_figure(result).data
-    assert len(seeds.x) == 6
-    winner = result.winner.validation
-    assert validation.x[1] == pytest.approx(100 * winner.mean)
-    assert validation.error_x.array[1] == pytest.approx(100 * winner.half_width)
-    assert "3 seeds" in validation.name
-    assert len(test.x) == 2
-
-
-def test_a_candidate_with_fewer_seeds_is_counted_as_such(result: StudyResult) -> None:
-    single = Candidate(2, result.winner.params, 0.9, (0.9,), None)
-    figure = confirmation_figure(replace(result, candidates=(*result.candidates, single)))
-    assert "1 to 3 seeds" in figure.data[1].name
-    assert figure.data[1].error_x.array[0] is None
-
-
-def test_the_range_test_figure_draws_each_sweep_on_a_plain_log_axis(
-    engine: Engine, result: StudyResult
-) -> None:
-    with reading(engine) as session:
-        measured = range_test.measured(session, catalog.find(engine, NAME))
-    figure = range_test_figure(measured)
-    assert len(figure.data) == 2 * 2 + 1
-    rebounds = figure.data[-1]
-    assert list(rebounds.x) == [said.rebound for said in measured.judgements]
-    assert figure.layout.xaxis.type == "log"
-    assert "0.00001" in figure.layout.xaxis.ticktext
-    assert len(figure.layout.shapes) == 3
-    low, high = figure.layout.yaxis.range
-    assert low < 0.6
-    assert 2.3 < high < 3 < np.nanmax(sweep_losses(0))
-
-
-def test_a_sweep_that_is_never_finite_still_gives_a_figure() -> None:
-    plan = Sweep(start_lr=1e-5, end_lr=10.0, total_steps=120)
-    broken = tuple(Point(step, lr, float("nan")) for step, lr in enumerate(plan.lrs()))
-    figure = range_test_figure(concluded(plan, (broken,), None, seconds=0.0))
-    assert "n = 0 of 1 sweeps" in figure.data[-1].name
-
-
-def test_the_slow_sweep_is_drawn_as_one_of_its_own() -> None:
-    plan = Sweep(start_lr=1e-5, end_lr=10.0, total_steps=120)
-    slow = replace(plan, total_steps=240)
-    sweeps = [
-        tuple(Point(step, lr, sweep_loss(lr)) for step, lr in enumerate(each.lrs()))
-        for each in (plan, slow)
-    ]
-    figure = range_test_figure(concluded(plan, (sweeps[0],), sweeps[1], seconds=0.0))
-    *_, drawn, _ = figure.data
-    assert drawn.name == "slow sweep, 240 steps (n = 1)"
-    assert len(drawn.x) == 240
-
-
-def test_the_search_figure_marks_diverged_baseline_and_winner(
-    engine: Engine, result: StudyResult
-) -> None:
-    figure = search_figure(catalog.trials(engine, NAME), result)
-    completed, diverged, baseline, winner = figure.data
-    assert list(completed.y) == [97.0, 98.0]
-    assert list(completed.marker.color) == [0.3, 0.4]
-    assert list(diverged.x) == [0.39]
-    assert "diverged (1)" in diverged.name
-    assert figure.layout.yaxis.range[0] < diverged.y[0] < 97
-    assert (baseline.x[0], winner.x[0]) == (0.08, 0.2)
-    assert figure.layout.xaxis.type == "log"
-
-
-def test_a_search_in_which_all_diverged_still_gives_a_figure(
-    engine: Engine, result: StudyResult
-) -> None:
-    trials = [{**t, "outcome": "diverged"} for t in catalog.trials(engine, NAME)]
-    assert len(search_figure(trials, result).data[1].x) == 3
-
-
-def test_the_schedule_figure_peaks_where_the_plans_do(result: StudyResult) -> None:
-    winner, baseline = schedule_figure(result).data
-    assert max(winner.y) == pytest.approx(0.2)
-    assert max(baseline.y) == pytest.approx(0.08)
-    assert winner.y[-1] == pytest.approx(0.2 / 250_000)
-
-
-def test_a_drawn_schedule_is_thinned_but_keeps_its_ends_and_its_peak() -> None:
-    plan = OneCycle(max_lr=0.2, total_steps=2_000, pct_start=0.377)
-    steps, rates = zip(*plan.samples(100), strict=True)
-    lrs = plan.lrs()
-    assert len(steps) <= 101
-    assert (rates[0], max(rates), rates[-1]) == (lrs[0], max(lrs), lrs[-1])
-    assert all(lrs[step] == rate for step, rate in zip(steps, rates, strict=True))
-
-
-def test_no_figure_ships_plotlys_default_template(result: StudyResult) -> None:
-    assert len(schedule_figure(result).layout.template.to_plotly_json()) == 0

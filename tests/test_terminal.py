@@ -2,11 +2,14 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -14,18 +17,19 @@ from pathlib import Path
 import pytest
 
 from search.catalog import TRIAL_COLUMNS
+from search.findings import Findings, findings
 from search.opening import opened
-from search.result import StudyResult, load_result
-from search.terminal import print_result, print_studies, print_trials
+from search.terminal import print_findings, print_studies, print_trials
 from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished
 
+OUTSIDE_CI = {name: value for name, value in os.environ.items() if name != "CI"}
 HEADINGS = ["configuration", "max_lr", "pct_start", "div_factor", "validation", "test"]
 
 
 @pytest.fixture
-def result(finished: Finished) -> StudyResult:
+def found(finished: Finished) -> Findings:
     with opened(finished.storage) as engine:
-        return load_result(engine, "table")
+        return findings(engine, "table")
 
 
 @pytest.fixture(autouse=True)
@@ -63,25 +67,25 @@ def test_every_run_is_told_once(finished: Finished) -> None:
     assert last.startswith("confirmation 9/9 ")
 
 
-def test_the_answer_in_words(result: StudyResult, capsys: pytest.CaptureFixture[str]) -> None:
-    print_result(result, Path("page.html"), json=False)
+def test_the_answer_in_words(found: Findings, capsys: pytest.CaptureFixture[str]) -> None:
+    print_findings(found, Path("page.html"), json=False)
     out = capsys.readouterr().out
     assert_plain(out)
-    assert result.verdict() in out
+    assert found.result.verdict() in out
     assert "12 configurations at 4 epochs of which 0 diverged" in out
     assert "n = 3 fresh seeds" in out
     assert "noise of a seed: sd " in out
-    assert "range test 4 runs, 3,000 images" in out
+    assert re.search(r"^range test +4 +3,000 ", out, re.MULTILINE)
     assert "here 4 epochs x 10 batches of 10 images = 40." in out
     assert out.splitlines()[-1] == "report: page.html"
 
 
 def test_the_call_to_paste_is_python_and_torchs_own(
-    result: StudyResult, capsys: pytest.CaptureFixture[str]
+    found: Findings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import torch
 
-    print_result(result, Path("page.html"), json=False)
+    print_findings(found, Path("page.html"), json=False)
     out = capsys.readouterr().out
     source = out[out.index("scheduler = torch") : out.index("# total_steps")]
     names = {
@@ -98,17 +102,17 @@ def test_the_call_to_paste_is_python_and_torchs_own(
         names["optimizer"].step()  # type: ignore[attr-defined]
         if step < 39:
             scheduler.step()
-    assert rates == pytest.approx(result.plan.lrs(), rel=1e-4)  # the call is printed rounded
-    assert rates[-1] == pytest.approx(result.winner.params.max_lr / 250_000, rel=1e-4)
+    assert rates == pytest.approx(found.result.plan.lrs(), rel=1e-4)  # the call is printed rounded
+    assert rates[-1] == pytest.approx(found.result.winner.params.max_lr / 250_000, rel=1e-4)
 
 
 def test_the_table_of_a_result_fits_eighty_columns(
-    result: StudyResult, capsys: pytest.CaptureFixture[str]
+    found: Findings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_result(result, Path("page.html"), json=False)
+    print_findings(found, Path("page.html"), json=False)
     table = table_of(capsys.readouterr().out)
     assert table[1].split() == HEADINGS
-    assert len(table) == 3 + len(result.candidates)
+    assert len(table) == 3 + len(found.result.candidates)
     assert max(map(len, table)) <= 80
     assert "…" not in "".join(table)
     assert sum("(winner)" in line for line in table) == 1
@@ -117,9 +121,7 @@ def test_the_table_of_a_result_fits_eighty_columns(
     assert means == sorted(means, reverse=True)
 
 
-def test_the_widest_values_still_fit(
-    result: StudyResult, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_widest_values_still_fit(found: Findings, capsys: pytest.CaptureFixture[str]) -> None:
     wide = tuple(
         dataclasses.replace(
             candidate,
@@ -128,11 +130,11 @@ def test_the_widest_values_still_fit(
             test=(1.0, 0.0, 1.0),
             params=dataclasses.replace(candidate.params, max_lr=1.234e-05, div_factor=12.345),
         )
-        for candidate in result.candidates
+        for candidate in found.result.candidates
     )
     winner = next(c for c in wide if c.slot)
-    widest = dataclasses.replace(result, name="n" * 200, candidates=wide, winner=winner)
-    print_result(widest, Path("page.html"), json=False)
+    widest = dataclasses.replace(found.result, name="n" * 200, candidates=wide, winner=winner)
+    print_findings(dataclasses.replace(found, result=widest), Path("page.html"), json=False)
     table = "\n".join(table_of(capsys.readouterr().out))
     assert max(map(len, table.splitlines())) <= 80
     assert "…" not in table
@@ -141,9 +143,10 @@ def test_the_widest_values_still_fit(
 
 
 def test_of_losses_the_lowest_stands_first(
-    result: StudyResult, capsys: pytest.CaptureFixture[str]
+    found: Findings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_result(dataclasses.replace(result, direction="minimize"), Path("p.html"), json=False)
+    lowest = dataclasses.replace(found.result, direction="minimize")
+    print_findings(dataclasses.replace(found, result=lowest), Path("p.html"), json=False)
     table = table_of(capsys.readouterr().out)
     means = [float(re.findall(r"(\S+) ±", line)[0]) for line in table[3:]]
     assert means == sorted(means)
@@ -182,13 +185,25 @@ def test_long_names_of_studies_are_kept_whole(capsys: pytest.CaptureFixture[str]
     assert "2026-01-02 03:04" in out
 
 
-def test_a_terminal_shows_bars_and_the_answer_stays_on_stdout(tmp_path: Path) -> None:
+def test_without_a_terminal_no_colour_is_forced_upon_a_file(
+    finished: Finished, onecycle: Callable[..., Ended]
+) -> None:
+    report = ("report", "--study", "table", "--storage", finished.storage)
+    ended = onecycle(*report, FORCE_COLOR="1", TTY_COMPATIBLE="1")
+    assert ended.code == 0
+    assert_plain(ended.out)
+    assert_plain(ended.err)
+
+
+def run_in_a_terminal(folder: Path, *flags: str, **environment: str) -> tuple[str, str]:
+    """Return what a short search writes to a terminal of 80 x 24, and to stdout, which is none."""
     controller, terminal = pty.openpty()
-    run = ("run", "--study", str(TABLE_STUDY), "--storage", f"sqlite:///{tmp_path}/a.db")
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    run = ("run", "--study", str(TABLE_STUDY), "--storage", f"sqlite:///{folder}/a.db")
     process = subprocess.Popen(
-        [sys.executable, "-m", "search", *run, "--workers", "1", "--trials", "1"],
+        [sys.executable, "-m", "search", *run, "--workers", "1", "--trials", "1", *flags],
         cwd=ROOT,
-        env={**os.environ, "TERM": "xterm-256color", "TABLE_SLEEP_S": "0.005"},
+        env={**OUTSIDE_CI, "TERM": "xterm-256color", "TABLE_SLEEP_S": "0.005", **environment},
         stdout=subprocess.PIPE,
         stderr=terminal,
         text=True,
@@ -200,11 +215,30 @@ def test_a_terminal_shows_bars_and_the_answer_stays_on_stdout(tmp_path: Path) ->
             seen += part
     os.close(controller)
     out, _ = process.communicate(timeout=60)
-    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode())
-    assert process.returncode == 0, shown
-    assert b"\x1b[" in seen
-    for words in ("range test", "4/4", "best so far 0.", "epoch ", " left", "search", "1/1"):
+    assert process.returncode == 0, seen.decode()
+    return seen.decode(), out
+
+
+def test_a_terminal_shows_bars_and_runs_and_the_answer_stays_on_stdout(tmp_path: Path) -> None:
+    seen, out = run_in_a_terminal(tmp_path, NO_COLOR="1")
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen)
+    assert "\x1b[1A" in seen, "the picture is drawn again in its place"
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", seen), "NO_COLOR"
+    for words in ("range test", "4/4", "best so far 0.", "running", " left", "search", "1/1"):
         assert words in shown
+    assert re.search(r"[\d,]+ images/s · \d+ s left", shown)
     assert "Traceback" not in shown
+    _, *lines = re.split(r"[\r\n]+", shown)  # the first names a database, wherever it lies
+    assert max(map(len, lines)) <= 80
     assert_plain(out)
     assert table_of(out)[1].split() == HEADINGS
+
+
+def test_a_terminal_that_nobody_looks_at_gets_a_line_per_event(tmp_path: Path) -> None:
+    seen, _ = run_in_a_terminal(tmp_path, CI="true")
+    lines = seen.replace("\r\n", "\n").splitlines()
+    assert_plain("\n".join(lines))
+    events = [line for line in lines if " · slot " in line]
+    assert len(events) == 4 + 1 + 3
+    assert all(re.search(r" · [\d,]+ images/s · \d+ s left$", line) for line in events)
+    assert sum(line.startswith("proposed max_lr 0.") for line in lines) == 1

@@ -26,8 +26,6 @@ from search.commands.flags import (
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from search.result import StudyResult
-
 
 def run(
     study: StudyFlag,
@@ -89,7 +87,7 @@ def run(
             timeout_min=timeout_min,
             watch=progress.watch,
         )
-    _print_result(result, storage, page=report, json=json, keep_page=report is None)
+    _tell(result.name, storage, page=report, json=json)
 
 
 def worker(
@@ -125,38 +123,50 @@ def report(
     html: Annotated[
         Path | None, typer.Option("--html", help="Where to write the page.", show_default=False)
     ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="A summary to paste into a merge request.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Print a finished study's answer again and write its page."""
-    from search import catalog, opening
-    from search.result import load_result
+    import sys
+
+    from search import catalog, opening, terminal
+    from search.errors import UsageError
+    from search.findings import findings
+    from search.report import default_path, write_report
     from search.work import ENDED
 
+    if json and markdown:
+        raise UsageError("--json --markdown: stdout holds one document; take one of the two flags")
     with opening.opened(storage) as engine:
         row = catalog.find(engine, study)
         if row.stage in ENDED:
             opening.settle_ended(engine, row)
-        result = load_result(engine, study)
-    _print_result(result, storage, page=html, json=json, keep_page=False)
+        found = findings(engine, study)
+        page = html or default_path(engine.url, study)
+    write_report(found, page)
+    if markdown:
+        from search.summary import summary
+
+        print(summary(found), end="")
+        print(f"report: {page}", file=sys.stderr)
+    else:
+        terminal.print_findings(found, page, json=json)
 
 
-def _print_result(
-    result: "StudyResult",
-    storage: str | None,
-    *,
-    page: Path | None,
-    json: bool,
-    keep_page: bool,
-) -> None:
+def _tell(name: str, storage: str | None, *, page: Path | None, json: bool) -> None:
+    """Print the answer of a search that has ended, and write its page unless that is current."""
     from search import opening, terminal
+    from search.findings import findings
     from search.report import default_path, write_report
-    from studies.database import storage_url
 
-    path = page or default_path(storage_url(storage), result.name)
     with opening.opened(storage) as engine:
-        if not (keep_page and _is_current(path, engine, result.name)):
-            write_report(engine, result, path)
-    terminal.print_result(result, path, json=json)
+        path = page or default_path(engine.url, name)
+        found = findings(engine, name)
+        if page is not None or not _is_current(path, engine, name):
+            write_report(found, path)
+    terminal.print_findings(found, path, json=json)
 
 
 def _check_page(page: Path) -> None:

@@ -1,0 +1,63 @@
+"""All that is said of a finished study, read at one moment: for page, terminal and programs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Engine, select
+
+from search import catalog, range_test
+from search.hints import Hint, hints
+from search.pasting import Shell, free_name, storage_flag
+from search.provenance import Provenance, provenance
+from search.result import StudyResult, result_of
+from studies.database import masked_text, reading
+from studies.tables import StudyRow
+from trainers.range_test_result import RangeTestResult
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """The answer, what the sweeps measured, every trial, what to try next, and provenance.
+
+    `range_tests` are those of other batch sizes, where the study searches them.
+    """
+
+    result: StudyResult
+    range_test: RangeTestResult
+    range_tests: Mapping[int, RangeTestResult]
+    trials: Sequence[dict[str, Any]]
+    hints: tuple[Hint, ...]
+    provenance: Provenance
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all but the points of the sweeps and the trials as plain JSON values."""
+        return {
+            **self.result.as_json(),
+            "next": [asdict(hint) for hint in self.hints],
+            "provenance": asdict(self.provenance),
+        }
+
+
+def findings(engine: Engine, name: str) -> Findings:
+    """Return what a finished study found; raise NoResultError for one that has no answer.
+
+    Raises UnknownStudyError where no study of that name is stored.
+    """
+    row = catalog.find(engine, name)
+    with reading(engine) as session:
+        measured = range_test.measured(session, row)
+        result = result_of(session, row, measured)
+        names = session.scalars(select(StudyRow.name)).all()
+        shell = Shell(row.spec, row.name, free_name(row.name, names), storage_flag(engine.url))
+        return Findings(
+            result=result,
+            range_test=measured,
+            range_tests={
+                size: range_test.measured(session, row, batch_size=size)
+                for size in range_test.batch_sizes(row)[1:]
+            },
+            trials=catalog.trials_of(session, row.id),
+            hints=hints(result, measured, shell),
+            provenance=provenance(session, row, database=masked_text(engine.url), shell=shell),
+        )

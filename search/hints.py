@@ -1,0 +1,161 @@
+"""What to try next after a finished study: pure functions of what it measured."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from search.pasting import Shell
+from search.plan import duration_text
+from search.result import StudyResult
+from trainers.judgement import BRACKET_FACTOR
+from trainers.range_test_result import RangeTestResult, count
+
+FLAT_SHARE = 0.5
+"""From this share of the full cycles within noise of the best on, the optimum is called flat."""
+FEW_TRIALS = 10
+"""Fewer configurations that did not diverge say little of the parameters."""
+NEAR_BOUND = 1.1
+"""A max_lr closer to a bound of the bracket than this factor lies at it."""
+_FEWEST_STEPS = 100  # of a sweep, see studies.definition.RangeTest
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """One thing to try: why, and the commands that do it, in their order.
+
+    Without commands it is advice to stop, or something that only a study file says.
+    """
+
+    about: Literal["bound", "range test", "flat", "trials", "seeds"]
+    text: str
+    commands: tuple[str, ...] = ()
+
+
+def hints(result: StudyResult, measured: RangeTestResult, shell: Shell) -> tuple[Hint, ...]:
+    """Return what to try next, what matters most first; nothing where nothing is in doubt."""
+    found = (
+        _bound(result, shell),
+        _range_test(measured, shell),
+        _flat(result) or _trials(result, shell),
+        _seeds(result, shell),
+    )
+    return tuple(hint for hint in found if hint is not None)
+
+
+def _bound(result: StudyResult, shell: Shell) -> Hint | None:
+    low, high = result.bracket
+    value = result.winner.params.max_lr
+    if low * NEAR_BOUND < value < high / NEAR_BOUND:
+        return None
+    side = "lower" if value <= low * NEAR_BOUND else "upper"
+    return Hint(
+        "bound",
+        f"The winner's max_lr {value:.3g} lies at the {side} bound of the bracket {low:.3g} to "
+        f"{high:.3g}: a better one may lie beyond. The bracket of a study is frozen; a new study "
+        "with another seed measures its own.",
+        _only_known(shell, shell.run("--seed", "1", name=shell.new_name)),
+    )
+
+
+def _range_test(measured: RangeTestResult, shell: Shell) -> Hint | None:
+    """Say what makes the edge unsure: sweeps that end below it, too few or too short ones."""
+    plan, said, n = measured.plan, measured.proposal, len(measured.points)
+    reasons, flags = [], list[str]()
+    endings = Counter(judgement.ending for judgement in measured.judgements)
+    above = endings["reached end_lr"]
+    if above:
+        reasons.append(
+            f"In {above} of {count(n, 'sweep')} training broke nowhere up to {plan.end_lr:g}: the "
+            "edge lies above that, and has no interval."
+        )
+    elif said is not None and said.widened and said.drift is None:
+        reasons.append(f"In the slow sweep (n = 1) the edge lies above {plan.end_lr:g}.")
+    if reasons:
+        flags += ["--end-lr", f"{10 * plan.end_lr:g}"]
+    if said is not None and said.interval is not None:
+        low, high = said.interval
+        if high / low > BRACKET_FACTOR:
+            reasons.append(
+                f"The 95 % interval of the edge, {low:.3g} to {high:.3g} (n = "
+                f"{count(said.n_sweeps, 'sweep')}), spans a factor of {high / low:.2g}, where the "
+                f"bracket spans {said.high / said.low:.2g}: more sweeps narrow it."
+            )
+            flags += ["--sweeps", str(2 * n)]
+    elif said is not None and said.n_sweeps < 2:
+        reasons.append("One sweep has no interval.")
+        flags += ["--sweeps", "5"]
+    if plan.total_steps < _FEWEST_STEPS:
+        reasons.append(f"Sweeps of {plan.total_steps} steps say little.")
+        flags += ["--steps", "200"]
+    if not reasons:
+        return None
+    commands = _only_known(shell, shell.new_range_test(*flags), shell.run(name=shell.new_name))
+    return Hint("range test", " ".join(reasons) + " A new study can go on from there.", commands)
+
+
+def _flat(result: StudyResult) -> Hint | None:
+    region = result.region
+    if len(region.slots) < FLAT_SHARE * region.n_cycles or _n_whole(result) < FEW_TRIALS:
+        return None
+    low, high = region.max_lr
+    return Hint(
+        "flat",
+        f"The optimum is flat as far as one seed each can tell: {len(region.slots)} of "
+        f"{region.n_cycles} configurations at {count(result.epochs, 'epoch')} lie within a "
+        f"seed's noise of the best, with max_lr from {low:.3g} to {high:.3g}. More "
+        "configurations would only rank the noise: stop the search here.",
+    )
+
+
+def _trials(result: StudyResult, shell: Shell) -> Hint | None:
+    region = result.region
+    if _n_whole(result) < FEW_TRIALS:
+        n = count(_n_whole(result), "configuration")
+        reason = f"{n} that did not diverge say little of the parameters."
+    elif result.comparison is None or not result.comparison.shown:
+        reason = (
+            f"Only {len(region.slots)} of {region.n_cycles} configurations lie within a seed's "
+            "noise of the best: more of them may find a better one."
+        )
+    else:
+        return None
+    more = max(FEW_TRIALS, result.n_trials)
+    seconds = {
+        stage: sum(s.seconds for s in result.spent if s.stage == stage)
+        for stage in ("search", "confirmation")
+    }
+    again = seconds["search"] * more / result.n_trials + seconds["confirmation"]
+    return Hint(
+        "trials",
+        f"{reason} {more} more are confirmed anew with fresh seeds; by what this study took, that "
+        f"is {duration_text(again)} of training.",
+        _only_known(shell, shell.run("--trials", f"+{more}")),
+    )
+
+
+def _n_whole(result: StudyResult) -> int:
+    return result.n_trials - result.n_diverged
+
+
+def _seeds(result: StudyResult, shell: Shell) -> Hint | None:
+    """Say what a difference that is not shown would take."""
+    comparison = result.comparison or result.challenge
+    if comparison is None or comparison.shown:
+        return None
+    n, many = comparison.difference.n, 4 * comparison.difference.n
+    smallest = result.metric.difference(comparison.detectable)
+    half = result.metric.difference(comparison.detectable / 2)
+    text = (
+        f"A true difference of {smallest} would have shown with n = {n} seeds 4 times out of 5. "
+        f"If one of {half} matters, it takes about {many} seeds: a new study with "
+        f"confirmation=Confirmation(n_seeds={many})"
+    )
+    if not shell.spec.endswith(".py"):
+        return Hint("seeds", f"{text} in a study file of your own.")
+    command = shell.run(name=shell.new_name)
+    return Hint("seeds", f"{text} in {shell.spec}.", (command,))
+
+
+def _only_known(shell: Shell, *commands: str) -> tuple[str, ...]:
+    """Return the commands, none for a study that was made from an object in some program."""
+    return commands if shell.spec else ()

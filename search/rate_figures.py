@@ -1,0 +1,185 @@
+"""Figures of what rates do and what they are: the range test, and any OneCycleLR call."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.look import (
+    BLUE,
+    GREEN,
+    GREY,
+    HEIGHT_PX,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    band,
+    bracket,
+    finish,
+    log_axis,
+    vertical,
+)
+from trainers.judgement import SmoothedCurve, smoothed_curve
+from trainers.range_test_result import RangeTestResult, count
+from trainers.schedule import Preview
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+def range_test_figure(result: RangeTestResult) -> "Figure":
+    """Draw every sweep, raw and as it was judged, their median, and what they propose.
+
+    The loss axis ends a little above the first level, so that an explosion flattens nothing.
+    """
+    import plotly.graph_objects as go
+
+    figure, n = go.Figure(), len(result.points)
+    drawn = [smoothed_curve(curve) for curve in result.curves]
+    for number, curve in enumerate(drawn):
+        _sweep(figure, number, curve, n=n)
+    if result.slow_curve is not None:
+        _slow_sweep(figure, smoothed_curve(result.slow_curve), n_steps=len(result.slow_curve.lrs))
+    judged = [curve for curve in drawn if not math.isnan(curve.first)]
+    if len(judged) > 1:
+        _median(figure, judged)
+    _rebounds(figure, drawn, result)
+    shown: list[float] = [lr for curve in result.curves for lr in curve.lrs]
+    if result.proposal is not None:
+        said = result.proposal
+        shown += [said.low, said.high]
+        bracket(figure, (said.low, said.high))
+        if said.interval is not None:
+            low, high = said.interval
+            name = f"95 % interval of the edge {low:.3g} to {high:.3g}"
+            band(figure, said.interval, name, color=VERMILION)
+        edge = f"edge {said.edge:.3g}, median of n = {count(said.n_sweeps, 'sweep')}"
+        vertical(figure, said.edge, edge, color=VERMILION, dash="dot")
+        name = f"proposed max_lr {said.max_lr:.3g}"
+        vertical(figure, said.max_lr, name, color=GREEN, dash="dash")
+    low = min((float(curve.smoothed.min()) for curve in judged), default=0.0)
+    high = max((curve.first for curve in judged), default=1.0)
+    finish(
+        figure,
+        x=log_axis(shown, "learning rate"),
+        y={
+            "title": {"text": "training loss"},
+            "range": [low - 0.2 * (high - low), high + 0.25 * (high - low)],
+        },
+    )
+    figure.update_layout(height=HEIGHT_PX + 60)
+    return figure
+
+
+def _sweep(figure: "Figure", number: int, curve: SmoothedCurve, *, n: int) -> None:
+    """Add one sweep: its points and what was judged."""
+    legend = {"showlegend": number == 0}
+    figure.add_scatter(
+        x=curve.lrs.tolist(),
+        y=curve.losses.tolist(),
+        mode="markers",
+        marker={"color": GREY, "size": 3, "opacity": 0.35},
+        name=f"loss of a step (n = {count(n, 'sweep')})",
+        legendgroup="raw",
+        hoverinfo="skip",
+        **legend,
+    )
+    figure.add_scatter(
+        x=curve.lrs.tolist(),
+        y=curve.smoothed.tolist(),
+        mode="lines",
+        line={"color": SKY, "width": 1.2},
+        name="a sweep, smoothed without lag",
+        legendgroup="smoothed",
+        hovertemplate=f"sweep {number}: loss %{{y:.3f}} at lr %{{x:.3g}}<extra></extra>",
+        **legend,
+    )
+
+
+def _slow_sweep(figure: "Figure", curve: SmoothedCurve, *, n_steps: int) -> None:
+    """Add the sweep that the drift is read of."""
+    figure.add_scatter(
+        x=curve.lrs.tolist(),
+        y=curve.smoothed.tolist(),
+        mode="lines",
+        line={"color": PURPLE, "width": 1.5, "dash": "dash"},
+        name=f"slow sweep, {n_steps} steps (n = 1)",
+        hovertemplate="slow sweep: loss %{y:.3f} at lr %{x:.3g}<extra></extra>",
+    )
+
+
+def _median(figure: "Figure", curves: Sequence[SmoothedCurve]) -> None:
+    """Add the median over the sweeps."""
+    lrs, losses = median_curve(curves)
+    figure.add_scatter(
+        x=lrs.tolist(),
+        y=losses.tolist(),
+        mode="lines",
+        line={"color": BLUE, "width": 3},
+        name=f"median of n = {count(len(curves), 'sweep')}",
+        hovertemplate="median: loss %{y:.3f} at lr %{x:.3g}<extra></extra>",
+    )
+
+
+def median_curve(
+    curves: Sequence[SmoothedCurve],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return rates and median smoothed losses of sweeps over the same rates, shapes (N,), (N,).
+
+    A sweep counts as infinite from its first loss that is not finite; the median ends where it
+    is no number any more.
+    """
+    longest = max(curves, key=lambda curve: len(curve.lrs))
+    losses = np.full((len(curves), len(longest.lrs)), np.inf)
+    for row, curve in zip(losses, curves, strict=True):
+        row[: len(curve.smoothed)] = curve.smoothed
+    ordered = np.sort(losses, axis=0)
+    middle = (ordered[(len(curves) - 1) // 2] + ordered[len(curves) // 2]) / 2
+    finite = np.isfinite(middle)
+    return longest.lrs[finite], middle[finite]
+
+
+def _rebounds(figure: "Figure", drawn: Sequence[SmoothedCurve], result: RangeTestResult) -> None:
+    """Mark where each sweep's loss turns."""
+    found = [(n, said.rebound) for n, said in enumerate(result.judgements) if said.rebound]
+    figure.add_scatter(
+        x=[lr for _, lr in found],
+        y=[float(np.interp(lr, drawn[n].lrs, drawn[n].smoothed)) for n, lr in found],
+        mode="markers",
+        marker={"color": ORANGE, "size": 9, "symbol": "diamond"},
+        name=f"rebound (n = {len(found)} of {count(len(drawn), 'sweep')})",
+        customdata=[n for n, _ in found],
+        hovertemplate="sweep %{customdata}: rebound at lr %{x:.3g}<extra></extra>",
+    )
+
+
+def call_figure(seen: Preview) -> "Figure":
+    """Draw rate and momentum over the steps of a call, as torch applies them."""
+    import plotly.graph_objects as go
+
+    n = len(seen.lrs)
+    steps = sorted({*range(0, n, max(1, n // 2_000)), seen.peak, n - 1})
+    figure = go.Figure()
+    drawn = {"learning rate": (seen.lrs, BLUE, "y")}
+    if seen.momenta:
+        drawn["momentum (Adam: beta1)"] = (seen.momenta, ORANGE, "y2")
+    for name, (values, color, axis) in drawn.items():
+        figure.add_scatter(
+            x=[step + 1 for step in steps],
+            y=[values[step] for step in steps],
+            mode="lines",
+            line={"color": color, "width": 2},
+            yaxis=axis,
+            name=name,
+            hovertemplate=f"{name} %{{y:.4g}} at step %{{x:,}}<extra></extra>",
+        )
+    x = {"title": {"text": f"optimizer step (of {n:,})"}}
+    finish(figure, x=x, y={"title": {"text": "learning rate"}, "rangemode": "tozero"})
+    figure.update_layout(
+        yaxis2={"title": {"text": "momentum"}, "overlaying": "y", "side": "right"},
+        height=480,
+    )
+    return figure

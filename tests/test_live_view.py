@@ -1,0 +1,99 @@
+"""What is shown of a study while it is worked on."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from sqlalchemy import Engine, make_url, update
+
+from search.live_view import View
+from search.plan import StageCost, Started
+from studies.database import open_engine, transaction
+from studies.tables import Base, EpochRecord, StudyRow, WorkRow
+from tests.rows import study_row
+from trainers.table import epoch_row
+
+PLAN = (
+    StageCost("range_test", "range test", 2, 100, 2000),
+    StageCost("search", "search", 20, 40, 8000),
+)
+PARAMS = {"max_lr": 0.123456, "pct_start": 0.3, "div_factor": 25.0}
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """A study in its search: ten slots run, the first has had two of its four epochs."""
+    engine = open_engine(make_url(f"sqlite:///{tmp_path}/studies.db"))
+    Base.metadata.create_all(engine)
+    with transaction(engine) as session:
+        session.add(study_row(id="s", n_trials=20))
+        session.flush()
+        session.add(work(0, state="running", **PARAMS))
+        session.add_all(work(slot, state="running") for slot in range(1, 10))
+        session.add_all(work(slot, state="waiting") for slot in range(10, 20))
+        session.flush()
+        for epoch, speed in ((1, 10.0), (2, 50.0)):
+            values = asdict(replace(epoch_row(epoch, 0.1), images_per_s=speed))
+            session.add(EpochRecord(work_id=1, **values))
+    yield engine
+    engine.dispose()
+
+
+def work(slot: int, **columns: Any) -> WorkRow:
+    return WorkRow(study_id="s", stage="search", round=0, length=4, slot=slot, **columns)
+
+
+@pytest.fixture
+def view(engine: Engine) -> View:
+    with transaction(engine) as session:
+        row = session.get_one(StudyRow, "s")
+    parts: dict[str, Any] = dict.fromkeys(("definition", "site", "trainer"))
+    view = View(engine, Started(row, **parts, plan=PLAN, n_workers=2, images_per_s=490.0))
+    assert view.look()
+    return view
+
+
+def drawn(view: View, *, height: int = 24) -> list[str]:
+    file = io.StringIO()
+    Console(file=file, width=80, color_system=None).print(view.picture(height=height))
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+def test_a_run_has_its_epoch_its_speed_and_its_time_left(view: View) -> None:
+    lines = drawn(view)
+    headings = lines[2].split()
+    assert headings == [
+        "running", "epoch", "images/s", "left", "max_lr", "pct_start", "div_factor",
+    ]  # fmt: skip
+    first = ["search", "0", "2/4", "50", "4", "s", "0.123", "0.30", "25"]
+    assert lines[3].split() == first, "2 epochs of 100 images are left"
+    assert lines[4].split() == ["search", "1", "0/4", "asking"]
+    assert lines[-1] == "490 images/s · 20 s left"
+
+
+def test_all_runs_are_counted_and_a_low_terminal_shows_fewer_of_them(view: View) -> None:
+    lines = drawn(view)
+    assert sum("/4" in line for line in lines) == 8
+    assert "and 2 more" in lines
+    low = drawn(view, height=10)
+    assert len(low) <= 10
+    assert "and 7 more" in low
+
+
+def test_every_event_is_told_once(view: View, engine: Engine) -> None:
+    assert view.news() == []
+    with transaction(engine) as session:
+        session.execute(update(StudyRow).values(proposal=0.12))
+        ended = {"state": "done", "outcome": "completed", "score": 0.5, "n_images": 400}
+        session.execute(update(WorkRow).where(WorkRow.slot == 0).values(**ended))
+    assert view.look()
+    run, proposal = view.news()
+    assert run.startswith("search 1/20 · slot 0 · max_lr 0.123, pct_start 0.30, div_factor 25 · ")
+    assert " · score 0.5000 · completed · " in run
+    assert run.endswith(" left")
+    assert proposal == "proposed max_lr 0.12"
+    assert view.news() == []
