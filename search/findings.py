@@ -50,14 +50,15 @@ def findings(engine: Engine, name: str) -> Findings:
         result = result_of(session, row, measured)
         names = session.scalars(select(StudyRow.name)).all()
         shell = Shell(row.spec, row.name, free_name(row.name, names), storage_flag(engine.url))
+        others = {
+            size: range_test.measured(session, row, batch_size=size)
+            for size in range_test.batch_sizes(row)[1:]
+        }
         return Findings(
             result=result,
             range_test=measured,
-            range_tests={
-                size: range_test.measured(session, row, batch_size=size)
-                for size in range_test.batch_sizes(row)[1:]
-            },
+            range_tests=others,
             trials=catalog.trials_of(session, row.id),
-            hints=hints(result, measured, shell),
+            hints=hints(result, measured, shell, others=others),
             provenance=provenance(session, row, database=masked_text(engine.url), shell=shell),
         )

@@ -1,7 +1,8 @@
 """What to try next after a finished study: pure functions of what it measured."""
 
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from search.pasting import Shell
@@ -31,11 +32,20 @@ class Hint:
     commands: tuple[str, ...] = ()
 
 
-def hints(result: StudyResult, measured: RangeTestResult, shell: Shell) -> tuple[Hint, ...]:
-    """Return what to try next, what matters most first; nothing where nothing is in doubt."""
+def hints(
+    result: StudyResult,
+    measured: RangeTestResult,
+    shell: Shell,
+    *,
+    others: Mapping[int, RangeTestResult] = MappingProxyType({}),
+) -> tuple[Hint, ...]:
+    """Return what to try next, what matters most first; nothing where nothing is in doubt.
+
+    `others`: what was `measured` at other batch sizes than the baseline's.
+    """
     found = (
         _bound(result, shell),
-        _range_test(measured, shell),
+        _range_test(measured, others, shell),
         _flat(result) or _trials(result, shell),
         _seeds(result, shell),
     )
@@ -57,12 +67,27 @@ def _bound(result: StudyResult, shell: Shell) -> Hint | None:
     )
 
 
-def _range_test(measured: RangeTestResult, shell: Shell) -> Hint | None:
-    """Say what makes the edge unsure: sweeps that end below it, too few or too short ones."""
+def _range_test(
+    measured: RangeTestResult, others: Mapping[int, RangeTestResult], shell: Shell
+) -> Hint | None:
+    """Say what makes an edge unsure: sweeps that end below it, too few or too short ones."""
+    reasons, flags = _unsure(measured)
+    for size, other in others.items():
+        found, more = _unsure(other)
+        reasons += [f"At batch_size {size}: {why[0].lower()}{why[1:]}" for why in found]
+        flags |= more
+    if not reasons:
+        return None
+    words = [word for flag in flags.items() for word in flag]
+    commands = _only_known(shell, shell.new_range_test(*words), shell.run(name=shell.new_name))
+    return Hint("range test", " ".join(reasons) + " A new study can go on from there.", commands)
+
+
+def _unsure(measured: RangeTestResult) -> tuple[list[str], dict[str, str]]:
+    """Return why an edge is unsure, and the flags of a range test that would know better."""
     plan, said, n = measured.plan, measured.proposal, len(measured.points)
-    reasons, flags = [], list[str]()
-    endings = Counter(judgement.ending for judgement in measured.judgements)
-    above = endings["reached end_lr"]
+    reasons, flags = list[str](), dict[str, str]()
+    above = sum(judgement.ending == "reached end_lr" for judgement in measured.judgements)
     if above:
         reasons.append(
             f"In {above} of {count(n, 'sweep')} training broke nowhere up to {plan.end_lr:g}: the "
@@ -71,26 +96,23 @@ def _range_test(measured: RangeTestResult, shell: Shell) -> Hint | None:
     elif said is not None and said.widened and said.drift is None:
         reasons.append(f"In the slow sweep (n = 1) the edge lies above {plan.end_lr:g}.")
     if reasons:
-        flags += ["--end-lr", f"{10 * plan.end_lr:g}"]
+        flags["--end-lr"] = f"{10 * plan.end_lr:g}"
     if said is not None and said.interval is not None:
         low, high = said.interval
         if high / low > BRACKET_FACTOR:
             reasons.append(
                 f"The 95 % interval of the edge, {low:.3g} to {high:.3g} (n = "
-                f"{count(said.n_sweeps, 'sweep')}), spans a factor of {high / low:.2g}, where the "
-                f"bracket spans {said.high / said.low:.2g}: more sweeps narrow it."
+                f"{count(said.n_sweeps, 'sweep')}), spans a factor of {high / low:.0f}, where the "
+                f"bracket spans {said.high / said.low:.0f}: more sweeps narrow it."
             )
-            flags += ["--sweeps", str(2 * n)]
+            flags["--sweeps"] = str(2 * n)
     elif said is not None and said.n_sweeps < 2:
         reasons.append("One sweep has no interval.")
-        flags += ["--sweeps", "5"]
+        flags["--sweeps"] = "5"
     if plan.total_steps < _FEWEST_STEPS:
         reasons.append(f"Sweeps of {plan.total_steps} steps say little.")
-        flags += ["--steps", "200"]
-    if not reasons:
-        return None
-    commands = _only_known(shell, shell.new_range_test(*flags), shell.run(name=shell.new_name))
-    return Hint("range test", " ".join(reasons) + " A new study can go on from there.", commands)
+        flags["--steps"] = "200"
+    return reasons, flags
 
 
 def _flat(result: StudyResult) -> Hint | None:

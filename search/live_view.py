@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _MOST_RUNS = 8
 _COLUMNS = ("running", "epoch", "images/s", "left", "max_lr", "pct_start", "div_factor")
+_MORE_COLUMNS = (*_COLUMNS[:5], "pct", "div", "decay", "batch")  # the same width for two more
 
 
 class View:
@@ -122,9 +123,11 @@ class View:
 
     def _running(self, runs: list[RunStatus]) -> Table:
         table = Table.grid(padding=(0, 2, 0, 0))
-        for heading in _COLUMNS:
-            table.add_column(justify="left" if heading == _COLUMNS[0] else "right", no_wrap=True)
-        table.add_row(*(Text(heading, style="dim") for heading in _COLUMNS))
+        more = any(run.params is not None and len(run.params.searched()) > 3 for run in runs)
+        columns = _MORE_COLUMNS if more else _COLUMNS
+        for heading in columns:
+            table.add_column(justify="left" if heading == columns[0] else "right", no_wrap=True)
+        table.add_row(*(Text(heading, style="dim") for heading in columns))
         for run in runs:
             table.add_row(*self._cells(run))
         return table
@@ -142,12 +145,11 @@ class View:
         if run.params is None:
             return [*cells, "asking"]
         params = run.params
-        return [
-            *cells,
-            f"{params.max_lr:.3g}",
-            f"{params.pct_start:.2f}",
-            f"{params.div_factor:.3g}",
-        ]
+        cells += [f"{params.max_lr:.3g}", f"{params.pct_start:.2f}", f"{params.div_factor:.3g}"]
+        if len(params.searched()) > 3:
+            cells.append("" if params.weight_decay is None else f"{params.weight_decay:.2g}")
+            cells.append("" if params.batch_size is None else str(params.batch_size))
+        return cells
 
     def _last_lines(self) -> list[str]:
         assert self.now is not None

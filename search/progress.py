@@ -51,6 +51,7 @@ class Progress:
         print(f"database: {masked_text(engine.url)}", file=sys.stderr)
         print(plan_text(started), file=sys.stderr, flush=True)
         view = View(engine, started)
+        view.look()  # what has ended by now is not news, what ends from now on is
         over = threading.Event()
         show = self._show_live if self.live else self._print_lines
         thread = threading.Thread(target=show, args=(view, over), daemon=True)

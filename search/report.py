@@ -74,7 +74,6 @@ def page(found: Findings) -> str:
         provenance=found.provenance,
         figures=_figures(found),
         range_test=conclusion(result.range_test),
-        searched_too=wording.searched_too(result),
         other_range_tests={
             size: conclusion(result.range_tests[size]) for size in found.range_tests
         },

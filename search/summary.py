@@ -12,7 +12,7 @@ from search.wording import (
     candidate_cells,
     candidate_headings,
     fact_lines,
-    searched_too,
+    params_cells,
 )
 
 
@@ -20,13 +20,12 @@ def summary(found: Findings) -> str:
     """Return the answer, what it rests on, what to try next and provenance."""
     result = found.result
     explanation, _, *code = call_lines(result)
-    winner = result.winner.params
+    names = candidate_headings(result)[1:-2]
+    cells = params_cells(result.winner.params, result)
+    values = ", ".join(f"`{name}` {cell}" for name, cell in zip(names, cells, strict=True))
     blocks = [
         f"## Study {literal(result.name)}",
-        f"**`max_lr` {winner.max_lr:.3g}, `pct_start` {winner.pct_start:.2f}, "
-        f"`div_factor` {winner.div_factor:.3g}"
-        + "".join(f", `{name}` {getattr(winner, name):.3g}" for name in searched_too(result))
-        + f".** {literal(result.verdict())}",
+        f"**{values}.** {literal(result.verdict())}",
         _candidates(result),
         f"{result.metric.title.capitalize()}: mean ± half of the 95 % interval over n fresh "
         "seeds. The baseline is torch's default 1cycle at the `max_lr` that the range test "

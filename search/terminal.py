@@ -145,7 +145,7 @@ def _candidates_table(result: StudyResult) -> Table:
     )
     headings = candidate_headings(result)
     searched = len(headings) > len(CANDIDATE_HEADINGS)
-    table.add_column(headings[0], overflow="fold")
+    table.add_column("" if searched else headings[0], overflow="fold")
     for heading in headings[1:]:
         table.add_column(_heading(heading, searched), justify="right", no_wrap=True)
     for candidate in result.ranked():

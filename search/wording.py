@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from search.plan import duration_text
 from search.result import Candidate, StudyResult
+from search.space import Params
 from search.spent import StageSpent
 from trainers.range_test_result import conclusion, count
 
@@ -37,13 +38,20 @@ def candidate_cells(candidate: Candidate, result: StudyResult) -> tuple[str, ...
     params, interval = candidate.params, result.metric.interval
     return (
         candidate_name(candidate, result),
+        *params_cells(params, result),
+        interval(candidate.scores),
+        "sealed" if candidate.test is None else interval(candidate.test),
+    )
+
+
+def params_cells(params: Params, result: StudyResult) -> list[str]:
+    """Return what was searched as text, in the order of candidate_headings()."""
+    return [
         f"{params.max_lr:.3g}",
         f"{params.pct_start:.2f}",
         f"{params.div_factor:.3g}",
         *(f"{getattr(params, name):.3g}" for name in searched_too(result)),
-        interval(candidate.scores),
-        "sealed" if candidate.test is None else interval(candidate.test),
-    )
+    ]
 
 
 def call_lines(result: StudyResult) -> list[str]:

@@ -55,9 +55,7 @@ def test_a_run_into_a_file_prints_plain_lines_only(finished: Finished) -> None:
     assert lines[1].startswith("study table: 1 worker(s) on ")
     for stage, n in (("range test", 4), ("search", 12), ("confirmation", 9)):
         ended = [line for line in lines if line.startswith(f"{stage} ")]
-        assert [line.split()[-1] for line in ended] == ["left"] * len(ended)
-        assert len(ended) <= n
-    assert sum(line.startswith("search ") for line in lines) >= 1
+        assert [line.split()[-1] for line in ended] == ["left"] * n
 
 
 def test_every_run_is_told_once(finished: Finished) -> None:

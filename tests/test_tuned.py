@@ -82,6 +82,9 @@ def test_digits_at_two_batch_sizes(main_here: Callable[..., Ended], tmp_path: Pa
     assert "range test, batch_size 128: " in words
     assert f"batches of {winner['batch_size']} images" in words
     assert f"# The optimizer has weight_decay={winner['weight_decay']:.6g}." in words
+    page = (tmp_path / "a-tuned.html").read_text()
+    assert all(f'id="figure-range_test{suffix}"' in page for suffix in ("", "-128"))
+    assert "which max_lr, pct_start, div_factor, weight_decay, batch_size?" in page
     shown = main_here("trials", *stored).out
     assert shown.splitlines()[1].split()[-2:] == ["decay", "size"]
     exported = json.loads(main_here("export", *stored, "--format", "json").out)
