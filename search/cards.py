@@ -9,15 +9,19 @@ from sqlalchemy import Engine
 from search import catalog, figures, range_test
 from search.errors import NoResultError
 from search.history import names
+from search.metric import Metric
 from search.note import note
 from search.result import StudyResult, load_result
 from search.rows import count_ended
+from search.screening import BASELINE_SLOT
 from studies.database import reading
 from studies.tables import StudyRow
 from trainers.range_test_result import RangeTestResult
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+    from search.trial_figures import Searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class Seen:
     row: StudyRow
     length: int
     measured: RangeTestResult
+    searched: "Searched | None"
     trials: list[dict[str, Any]]
     result: StudyResult | None
 
@@ -48,11 +53,12 @@ def _range_test(seen: Seen) -> "tuple[str, Figure] | None":
 
 
 def _search(seen: Seen) -> "tuple[str, Figure] | None":
-    if seen.result is None:
+    trials = [t for t in seen.trials if t["length"] == seen.length and t["score"] is not None]
+    if seen.searched is None or not trials:
         return None
-    title = f"Search: cycles of {seen.length} epochs"
-    trials = [t for t in seen.trials if t["length"] == seen.length]
-    return title, figures.search_figure(trials, seen.result)
+    so_far = " so far" if seen.row.stage == "search" else ""
+    title = f"Search: cycles of {seen.length} epochs{so_far}"
+    return title, figures.search_figure(trials, seen.searched)
 
 
 def _screening(seen: Seen) -> "tuple[str, Figure] | None":
@@ -123,7 +129,19 @@ class Cards:
             result = load_result(self.engine, row.name)
         except NoResultError:
             result = None
-        return Seen(row, length, measured, catalog.trials(self.engine, row.name), result)
+        searched = self._searched(row) if result is None else figures.Searched.of(result)
+        trials = catalog.trials(self.engine, row.name)
+        return Seen(row, length, measured, searched, trials, result)
+
+    def _searched(self, row: StudyRow) -> "Searched | None":
+        """Return what a search without a result is drawn with; None before there is a bracket."""
+        if row.proposal is None:
+            return None
+        sizes = range_test.batch_sizes(row) if row.batch_sizes else (None,)
+        with reading(self.engine) as session:
+            found = {n: range_test.measured(session, row, batch_size=n).proposal for n in sizes}
+        proposals = {n: said for n, said in found.items() if said is not None}
+        return figures.Searched(Metric(row.metric), proposals, {BASELINE_SLOT: "baseline"})
 
 
 def _fitted(title: str, figure: "Figure") -> str:

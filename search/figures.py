@@ -11,13 +11,14 @@ from search.confirmation import estimate
 from search.look import BLUE, GREY, ORANGE, PURPLE, SKY, band, finish, vertical
 from search.rate_figures import range_test_figure
 from search.result import StudyResult
-from search.trial_figures import screening_figure, search_figure
+from search.trial_figures import Searched, screening_figure, search_figure
 from search.wording import candidate_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 __all__ = [
+    "Searched",
     "confirmation_figure",
     "importance_figure",
     "range_test_figure",

@@ -74,7 +74,9 @@ def _so_far(engine: Engine, row: StudyRow, measured: RangeTestResult) -> list[st
     if now.reason is not None:
         parts.insert(0, f"**Ended without a result**: {literal(now.reason)}")
     else:
-        parts.append("Cards of search, confirmation and schedules come when the study has ended.")
+        parts.append(
+            "Cards of promotions, confirmation and schedules come when the study has ended."
+        )
     if now.best is not None:
         best = now.best
         parts.append(

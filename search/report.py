@@ -94,7 +94,7 @@ def _figures(found: Findings) -> dict[str, "Drawing"]:
     drawn = {
         "range_test": figures.range_test_figure(found.range_test),
         "search": figures.search_figure(
-            [t for t in trials if t["length"] == result.epochs], result
+            [t for t in trials if t["length"] == result.epochs], figures.Searched.of(result)
         ),
         "schedule": figures.schedule_figure(result),
         "confirmation": figures.confirmation_figure(result),

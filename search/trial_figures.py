@@ -17,8 +17,11 @@ from search.look import (
     finish,
     log_axis,
 )
-from search.result import Candidate, StudyResult
-from search.wording import candidate_name, searched_too
+from search.metric import Metric
+from search.result import StudyResult
+from search.screening import BASELINE_SLOT
+from search.wording import SEARCHED_TOO, candidate_name
+from trainers.judgement import Proposal
 from trainers.range_test_result import count
 
 if TYPE_CHECKING:
@@ -44,8 +47,8 @@ class _Heights:
     edge: float
 
     @classmethod
-    def over(cls, trials: Sequence[Trial], result: StudyResult) -> "_Heights":
-        factor = result.metric.factor
+    def over(cls, trials: Sequence[Trial], metric: Metric) -> "_Heights":
+        factor = metric.factor
         whole = [factor * t["score"] for t in trials if t["outcome"] != "diverged"]
         values = whole or [0.0, factor]
         room = 0.12 * (max(values) - min(values)) or 0.001 * factor
@@ -59,66 +62,90 @@ class _Heights:
         return self.factor * float(trial["score"])
 
 
-def _place(trial: Trial, result: StudyResult) -> float:
-    """Return max_lr, as a multiple of its batch size's proposal where several are searched."""
-    if not result.range_tests:
-        return float(trial["max_lr"])
-    return float(trial["max_lr"] / result.range_tests[trial["batch_size"]].max_lr)
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What a search is drawn with, also before it has ended.
+
+    `proposals` by batch size, None where that is not searched; `marked`: names of trials by slot.
+    """
+
+    metric: Metric
+    proposals: Mapping[int | None, Proposal]
+    marked: Mapping[int, str]
+
+    @classmethod
+    def of(cls, result: StudyResult) -> "Searched":
+        """Return what a finished search is drawn with: baseline and winner are marked."""
+        marked = dict.fromkeys((result.baseline, result.winner))
+        by_size: Mapping[int | None, Proposal] = {None: result.range_test}
+        if result.range_tests:
+            by_size = {size: said for size, said in result.range_tests.items()}
+        return cls(result.metric, by_size, {c.slot: candidate_name(c, result) for c in marked})
+
+    @property
+    def title(self) -> str:
+        """What stands on the axis of rates."""
+        if None in self.proposals:
+            return "max_lr"
+        return "max_lr as a multiple of the proposal at its batch size"
+
+    @property
+    def bracket(self) -> tuple[float, float]:
+        """The range of rates; as multiples it is the same at each batch size."""
+        said = next(iter(self.proposals.values()))
+        unit = 1.0 if None in self.proposals else said.max_lr
+        return said.low / unit, said.high / unit
+
+    def place(self, trial: Trial) -> float:
+        """Return where a trial stands on the axis of rates."""
+        if None in self.proposals:
+            return float(trial["max_lr"])
+        return float(trial["max_lr"] / self.proposals[trial["batch_size"]].max_lr)
 
 
-def _said(trial: Trial, result: StudyResult) -> str:
-    shown = [f"max_lr {trial['max_lr']:.3g}", f"pct_start {trial['pct_start']:.2f}"]
-    names = ("div_factor", *searched_too(result))
-    return ", ".join([*shown, *(f"{name} {trial[name]:.3g}" for name in names)])
+def _said(trial: Trial) -> str:
+    names = ("max_lr", "pct_start", "div_factor", *SEARCHED_TOO)
+    return ", ".join(f"{name} {trial[name]:.3g}" for name in names if trial[name] is not None)
 
 
-def search_figure(trials: Sequence[Trial], result: StudyResult) -> "Figure":
+def search_figure(trials: Sequence[Trial], searched: Searched) -> "Figure":
     """Draw the validation score against max_lr, one mark per configuration (n = 1 seed each)."""
     import plotly.graph_objects as go
 
     scored = [t for t in trials if t["score"] is not None and t["max_lr"] is not None]
     whole = [t for t in scored if t["outcome"] != "diverged"]
     broken = [t for t in scored if t["outcome"] == "diverged"]
-    heights = _Heights.over(scored, result)
+    heights = _Heights.over(scored, searched.metric)
     figure = go.Figure(
         [
             go.Scatter(
-                x=[_place(t, result) for t in whole],
+                x=[searched.place(t) for t in whole],
                 y=[heights.of(t) for t in whole],
                 mode="markers",
                 marker=_coloured_by_pct_start(whole),
                 name=f"configuration ({len(whole)}, n = 1 seed each)",
-                customdata=[[t["slot"], _said(t, result)] for t in whole],
+                customdata=[[t["slot"], _said(t)] for t in whole],
                 hovertemplate="slot %{customdata[0]}: %{y:.4g}<br>%{customdata[1]}<extra></extra>",
             ),
             go.Scatter(
-                x=[_place(t, result) for t in broken],
+                x=[searched.place(t) for t in broken],
                 y=[heights.of(t) for t in broken],
                 mode="markers",
                 marker={"color": VERMILION, "size": 10, "symbol": "x"},
                 name=f"diverged ({len(broken)}), drawn at the lower edge",
-                customdata=[[t["slot"], t["diverged_step"], _said(t, result)] for t in broken],
+                customdata=[[t["slot"], t["diverged_step"], _said(t)] for t in broken],
                 hovertemplate="slot %{customdata[0]} diverged at step %{customdata[1]}<br>"
                 "%{customdata[2]}<extra></extra>",
             ),
-            *(
-                _ring(c, scored, result, heights)
-                for c in dict.fromkeys((result.baseline, result.winner))
-            ),
+            *(_ring(t, searched, heights) for t in scored if t["slot"] in searched.marked),
         ]
     )
-    low, high = result.bracket
-    title = "max_lr"
-    if result.range_tests:
-        own = result.range_tests[result.batch_size].max_lr
-        low, high = low / own, high / own
-        title = "max_lr as a multiple of the proposal at its batch size"
-    bracket(figure, (low, high))
+    bracket(figure, searched.bracket)
     finish(
         figure,
-        x=log_axis([*(_place(t, result) for t in scored), low, high], title),
+        x=log_axis([*map(searched.place, scored), *searched.bracket], searched.title),
         y={
-            "title": {"text": f"validation {result.metric.title}"},
+            "title": {"text": f"validation {searched.metric.title}"},
             "range": [heights.low, heights.high],
         },
     )
@@ -136,27 +163,22 @@ def _coloured_by_pct_start(trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
-def _ring(
-    candidate: Candidate,
-    trials: Sequence[Trial],
-    result: StudyResult,
-    heights: _Heights,
-) -> Any:
-    """Return a ring around the trial of a candidate."""
+def _ring(trial: Trial, searched: Searched, heights: _Heights) -> Any:
+    """Return a ring around a trial that is marked."""
     import plotly.graph_objects as go
 
-    found = [t for t in trials if t["slot"] == candidate.slot]
+    is_baseline = trial["slot"] == BASELINE_SLOT
     return go.Scatter(
-        x=[_place(t, result) for t in found],
-        y=[heights.of(t) for t in found],
+        x=[searched.place(trial)],
+        y=[heights.of(trial)],
         mode="markers",
         marker={
-            "color": ORANGE if candidate.is_baseline else PURPLE,
+            "color": ORANGE if is_baseline else PURPLE,
             "size": 19,
-            "symbol": "square-open" if candidate.is_baseline else "circle-open",
+            "symbol": "square-open" if is_baseline else "circle-open",
             "line": {"width": 3},
         },
-        name=candidate_name(candidate, result),
+        name=searched.marked[trial["slot"]],
         hoverinfo="skip",
     )
 
@@ -170,7 +192,7 @@ def screening_figure(trials: Sequence[Trial], result: StudyResult) -> "Figure":
     import plotly.graph_objects as go
 
     scored = [t for t in trials if t["score"] is not None]
-    heights = _Heights.over(scored, result)
+    heights = _Heights.over(scored, result.metric)
     tracks: dict[int, list[Trial]] = {}
     for trial in sorted(scored, key=lambda t: t["length"]):
         tracks.setdefault(trial["slot"], []).append(trial)

@@ -74,7 +74,7 @@ def test_a_study_that_has_not_moved_on_is_not_drawn_again(engine: Engine) -> Non
         row.stage, row.n_trials = "search", row.n_trials + 8
     later = shown(engine, cards=cards)
     assert later is not first
-    assert list(later.figures) == ["onecycle-range-test"]
+    assert list(later.figures) == ["onecycle-range-test", "onecycle-search"]
     assert shown(engine, cards=cards) is later
 
 
@@ -134,7 +134,24 @@ def test_a_range_test_under_way_proposes_nothing_yet(engine: Engine) -> None:
     assert "proposed" not in said
     assert "| range test | \N{EM SPACE}3 | \N{EM SPACE}1 |" in seen.note
     assert "proposed" not in seen.note
-    assert "Cards of search, confirmation and schedules come" in seen.note
+    assert "Cards of promotions, confirmation and schedules come" in seen.note
+
+
+def test_a_search_under_way_is_drawn_as_far_as_it_has_come(engine: Engine) -> None:
+    with transaction(engine) as session:
+        row = session.scalars(select(StudyRow)).one()
+        row.stage, row.result = "search", None
+        session.execute(text("DELETE FROM work WHERE stage = 'confirmation'"))
+        later = "WHERE stage = 'search' AND slot > 4"
+        session.execute(text(f"UPDATE work SET state = 'waiting', score = NULL {later}"))
+    seen = shown(engine)
+    assert list(seen.figures) == ["onecycle-range-test", "onecycle-search"]
+    drawn = figure("search", seen)
+    assert drawn["layout"]["title"]["text"] == "Search: cycles of 4 epochs so far"
+    assert "configuration (5, n = 1 seed each)" in legend(drawn)
+    assert "baseline" in legend(drawn)
+    assert "bracket" in legend(drawn)
+    assert "winner" not in legend(drawn)
 
 
 def test_a_study_without_a_finished_run_has_a_note_alone(engine: Engine) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, make_url
 import search
 from search import catalog, confirmation, range_test
 from search.figures import (
+    Searched,
     confirmation_figure,
     importance_figure,
     range_test_figure,
@@ -118,7 +119,7 @@ def test_the_slow_sweep_is_drawn_as_one_of_its_own() -> None:
 def test_the_search_figure_marks_diverged_baseline_and_winner(
     engine: Engine, result: StudyResult
 ) -> None:
-    figure = search_figure(catalog.trials(engine, NAME), result)
+    figure = search_figure(catalog.trials(engine, NAME), Searched.of(result))
     completed, diverged, baseline, winner = figure.data
     assert list(completed.y) == [97.0, 98.0]
     assert list(completed.marker.color) == [0.3, 0.4]
@@ -133,7 +134,7 @@ def test_a_search_in_which_all_diverged_still_gives_a_figure(
     engine: Engine, result: StudyResult
 ) -> None:
     trials = [{**t, "outcome": "diverged"} for t in catalog.trials(engine, NAME)]
-    assert len(search_figure(trials, result).data[1].x) == 3
+    assert len(search_figure(trials, Searched.of(result)).data[1].x) == 3
 
 
 def test_the_schedule_figure_peaks_where_the_plans_do(result: StudyResult) -> None:
