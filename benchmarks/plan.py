@@ -28,7 +28,7 @@ class Design:
 
     n_configurations: int = 128
     n_seeds: int = 2
-    epochs: tuple[int, ...] = (2, 4, 8)
+    epochs: tuple[int, ...] = (1, 2, 4)
     n_sweeps: int = 80
     n_long_sweeps: int = 16
 
