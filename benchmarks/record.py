@@ -2,8 +2,9 @@
 
     python -m benchmarks.record --data FOLDER --workers 2
 
-The same line goes on where a killed recording ended. Ten and a half core hours of a CPU (Zen 4)
-with bf16: two thirds for cifar-small, one third for cifar-residual.
+The same line goes on where a killed recording ended. Cycles have the length of the study, half of
+it and a quarter. About six core hours of a CPU with bf16 (Zen 4, Sapphire Rapids): two thirds for
+cifar-small, one third for cifar-residual.
 """
 
 import argparse
