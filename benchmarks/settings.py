@@ -124,8 +124,8 @@ _SMALL = Setting(
     rates=_octaves(-150, 60),
     far_rates=(-210, -270, -330),
     n_fresh_seeds=5,
-    range_tests=((200, 8), (100, 8), (400, 4)),
-    tool_tests=((100, 8), (200, 4), (400, 4)),
+    range_tests=((200, 8), (100, 8), (400, 8)),
+    tool_tests=((100, 8), (200, 8), (400, 8)),
     other_lengths=((2, _octaves(-120, 30)), (8, _octaves(-90, 30))),
 )
 _ADAMW = Setting(
