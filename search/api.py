@@ -13,7 +13,7 @@ from search.errors import UsageError
 from search.opening import opened, settle_ended
 from search.patience import Patience
 from search.plan import Started, estimate, load_task, warm_up
-from search.range_test import batch_sizes, measured, with_stored_range_test
+from search.range_test import measured_at_all, with_stored_range_test
 from search.result import StudyResult, load_result
 from search.samplers import check_installed
 from search.starting import (
@@ -119,10 +119,8 @@ def range_test(
         if row is None or row.stage == RANGE_TEST:
             asked = Asked(name, seed, Target(), device, data, workers)
             work_on(engine, definition, row, asked, stop=stop, watch=watch, only=RANGE_TEST)
-        row = catalog.find(engine, name)
         with reading(engine) as session:
-            own, *others = (measured(session, row, batch_size=size) for size in batch_sizes(row))
-        return replace(own, others=dict(zip(batch_sizes(row)[1:], others, strict=True)))
+            return measured_at_all(session, catalog.find(engine, name))
 
 
 def _swept_otherwise(definition: Definition, name: str | None, **given: Any) -> Definition:

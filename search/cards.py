@@ -122,26 +122,28 @@ class Cards:
 
     def _seen(self, row: StudyRow, length: int) -> Seen:
         with reading(self.engine) as session:
-            measured = range_test.measured(session, row)
+            measured = range_test.measured_at_all(session, row)
         if row.proposal is None:  # what it will be depends on more than the sweeps
             measured = replace(measured, proposal=None)
         try:
             result = load_result(self.engine, row.name)
         except NoResultError:
             result = None
-        searched = self._searched(row) if result is None else figures.Searched.of(result)
+        searched = _searched(row, measured) if result is None else figures.Searched.of(result)
         trials = catalog.trials(self.engine, row.name)
         return Seen(row, length, measured, searched, trials, result)
 
-    def _searched(self, row: StudyRow) -> "Searched | None":
-        """Return what a search without a result is drawn with; None before there is a bracket."""
-        if row.proposal is None:
-            return None
-        sizes = range_test.batch_sizes(row) if row.batch_sizes else (None,)
-        with reading(self.engine) as session:
-            found = {n: range_test.measured(session, row, batch_size=n).proposal for n in sizes}
-        proposals = {n: said for n, said in found.items() if said is not None}
-        return figures.Searched(Metric(row.metric), proposals, {BASELINE_SLOT: "baseline"})
+
+def _searched(row: StudyRow, measured: RangeTestResult) -> "Searched | None":
+    """Return what a search without a result is drawn with; None before there is a bracket."""
+    if row.proposal is None:
+        return None
+    found: dict[int | None, RangeTestResult] = {
+        row.batch_size if row.batch_sizes else None: measured
+    }
+    found.update(measured.others.items())
+    proposals = {n: each.proposal for n, each in found.items() if each.proposal is not None}
+    return figures.Searched(Metric(row.metric), proposals, {BASELINE_SLOT: "baseline"})
 
 
 def _fitted(title: str, figure: "Figure") -> str:

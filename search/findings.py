@@ -1,6 +1,6 @@
 """All that is said of a finished study, read at one moment: for page, terminal and programs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,14 +18,10 @@ from trainers.range_test_result import RangeTestResult
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The answer, what the sweeps measured, every trial, what to try next, and provenance.
-
-    `range_tests` are those of other batch sizes, where the study searches them.
-    """
+    """The answer, what the sweeps measured, every trial, what to try next, and provenance."""
 
     result: StudyResult
     range_test: RangeTestResult
-    range_tests: Mapping[int, RangeTestResult]
     trials: Sequence[dict[str, Any]]
     hints: tuple[Hint, ...]
     provenance: Provenance
@@ -46,19 +42,14 @@ def findings(engine: Engine, name: str) -> Findings:
     """
     row = catalog.find(engine, name)
     with reading(engine) as session:
-        measured = range_test.measured(session, row)
+        measured = range_test.measured_at_all(session, row)
         result = result_of(session, row, measured)
         names = session.scalars(select(StudyRow.name)).all()
         shell = Shell(row.spec, row.name, free_name(row.name, names), storage_flag(engine.url))
-        others = {
-            size: range_test.measured(session, row, batch_size=size)
-            for size in range_test.batch_sizes(row)[1:]
-        }
         return Findings(
             result=result,
             range_test=measured,
-            range_tests=others,
             trials=catalog.trials_of(session, row.id),
-            hints=hints(result, measured, shell, others=others),
+            hints=hints(result, measured, shell),
             provenance=provenance(session, row, database=masked_text(engine.url), shell=shell),
         )

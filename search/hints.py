@@ -1,8 +1,6 @@
 """What to try next after a finished study: pure functions of what it measured."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
 from search.pasting import Shell
@@ -32,20 +30,11 @@ class Hint:
     commands: tuple[str, ...] = ()
 
 
-def hints(
-    result: StudyResult,
-    measured: RangeTestResult,
-    shell: Shell,
-    *,
-    others: Mapping[int, RangeTestResult] = MappingProxyType({}),
-) -> tuple[Hint, ...]:
-    """Return what to try next, what matters most first; nothing where nothing is in doubt.
-
-    `others`: what was `measured` at other batch sizes than the baseline's.
-    """
+def hints(result: StudyResult, measured: RangeTestResult, shell: Shell) -> tuple[Hint, ...]:
+    """Return what to try next, what matters most first; nothing where nothing is in doubt."""
     found = (
         _bound(result, shell),
-        _range_test(measured, others, shell),
+        _range_test(measured, shell),
         _flat(result) or _trials(result, shell),
         _seeds(result, shell),
     )
@@ -67,12 +56,10 @@ def _bound(result: StudyResult, shell: Shell) -> Hint | None:
     )
 
 
-def _range_test(
-    measured: RangeTestResult, others: Mapping[int, RangeTestResult], shell: Shell
-) -> Hint | None:
+def _range_test(measured: RangeTestResult, shell: Shell) -> Hint | None:
     """Say what makes an edge unsure: sweeps that end below it, too few or too short ones."""
     reasons, flags = _unsure(measured)
-    for size, other in others.items():
+    for size, other in measured.others.items():
         found, more = _unsure(other)
         reasons += [f"At batch_size {size}: {why[0].lower()}{why[1:]}" for why in found]
         flags |= more

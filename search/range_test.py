@@ -89,6 +89,12 @@ def measured(
     return replace(result, proposal=_frozen(result.proposal, study, size))
 
 
+def measured_at_all(session: Session, study: StudyRow) -> RangeTestResult:
+    """Return the same with the range tests of the other batch sizes, where they are searched."""
+    others = {n: measured(session, study, batch_size=n) for n in batch_sizes(study)[1:]}
+    return replace(measured(session, study), others=others)
+
+
 def _sweeps_of(study: StudyRow, batch_size: int) -> ColumnElement[bool]:
     """Return the condition that a row is a sweep with that batch size."""
     return and_(

@@ -75,7 +75,7 @@ def page(found: Findings) -> str:
         figures=_figures(found),
         range_test=conclusion(result.range_test),
         other_range_tests={
-            size: conclusion(result.range_tests[size]) for size in found.range_tests
+            size: conclusion(result.range_tests[size]) for size in found.range_test.others
         },
         n_sweeps=len(found.range_test.points),
         seeds=seeds_text([c.scores for c in result.candidates]),
@@ -99,7 +99,7 @@ def _figures(found: Findings) -> dict[str, "Drawing"]:
         "schedule": figures.schedule_figure(result),
         "confirmation": figures.confirmation_figure(result),
     }
-    for size, measured in found.range_tests.items():
+    for size, measured in found.range_test.others.items():
         drawn[f"range_test-{size}"] = figures.range_test_figure(measured)
     if result.importances:
         drawn["importance"] = figures.importance_figure(result)

@@ -182,11 +182,11 @@ def load_result(engine: Engine, name: str) -> StudyResult:
     """Return the answer of a finished study; raise NoResultError for one that has none."""
     with reading(engine) as session:
         row = session.scalars(select(StudyRow).where(StudyRow.name == name)).one()
-        return result_of(session, row, range_test.measured(session, row))
+        return result_of(session, row, range_test.measured_at_all(session, row))
 
 
 def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> StudyResult:
-    """Return the answer of a finished study, given what its sweeps `measured`.
+    """Return the answer of a finished study, given what its sweeps `measured` at all sizes.
 
     Raises NoResultError for one that has none.
     """
@@ -222,7 +222,7 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         direction=row.direction,
         metric=Metric(row.metric),
         range_test=said,
-        range_tests=_proposals(session, row),
+        range_tests=_proposals(row, measured),
         epochs=row.lengths[-1],
         steps_per_epoch=steps_per_epoch,
         batch_size=row.batch_size if size is None else size,
@@ -246,11 +246,12 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
     )
 
 
-def _proposals(session: Session, row: StudyRow) -> dict[int, Proposal]:
+def _proposals(row: StudyRow, measured: RangeTestResult) -> dict[int, Proposal]:
     """Return what the sweeps say by batch size, the baseline's first; none where not searched."""
-    sizes = range_test.batch_sizes(row) if row.batch_sizes else ()
-    found = {n: range_test.measured(session, row, batch_size=n).proposal for n in sizes}
-    return {n: said for n, said in found.items() if said is not None}
+    if not row.batch_sizes:
+        return {}
+    found = {row.batch_size: measured, **measured.others}
+    return {n: each.proposal for n, each in found.items() if each.proposal is not None}
 
 
 def _screen(epochs: int, works: Sequence[WorkRow]) -> Screen:
