@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import optuna
 
@@ -42,46 +43,55 @@ class Simulation:
 
 
 class Simulator:
-    """Searches one study over a table as a single worker does on the command line."""
+    """Searches one study over a table as a single worker does on the command line.
 
-    def __init__(self, study: Study, table: Table, *, seed: int, n_trials: int) -> None:
-        self.study, self.table, self.seed, self.n_trials = study, table, seed, n_trials
+    A search of more configurations begins as one of fewer does: what was simulated is kept.
+    """
+
+    def __init__(self, study: Study, table: Table, *, seed: int) -> None:
+        self.study, self.table, self.seed = study, table, seed
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.histories = Histories(
+        length = study.screening.lengths[0]
+        self.shortest = Histories(
             optuna.storages.InMemoryStorage(),
             name=study.name,
             study_id="simulated",
-            lengths=study.screening.lengths,
-        )
-        self.histories.create(study.direction)
+            lengths=(length,),
+        ).of(length)
+        self.shortest.create(study.direction)
         self.images = 0
-        self.cycles: list[SimulatedCycle] = []
+        self._begun: list[SimulatedCycle] = []
+        self._range_test_images = 0
 
-    def run(self, *, confirm: bool = True) -> Simulation | None:
+    def run(self, n_trials: int, *, confirm: bool = True) -> Simulation | None:
         """Search to the end; None where the sweeps propose nothing.
 
         Without confirmation the winner is the first finalist, as good as the best single score.
         """
-        said = self._range_test()
+        said = self._proposal
         if said is None:
             return None
-        for slot in range(self.n_trials):
-            self._cycle(slot, self.study.screening.lengths[0], said, None)
-        params = {cycle.slot: cycle.params for cycle in self.cycles}
-        while (promoted := self._promoted()) is not None:
+        while len(self._begun) < n_trials:
+            self._begun.append(self._next(said))
+        cycles = self._begun[:n_trials]
+        self.images = cycles[-1].clock
+        while (promoted := self._promoted(cycles, n_trials)) is not None:
             slot, length = promoted
-            self._cycle(slot, length, said, params[slot])
-        finalists = self._finalists(said)
+            cycles.append(self._trained(slot, length, cycles[slot].params))
+        finalists = self._finalists(cycles, said)
         winner = finalists[0] if finalists else BASELINE_SLOT
         if confirm:
-            winner = self._confirmed([BASELINE_SLOT, *finalists], params)
-        cycles = tuple(self.cycles)
-        return Simulation(said, cycles, tuple(finalists), params[winner], self.images)
+            winner = self._confirmed([BASELINE_SLOT, *finalists], cycles)
+        return Simulation(
+            said, tuple(cycles), tuple(finalists), cycles[winner].params, self.images
+        )
 
-    def _range_test(self) -> Proposal | None:
+    @cached_property
+    def _proposal(self) -> Proposal | None:
         settings = self.study.range_test
         sweeps = [settings.n_steps] * settings.n_sweeps + [settings.slow_steps]
         *points, slow = (self._swept(slot, n_steps) for slot, n_steps in enumerate(sweeps))
+        self._range_test_images = self.images
         plan = self._sweep(settings.n_steps)
         steps = self.study.cycle_steps
         return concluded(plan, tuple(points), slow, seconds=0.0, cycle_steps=steps).proposal
@@ -105,16 +115,12 @@ class Simulator:
         space = self.study.space
         return Ranges(space=space, bracket=(said.low, said.high), proposal=said.max_lr)
 
-    def _cycle(self, slot: int, length: int, said: Proposal, params: Params | None) -> None:
-        study, ranges = self.study, self._ranges(said)
-        history = self.histories.of(length)
-        fixed = params or given(
-            slot,
-            screening=study.screening,
-            study_seed=self.seed,
-            ranges=ranges,
-        )
-        number, asked = history.ask(
+    def _next(self, said: Proposal) -> SimulatedCycle:
+        """Return the cycle of the next configuration at the shortest length."""
+        study, ranges, slot = self.study, self._ranges(said), len(self._begun)
+        self.images = self._begun[-1].clock if self._begun else self._range_test_images
+        fixed = given(slot, screening=study.screening, study_seed=self.seed, ranges=ranges)
+        number, params = self.shortest.ask(
             slot,
             study_seed=self.seed,
             ranges=ranges,
@@ -123,30 +129,35 @@ class Simulator:
             asked_before=False,
             attributes={},
         )
-        score, _ = self._trained(asked, length, seed_for(self.seed, "search", 0, slot))
-        history.tell(number, score, {})
-        self.cycles.append(SimulatedCycle(slot, length, asked, score, self.images))
+        cycle = self._trained(slot, study.screening.lengths[0], params)
+        self.shortest.tell(number, cycle.score, {})
+        return cycle
 
-    def _trained(self, params: Params, length: int, seed: int) -> tuple[float, float]:
-        """Return the scores of a cycle, none of them worse than a cycle that broke."""
-        steps = self.study.steps_of(length)
-        self.images += steps * self.study.task.batch_size
-        scores = self.table.scores(params.plan(steps), epochs=length, seed=seed)
-        better = max if self.study.direction == "maximize" else min
-        validation, test = (better(score, self.study.diverged_value) for score in scores)
-        return validation, test
+    def _trained(self, slot: int, length: int, params: Params) -> SimulatedCycle:
+        score = self._score(params, length, seed_for(self.seed, "search", 0, slot))
+        return SimulatedCycle(slot, length, params, score, self.images)
 
-    def _promoted(self) -> tuple[int, int] | None:
+    def _score(self, params: Params, length: int, seed: int) -> float:
+        """Return the score of a cycle, no worse than that of a cycle that broke."""
+        study, steps = self.study, self.study.steps_of(length)
+        self.images += steps * study.task.batch_size
+        score, _ = self.table.scores(params.plan(steps), epochs=length, seed=seed)
+        better = max if study.direction == "maximize" else min
+        return better(score, study.diverged_value)
+
+    def _promoted(
+        self, cycles: Sequence[SimulatedCycle], n_trials: int
+    ) -> tuple[int, int] | None:
         return promote(
-            [Standing(c.slot, c.length, ended=True, score=c.score) for c in self.cycles],
+            [Standing(c.slot, c.length, ended=True, score=c.score) for c in cycles],
             screening=self.study.screening,
-            n_trials=self.n_trials,
+            n_trials=n_trials,
             direction=self.study.direction,
         )
 
-    def _finalists(self, said: Proposal) -> list[int]:
+    def _finalists(self, cycles: Sequence[SimulatedCycle], said: Proposal) -> list[int]:
         study, ranges = self.study, self._ranges(said)
-        full = [cycle for cycle in self.cycles if cycle.length == study.full_epochs]
+        full = [cycle for cycle in cycles if cycle.length == study.full_epochs]
         places = {c.slot: ranges.position(c.params) for c in full}
         whole = {c.slot: c.score for c in full if c.score != study.diverged_value}
         return spread_finalists(
@@ -157,13 +168,11 @@ class Simulator:
             direction=study.direction,
         )
 
-    def _confirmed(self, slots: Sequence[int], params: dict[int, Params]) -> int:
+    def _confirmed(self, slots: Sequence[int], cycles: Sequence[SimulatedCycle]) -> int:
         seeds = [
             seed_for(self.seed, "confirmation", 0, replicate)
             for replicate in range(self.study.confirmation.n_seeds)
         ]
-        scores = {
-            slot: [self._trained(params[slot], self.study.full_epochs, seed)[0] for seed in seeds]
-            for slot in slots
-        }
+        epochs = self.study.full_epochs
+        scores = {slot: [self._score(cycles[slot].params, epochs, s) for s in seeds] for slot in slots}
         return choose(scores, direction=self.study.direction)

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
 
 from benchmarks.simulate import Simulator
+from studies.definition import Screening
 from studies.registry import load
 from tests.conftest import Ended
 from tests.rows import query
@@ -36,7 +38,7 @@ def test_the_command_line_with_one_worker_does_what_the_simulation_says(
     run = ("run", "--study", str(path), "--storage", storage, "--workers", "1", "--seed", "5")
     ended = main_here(*run, "--json")
     assert ended.code == 0, ended.err
-    said = Simulator(load(str(path)).study, Formula(), seed=5, n_trials=14).run()
+    said = Simulator(load(str(path)).study, Formula(), seed=5).run(14)
     assert said is not None
     rows = query(
         make_url(storage),
@@ -53,6 +55,14 @@ def test_the_command_line_with_one_worker_does_what_the_simulation_says(
 
 
 def test_the_simulated_search_finds_the_optimum_of_the_formula() -> None:
-    said = Simulator(STUDY, Formula(), seed=0, n_trials=30).run()
+    said = Simulator(STUDY, Formula(), seed=0).run(30)
     assert said is not None
     assert 0.1 < said.winner.max_lr < 0.4
+
+
+def test_a_search_of_more_configurations_begins_as_one_of_fewer_and_changes_nothing() -> None:
+    screening = Screening(n_trials=1, epochs=(4, 8), n_initial=4)
+    study = replace(STUDY, screening=screening)
+    shared = Simulator(study, Formula(), seed=3)
+    for n_trials in (20, 8, 14):
+        assert shared.run(n_trials) == Simulator(study, Formula(), seed=3).run(n_trials)
