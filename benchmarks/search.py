@@ -1,16 +1,19 @@
 """Search strategies against each other, replayed on recorded cycles with a simulated clock.
 
-    python -m benchmarks.search --task cifar-small --repetitions 100
+    python -m benchmarks.search --task cifar-small --repetitions 100 --save FILE
 
 Compute counts everything that trains: sweeps, short cycles, confirmation. Every repetition gives
-all strategies the same seed.
+all strategies the same seed. The same line goes on where a killed start ended, and prints the
+tables of a file that is whole.
 """
 
+import json
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -24,16 +27,26 @@ from search.space import Params, Ranges, baseline
 from studies.definition import Screening, Study
 from trainers.seeding import seed_for
 
-BUDGETS = (10, 14, 20, 28, 40, 50, 70, 100, 140, 200)
+BUDGETS = (5, 7, 10, 14, 20, 28, 40, 50, 70, 100, 140, 200)
+"""In full cycles: what one cycle of the study's length trains."""
+
 SHOWN = (10, 20, 50, 100, 200)
 TARGETS = (0.5, 0.3, 0.2)
 """Regrets in points."""
 
 Choices = dict[int, Params | None]
-"""Budget in full cycles -> what a strategy would answer then."""
+"""Budget -> what a strategy would answer then."""
 
 
-def plain(world: World, seed: int, *, sampler: str, pruner: str) -> Choices:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one search gives: its answers by strategy, and how many configurations it took."""
+
+    answers: Mapping[str, Choices]
+    n_configurations: int
+
+
+def plain(world: World, seed: int, *, name: str, sampler: str, pruner: str) -> Found:
     """Search the wide space as plain Optuna does; the answer is its best trial."""
     import optuna
 
@@ -51,7 +64,7 @@ def plain(world: World, seed: int, *, sampler: str, pruner: str) -> Choices:
         sampler=samplers[sampler](seed=seed % 2**32),
         pruner=pruners[pruner](),
     )
-    spent = 0.0
+    spent, n_trials, best = 0.0, 0, (-np.inf, None)
     found: Choices = dict.fromkeys(BUDGETS)
     while spent < BUDGETS[-1]:
         trial = study.ask()
@@ -60,46 +73,53 @@ def plain(world: World, seed: int, *, sampler: str, pruner: str) -> Choices:
             pct_start=trial.suggest_float("pct_start", *space.pct_start),
             div_factor=trial.suggest_float("div_factor", *space.div_factor, log=True),
         )
+        n_trials += 1
         curve = world.curve(params, seed=seed_for(seed, "search", 0, trial.number))
-        state, value = optuna.trial.TrialState.COMPLETE, curve[-1]
+        pruned = False
         for epoch, score in enumerate(curve, 1):
             spent += 1 / epochs
             trial.report(score, epoch)
             if epoch < epochs and trial.should_prune():
-                state, value = optuna.trial.TrialState.PRUNED, score
+                pruned = True
                 break
-        study.tell(trial, None if state.name == "PRUNED" else value, state)
-        whole = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
-        best = max(whole, key=lambda t: t.value or 0.0, default=None)
+        if pruned:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            study.tell(trial, curve[-1])
+            best = max(best, (curve[-1], params), key=lambda pair: pair[0])
         for budget in BUDGETS:
             if spent <= budget:
-                found[budget] = None if best is None else Params(**best.params)
-    return found
+                found[budget] = best[1]
+    return Found({name: found}, n_trials)
 
 
-def ours(
-    world: World, seed: int, *, screening: Callable[[Study], Screening], confirms: bool
-) -> Choices:
+def ours(world: World, seed: int, *, name: str, screening: Callable[[Study], Screening]) -> Found:
     """Search as the product does, each budget turned into a number of configurations.
 
-    Where the confirmation would take more than half of the budget, or is not asked for, the
-    answer is the first finalist.
+    The answer is the first finalist; with `, confirmed` the winner of the confirmation, where that
+    takes no more than half of the budget. A budget below the range test's has no answer.
     """
     study = replace(world.study, screening=screening(world.study))
-    found: Choices = {}
-    for budget in BUDGETS:
-        images = budget * study.cycle_steps * study.task.batch_size
-        full = (study.confirmation.n_finalists + 1) * study.confirmation.n_seeds
-        confirm = confirms and full <= budget / 2
-        n_trials = _affordable(study, images, confirm=confirm)
-        if n_trials == 0:
-            found[budget] = None
-            continue
-        said = Simulator(study, world.table, seed=seed, n_trials=n_trials).run(confirm=confirm)
-        found[budget] = None if said is None else said.winner
-    return found
+    n_confirmed = (study.confirmation.n_finalists + 1) * study.confirmation.n_seeds
+    answers, most = {}, 0
+    for expects in (False, True):
+        simulator = Simulator(study, world.table, seed=seed, expects=expects)
+        for confirms in (False, True):
+            found: Choices = {}
+            for budget in BUDGETS:
+                images = budget * study.cycle_steps * study.task.batch_size
+                confirm = confirms and n_confirmed <= budget / 2
+                n_trials = _affordable(study, images, confirm=confirm)
+                most = max(most, n_trials)
+                said = simulator.run(n_trials, confirm=confirm) if n_trials else None
+                found[budget] = said.winner if said is not None else None
+            answers[
+                name + (", expected" if expects else "") + (", confirmed" if confirms else "")
+            ] = found
+    return Found(answers, most)
 
 
+@cache
 def _affordable(study: Study, images: int, *, confirm: bool) -> int:
     n_trials = 0
     while True:
@@ -109,38 +129,41 @@ def _affordable(study: Study, images: int, *, confirm: bool) -> int:
         n_trials += 1
 
 
-def one_length(study: Study, sampler: str, n_initial: int = 8) -> Screening:
-    """Return a screening at the full length only."""
-    return Screening(n_trials=1, epochs=study.full_epochs, sampler=sampler, n_initial=n_initial)
+def lengths(study: Study, sampler: str, n_lengths: int, share: float, n_initial: int) -> Screening:
+    """Return a screening at the last lengths of the study's."""
+    return Screening(
+        n_trials=1,
+        epochs=study.screening.lengths[-n_lengths:],
+        share=share,
+        sampler=sampler,
+        n_initial=n_initial,
+    )
 
 
-def several(study: Study, sampler: str, last: int, n_initial: int = 8) -> Screening:
-    """Return a screening at the `last` lengths of the study's."""
-    lengths = study.screening.lengths[-last:]
-    return Screening(n_trials=1, epochs=lengths, sampler=sampler, n_initial=n_initial)
-
-
-STRATEGIES: dict[str, Callable[[World, int], Choices]] = {
-    "a plain Optuna": partial(plain, sampler="tpe", pruner="median"),
-    "b without pruner": partial(plain, sampler="tpe", pruner="none"),
-    "c random": partial(plain, sampler="random", pruner="none"),
-    "d Hyperband": partial(plain, sampler="tpe", pruner="hyperband"),
-    "f range test + random": partial(
-        ours, screening=partial(one_length, sampler="random", n_initial=0), confirms=False
-    ),
-    **{
-        f"e {sampler}, {last} length(s){', confirmed' if confirms else ''}": partial(
-            ours,
-            screening=partial(one_length, sampler=sampler)
-            if last == 1
-            else partial(several, sampler=sampler, last=last),
-            confirms=confirms,
-        )
+def _searches() -> dict[str, Callable[[World, int], Found]]:
+    found: dict[str, Callable[..., Found]] = {
+        "a plain Optuna": partial(plain, sampler="tpe", pruner="median"),
+        "b without pruner": partial(plain, sampler="tpe", pruner="none"),
+        "c random": partial(plain, sampler="random", pruner="none"),
+        "d Hyperband": partial(plain, sampler="tpe", pruner="hyperband"),
+    }
+    designs = [("random", 1, 0.5, 0)] + [
+        (sampler, n_lengths, share, 8)
         for sampler in ("tpe", "gp", "qmc", "cmaes")
-        for last in (1, 2, 3)
-        for confirms in (False, True)
-    },
-}
+        for n_lengths, share in ((1, 0.5), (2, 0.25), (3, 0.5), (3, 0.25))
+    ]
+    for sampler, n_lengths, share, n_initial in designs:
+        name = f"e {sampler}" + (f", {n_lengths} lengths, share {share}" if n_lengths > 1 else "")
+        if sampler == "random":
+            name = "f range test + random"
+        screening = partial(
+            lengths, sampler=sampler, n_lengths=n_lengths, share=share, n_initial=n_initial
+        )
+        found[name] = partial(ours, screening=screening)
+    return {name: partial(search, name=name) for name, search in found.items()}
+
+
+SEARCHES = _searches()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,22 +199,79 @@ class Regrets:
         return np.nan_to_num(self.points[:, BUDGETS.index(budget)], nan=np.inf)
 
 
-def regrets(task: str, strategy: str, repetitions: int, pool: ProcessPoolExecutor) -> Regrets:
-    """Run one strategy many times."""
-    rows = list(pool.map(partial(_one, task, strategy), range(repetitions)))
-    return Regrets(strategy, np.array(rows))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One search of one repetition: points lost by each strategy at each budget."""
+
+    search: str
+    repetition: int
+    points: Mapping[str, Sequence[float | None]]
+    n_configurations: int
+    cpu_seconds: float
 
 
-def _one(task: str, strategy: str, repetition: int) -> list[float]:
-    world = world_of(task)
-    choices = STRATEGIES[strategy](world, seed_for(0, "benchmark", repetition))
-    best = _optimum(task)
-    return [
-        np.nan if params is None else 100 * (best - world.truth([params])[0])
-        for params in (choices[budget] for budget in BUDGETS)
-    ]
+def searched(task: str, search: str, repetition: int) -> Row:
+    """Run one search once."""
+    world, best = world_of(task), _optimum(task)
+    before = time.process_time()
+    found = SEARCHES[search](world, seed_for(0, "benchmark", repetition))
+    points = {
+        strategy: [
+            None if p is None else round(100 * (best - world.truth([p])[0]), 3)
+            for p in (choices[budget] for budget in BUDGETS)
+        ]
+        for strategy, choices in found.answers.items()
+    }
+    return Row(
+        search=search,
+        repetition=repetition,
+        points=points,
+        n_configurations=found.n_configurations,
+        cpu_seconds=round(time.process_time() - before, 2),
+    )
 
 
+class Saved:
+    """The rows of a file, JSON lines after one that says what they were simulated on."""
+
+    def __init__(self, path: Path, world: World) -> None:
+        self.path, self.rows = path, list[Row]()
+        first, *rest = path.read_text().splitlines() if path.exists() else [""]
+        header = json.dumps({"world": world.described(), "budgets": BUDGETS})
+        if not first:
+            path.write_text(header + "\n")
+        elif first != header:
+            raise typer.BadParameter(f"{path} was simulated on something else: {first}")
+        self.rows = [Row(**json.loads(line)) for line in rest]
+
+    def add(self, row: Row) -> None:
+        """Keep one more row."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(asdict(row), separators=(",", ":")) + "\n")
+        self.rows.append(row)
+
+    def regrets(self) -> list[Regrets]:
+        """Return what each strategy lost, in the order of the searches."""
+        found = []
+        for search in SEARCHES:
+            rows = sorted((r for r in self.rows if r.search == search), key=lambda r: r.repetition)
+            for strategy in rows[0].points if rows else ():
+                points = np.array([r.points[strategy] for r in rows], dtype=float)
+                found.append(Regrets(strategy, points))
+        return found
+
+    def costs(self) -> str:
+        """Return what a configuration costs in each search, in CPU time."""
+        lines = []
+        for search in SEARCHES:
+            rows = [r for r in self.rows if r.search == search]
+            if rows:
+                each = sum(r.cpu_seconds for r in rows) / sum(r.n_configurations for r in rows)
+                lines.append(f"{search}: {1000 * each:.0f} ms of a core for a configuration")
+        return "\n".join(lines)
+
+
+@cache
 def _optimum(task: str) -> float:
     """Return the best truth over a dense set of the wide space."""
     from scipy.stats import qmc
@@ -227,22 +307,29 @@ def tables(found: Sequence[Regrets]) -> str:
 
 
 def main(
+    save: Annotated[Path, typer.Option(help="Where results are kept, and found again.")],
     task: Annotated[str, typer.Option(help="A recorded task, or synthetic.")] = "cifar-small",
     repetitions: Annotated[int, typer.Option(min=2)] = 100,
     workers: Annotated[int, typer.Option(min=1)] = 2,
-    only: Annotated[str, typer.Option(help="Strategies that hold one of these, split by ;")] = "",
+    only: Annotated[str, typer.Option(help="Searches that hold one of these, split by ;")] = "",
 ) -> None:
     """Print how the strategies do."""
-    wanted = [s for s in STRATEGIES if any(part in s for part in only.split(";"))]
-    print(world_of(task).described(), flush=True)
+    saved = Saved(save, world_of(task))
+    there = {(row.search, row.repetition) for row in saved.rows}
+    missing = [
+        (search, repetition)
+        for search in SEARCHES
+        if any(part in search for part in only.split(";"))
+        for repetition in range(repetitions)
+        if (search, repetition) not in there
+    ]
     with ProcessPoolExecutor(workers) as pool:
-        found = []
-        for strategy in wanted:
-            started = time.perf_counter()
-            found.append(regrets(task, strategy, repetitions, pool))
-            each_s = workers * (time.perf_counter() - started) / repetitions
-            typer.echo(f"{strategy}: {each_s:.1f} s of a worker for a repetition", err=True)
-    print(tables(found))
+        for ended in as_completed([pool.submit(searched, task, *each) for each in missing]):
+            saved.add(ended.result())
+            typer.echo(f"{len(saved.rows) - len(there)} of {len(missing)}", err=True)
+    print(world_of(task).described())
+    print(saved.costs())
+    print(tables(saved.regrets()))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import optuna
 
 from search import range_test
 from search.confirmation import choose, noise_of_neighbours, spread_finalists
+from search.expected import expected_scores
 from search.history import Histories
 from search.screening import BASELINE_SLOT, Standing, given, promote
 from search.space import Params, Ranges
@@ -48,7 +49,8 @@ class Simulator:
     A search of more configurations begins as one of fewer does: what was simulated is kept.
     """
 
-    def __init__(self, study: Study, table: Table, *, seed: int) -> None:
+    def __init__(self, study: Study, table: Table, *, seed: int, expects: bool = False) -> None:
+        self.expects = expects
         self.study, self.table, self.seed = study, table, seed
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         length = study.screening.lengths[0]
@@ -145,9 +147,7 @@ class Simulator:
         better = max if study.direction == "maximize" else min
         return better(score, study.diverged_value)
 
-    def _promoted(
-        self, cycles: Sequence[SimulatedCycle], n_trials: int
-    ) -> tuple[int, int] | None:
+    def _promoted(self, cycles: Sequence[SimulatedCycle], n_trials: int) -> tuple[int, int] | None:
         return promote(
             [Standing(c.slot, c.length, ended=True, score=c.score) for c in cycles],
             screening=self.study.screening,
@@ -160,8 +160,14 @@ class Simulator:
         full = [cycle for cycle in cycles if cycle.length == study.full_epochs]
         places = {c.slot: ranges.position(c.params) for c in full}
         whole = {c.slot: c.score for c in full if c.score != study.diverged_value}
+        scores = {c.slot: c.score for c in full}
+        if self.expects:
+            expected = expected_scores(scores, places, direction=study.direction)
+            if BASELINE_SLOT in expected:
+                pass
+            scores = expected
         return spread_finalists(
-            {c.slot: c.score for c in full if c.slot != BASELINE_SLOT},
+            {s: score for s, score in scores.items() if s != BASELINE_SLOT},
             places,
             noise_of_neighbours(whole, places),
             n=study.confirmation.n_finalists,
@@ -174,5 +180,7 @@ class Simulator:
             for replicate in range(self.study.confirmation.n_seeds)
         ]
         epochs = self.study.full_epochs
-        scores = {slot: [self._score(cycles[slot].params, epochs, s) for s in seeds] for slot in slots}
+        scores = {
+            slot: [self._score(cycles[slot].params, epochs, s) for s in seeds] for slot in slots
+        }
         return choose(scores, direction=self.study.direction)

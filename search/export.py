@@ -1,15 +1,15 @@
 """The winner of a study as code that runs as pasted: torch, Lightning, Transformers, JSON."""
 
 import json
-from typing import TYPE_CHECKING
-
-from search.result import StudyResult
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from search.commands.schedule import Format
+    from search.result import StudyResult
+
+Format = Literal["torch", "lightning", "transformers", "json"]
 
 
-def exported(result: StudyResult, form: "Format") -> str:
+def exported(result: "StudyResult", form: Format) -> str:
     """Return the winner's cycle as the text of a file."""
     if form == "json":
         return json.dumps(document(result), indent=2) + "\n"
@@ -17,7 +17,7 @@ def exported(result: StudyResult, form: "Format") -> str:
     return body.format(head=_head(result), arguments=_arguments(result), steps=_steps(result))
 
 
-def document(result: StudyResult) -> dict[str, object]:
+def document(result: "StudyResult") -> dict[str, object]:
     """Return the winner's cycle in torch's names, with what it rests on."""
     found: dict[str, object] = {
         "study": result.name,
@@ -33,7 +33,7 @@ def document(result: StudyResult) -> dict[str, object]:
     return found
 
 
-def _head(result: StudyResult) -> str:
+def _head(result: "StudyResult") -> str:
     n = result.winner.validation.n
     metric = result.metric
     decay = result.winner.params.weight_decay
@@ -46,11 +46,11 @@ def _head(result: StudyResult) -> str:
     )
 
 
-def _steps(result: StudyResult) -> str:
+def _steps(result: "StudyResult") -> str:
     return f"{result.plan.total_steps} here: {result.epochs} epochs x {result.steps_per_epoch}"
 
 
-def _arguments(result: StudyResult) -> str:
+def _arguments(result: "StudyResult") -> str:
     """Return the arguments that are the winner's, in full precision, one a line."""
     plan = result.plan
     values = {

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, make_url, update
 
-from search.findings import findings
-from search.report import write_report
+from search.views.findings import findings
+from search.views.report import write_report
 from studies.database import open_engine, transaction
 from studies.tables import StudyRow, WorkRow
 from tests.browser import Tab

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, make_url, select, text
 
-from search.cards import Cards, Shown
 from search.result import load_result
+from search.views.cards import Cards, Shown
 from studies.database import open_engine, reading, transaction
 from studies.tables import StudyRow
 from tests.conftest import Ended, Finished

@@ -13,7 +13,8 @@ from sqlalchemy import Engine, make_url
 
 import search
 from search import catalog, confirmation, range_test
-from search.figures import (
+from search.result import Candidate, StudyResult, load_result
+from search.views.figures import (
     Searched,
     confirmation_figure,
     importance_figure,
@@ -22,8 +23,7 @@ from search.figures import (
     screening_figure,
     search_figure,
 )
-from search.rate_figures import median_curve
-from search.result import Candidate, StudyResult, load_result
+from search.views.rate_figures import median_curve
 from studies.database import open_engine, reading
 from tests.finished_rows import NAME, put, sweep_losses
 from tests.table_study import sweep_loss
@@ -49,7 +49,8 @@ def result(engine: Engine) -> StudyResult:
 
 def test_importing_the_figures_imports_neither_plotly_nor_torch() -> None:
     script = (
-        "import sys, search.figures; print({'plotly', 'torch', 'matplotlib'} & {*sys.modules})"
+        "import sys; from search.views import figures; "
+        "print({'plotly', 'torch', 'matplotlib'} & {*sys.modules})"
     )
     paths = [str(Path(search.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import Engine, make_url
 
 from search.confirmation import Comparison, Estimate
-from search.findings import Findings, findings
-from search.hints import Hint, hints
 from search.pasting import Shell, free_name, storage_flag
+from search.views.findings import Findings, findings
+from search.views.hints import Hint, hints
 from studies.database import default_url, open_engine
 from tests.commands import parsed
 from tests.finished_rows import NAME, put

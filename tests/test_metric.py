@@ -7,7 +7,7 @@ import pytest
 from search.confirmation import Comparison, Estimate
 from search.metric import Metric
 from search.result import StudyResult, load_result
-from search.wording import fact_lines
+from search.views.wording import fact_lines
 from tests.conftest import Finished
 
 

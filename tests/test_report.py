@@ -17,11 +17,11 @@ from sqlalchemy import Engine, make_url
 
 import search
 from search.errors import UsageError
-from search.figures import schedule_figure
-from search.findings import Findings, findings
-from search.report import default_path, page, write_report
-from search.summary import summary
-from search.wording import call_lines
+from search.views.figures import schedule_figure
+from search.views.findings import Findings, findings
+from search.views.report import default_path, page, write_report
+from search.views.summary import summary
+from search.views.wording import call_lines
 from studies.database import open_engine, transaction
 from studies.tables import StudyRow
 from tests.conftest import Ended, Finished
@@ -279,8 +279,8 @@ KILLED_MIDWAY = """
 import resource, signal, sys
 from pathlib import Path
 from sqlalchemy import make_url
-from search.findings import findings
-from search.report import write_report
+from search.views.findings import findings
+from search.views.report import write_report
 from studies.database import open_engine
 found = findings(open_engine(make_url(sys.argv[1])), sys.argv[2])
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

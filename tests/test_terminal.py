@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from search.catalog import TRIAL_COLUMNS
-from search.findings import Findings, findings
 from search.opening import opened
-from search.terminal import print_findings, print_studies, print_trials
+from search.views.findings import Findings, findings
+from search.views.terminal import print_findings, print_studies, print_trials
 from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished
 
 OUTSIDE_CI = {name: value for name, value in os.environ.items() if name != "CI"}

@@ -24,8 +24,8 @@ def dashboard(
     import signal
     import sys
 
-    from search.dashboard import serve
     from search.errors import UsageError
+    from search.views.dashboard import serve
     from studies.database import storage_url
 
     password = os.environ.get(PASSWORD_VARIABLE)

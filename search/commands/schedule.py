@@ -1,7 +1,7 @@
 """Commands about somebody's OneCycleLR call: schedule, diagnose, export."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -21,8 +21,7 @@ from search.commands.call_flags import (
     TotalStepsFlag,
 )
 from search.commands.flags import JsonFlag, StorageFlag, StoredFlag
-
-Format = Literal["torch", "lightning", "transformers", "json"]
+from search.export import Format
 
 _OPTIMIZER = "The optimizer before"
 
@@ -73,8 +72,8 @@ def schedule(
     json: JsonFlag = False,
 ) -> None:
     """Preview and lint a OneCycleLR call: the rates torch applies, and what is wrong."""
-    from search import schedule_view
     from search.errors import EXIT_NO_RESULT
+    from search.views import schedule_view
     from trainers.lint import Call, lint
     from trainers.schedule import Schedule, Steps
 
@@ -140,7 +139,7 @@ def diagnose(
     json: JsonFlag = False,
 ) -> None:
     """Say which mistakes explain the rates in a log, given the call that made them."""
-    from search import diagnosis_view
+    from search.views import diagnosis_view
     from trainers.diagnose import diagnose as diagnosed
     from trainers.logs import parse
     from trainers.schedule import Schedule, Steps

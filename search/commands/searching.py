@@ -60,9 +60,10 @@ def run(
     ] = False,
 ) -> None:
     """Search: range test, trials, confirmation, report. Started again, it goes on."""
-    from search import api, terminal
-    from search.progress import Progress
+    from search import api
     from search.slurm import coming_back
+    from search.views import terminal
+    from search.views.progress import Progress
 
     device = device_with(gpus, device)
     if dry_run:
@@ -131,10 +132,11 @@ def report(
     """Print a finished study's answer again and write its page."""
     import sys
 
-    from search import catalog, opening, terminal
+    from search import catalog, opening
     from search.errors import UsageError
-    from search.findings import findings
-    from search.report import default_path, write_report
+    from search.views import terminal
+    from search.views.findings import findings
+    from search.views.report import default_path, write_report
     from search.work import ENDED
 
     if json and markdown:
@@ -147,7 +149,7 @@ def report(
         page = html or default_path(engine.url, study)
     write_report(found, page)
     if markdown:
-        from search.summary import summary
+        from search.views.summary import summary
 
         print(summary(found), end="")
         print(f"report: {page}", file=sys.stderr)
@@ -157,9 +159,10 @@ def report(
 
 def _tell(name: str, storage: str | None, *, page: Path | None, json: bool) -> None:
     """Print the answer of a search that has ended, and write its page unless that is current."""
-    from search import opening, terminal
-    from search.findings import findings
-    from search.report import default_path, write_report
+    from search import opening
+    from search.views import terminal
+    from search.views.findings import findings
+    from search.views.report import default_path, write_report
 
     with opening.opened(storage) as engine:
         path = page or default_path(engine.url, name)

@@ -16,8 +16,9 @@ def status(
     ] = False,
 ) -> None:
     """Print what is done, runs, waits and failed; nothing is changed."""
-    from search import monitor, opening
+    from search import opening
     from search.errors import UsageError
+    from search.views import monitor
 
     if json and watch:
         raise UsageError("--json --watch: one document or many looks; take one of the two flags")
@@ -30,7 +31,8 @@ def status(
 
 def reap(study: StoredFlag, storage: StorageFlag = None) -> None:
     """Give back the runs of workers that are gone, after watching them for the grace time."""
-    from search import catalog, monitor, opening, reaper
+    from search import catalog, opening, reaper
+    from search.views import monitor
 
     with opening.opened(storage) as engine:
         row = catalog.find(engine, study)
@@ -42,7 +44,8 @@ def reap(study: StoredFlag, storage: StorageFlag = None) -> None:
 
 def list_(storage: StorageFlag = None) -> None:
     """List the stored studies."""
-    from search import catalog, opening, terminal
+    from search import catalog, opening
+    from search.views import terminal
 
     with opening.opened(storage) as engine:
         terminal.print_studies(catalog.listing(engine))
@@ -105,7 +108,8 @@ def trials(
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
 ) -> None:
     """Print every configuration of a study and what came of it."""
-    from search import catalog, opening, terminal
+    from search import catalog, opening
+    from search.views import terminal
 
     with opening.opened(storage) as engine:
         terminal.print_trials(catalog.trials(engine, study), csv=csv)

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
 
-from search import catalog, figures, range_test
+from search import catalog, range_test
 from search.errors import NoResultError
 from search.history import names
 from search.metric import Metric
-from search.note import note
 from search.result import StudyResult, load_result
 from search.rows import count_ended
 from search.screening import BASELINE_SLOT
+from search.views import figures
+from search.views.note import note
 from studies.database import reading
 from studies.tables import StudyRow
 from trainers.range_test_result import RangeTestResult
@@ -21,7 +22,7 @@ from trainers.range_test_result import RangeTestResult
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from search.trial_figures import Searched
+    from search.views.trial_figures import Searched
 
 
 @dataclass(frozen=True, slots=True)

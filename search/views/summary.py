@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from search.findings import Findings
-from search.markdown import bullets, literal, table
 from search.plan import duration_text
 from search.provenance import Provenance
 from search.result import StudyResult
-from search.wording import (
+from search.views.findings import Findings
+from search.views.markdown import bullets, literal, table
+from search.views.wording import (
     call_lines,
     candidate_cells,
     candidate_headings,

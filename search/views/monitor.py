@@ -23,7 +23,7 @@ from search.status import (
     overview,
     stored_definition,
 )
-from search.terminal import on_stdout
+from search.views.terminal import on_stdout
 from search.work import ENDED
 from studies.database import DatabaseUnreachableError
 from studies.definition import Study

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from search.confirmation import estimate
-from search.look import BLUE, GREY, ORANGE, PURPLE, SKY, band, finish, vertical
-from search.rate_figures import range_test_figure
 from search.result import StudyResult
-from search.trial_figures import Searched, screening_figure, search_figure
-from search.wording import candidate_name
+from search.views.look import BLUE, GREY, ORANGE, PURPLE, SKY, band, finish, vertical
+from search.views.rate_figures import range_test_figure
+from search.views.trial_figures import Searched, screening_figure, search_figure
+from search.views.wording import candidate_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import URL
 
-from search.cards import Cards
 from search.errors import UsageError
-from search.wsgi import guarded, with_bodies, with_cards
+from search.views.cards import Cards
+from search.views.wsgi import guarded, with_bodies, with_cards
 from studies.database import (
     DatabaseUnreachableError,
     looking,

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from search.cards import Cards
 from search.history import OWNER
+from search.views.cards import Cards
 from studies.database import DatabaseUnreachableError
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from rich.live import Live
 from rich.logging import RichHandler
 from sqlalchemy import Engine
 
-from search.live_view import View
 from search.plan import Started
-from search.terminal import plan_text
+from search.views.live_view import View
+from search.views.terminal import plan_text
 from studies.database import masked_text
 
 

@@ -11,10 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from sqlalchemy import URL
 
-from search import wording
 from search.errors import UsageError
-from search.findings import Findings
 from search.plan import duration_text
+from search.views import wording
+from search.views.findings import Findings
 from studies.database import sqlite_file
 from trainers.range_test_result import conclusion, count
 
@@ -57,10 +57,10 @@ def page(found: Findings) -> str:
     """Return the page of a finished study as HTML."""
     from plotly.offline import get_plotlyjs
 
-    from search.figures import seeds_text
+    from search.views.figures import seeds_text
 
     environment = Environment(
-        loader=PackageLoader("search"),
+        loader=PackageLoader("search.views"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -88,7 +88,7 @@ def page(found: Findings) -> str:
 
 
 def _figures(found: Findings) -> dict[str, "Drawing"]:
-    from search import figures
+    from search.views import figures
 
     result, trials = found.result, found.trials
     drawn = {

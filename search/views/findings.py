@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from search import catalog, range_test
-from search.hints import Hint, hints
 from search.pasting import Shell, free_name, storage_flag
 from search.provenance import Provenance, provenance
 from search.result import StudyResult, result_of
+from search.views.hints import Hint, hints
 from studies.database import masked_text, reading
 from studies.tables import StudyRow
 from trainers.range_test_result import RangeTestResult

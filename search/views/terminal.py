@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from search.catalog import TRIAL_COLUMNS
-from search.findings import Findings
 from search.plan import Started, duration_text
 from search.result import StudyResult
-from search.wording import (
+from search.views.findings import Findings
+from search.views.wording import (
     CANDIDATE_HEADINGS,
     SEARCHED_TOO,
     call_lines,

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from search.look import (
+from search.metric import Metric
+from search.result import StudyResult
+from search.screening import BASELINE_SLOT
+from search.views.look import (
     BLUE,
     GREEN,
     GREY,
@@ -17,10 +20,7 @@ from search.look import (
     finish,
     log_axis,
 )
-from search.metric import Metric
-from search.result import StudyResult
-from search.screening import BASELINE_SLOT
-from search.wording import SEARCHED_TOO, candidate_name
+from search.views.wording import SEARCHED_TOO, candidate_name
 from trainers.judgement import Proposal
 from trainers.range_test_result import count
 

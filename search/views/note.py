@@ -2,12 +2,18 @@
 
 from sqlalchemy import Engine
 
-from search.markdown import bullets, literal, table
 from search.metric import Metric
 from search.result import StudyResult
 from search.spent import spent
 from search.status import overview
-from search.wording import call_lines, candidate_cells, candidate_headings, cost_text, fact_lines
+from search.views.markdown import bullets, literal, table
+from search.views.wording import (
+    call_lines,
+    candidate_cells,
+    candidate_headings,
+    cost_text,
+    fact_lines,
+)
 from studies.database import reading
 from studies.tables import StudyRow
 from trainers.range_test_result import RangeTestResult, conclusion
