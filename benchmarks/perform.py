@@ -39,7 +39,7 @@ class Job:
 
 def perform(job: Job, site: Site) -> Record:
     """Do one run."""
-    classifier = _classifier(job.study, site)
+    classifier = classifier_of(job.study, site)
     if job.params is not None:
         return _cycle(job, job.params, classifier)
     if job.work.kind == "sweep":
@@ -58,7 +58,7 @@ def header_of(study: Study, site: Site) -> dict[str, str]:
         "torch": ".".join(torch.__version__.split(".")[:2]),
         "torch build": torch.__version__,
         "device": f"{device_name(site.device)}, one thread a run",
-        **_classifier(study, site).facts(),
+        **classifier_of(study, site).facts(),
     }
 
 
@@ -87,7 +87,8 @@ def _end_with_the_parent() -> None:
 
 
 @cache
-def _classifier(study: Study, site: Site) -> "Classifier":
+def classifier_of(study: Study, site: Site) -> "Classifier":
+    """Return what trains the runs of a study; once per process."""
     from trainers.loop import Classifier
 
     assert isinstance(study.task, Task)

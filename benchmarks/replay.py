@@ -64,7 +64,7 @@ class RecordedWorld:
         )
         full = [record for record in cycles if record.work.length == lengths[-1]]
         self._points = [record.params for record in full]
-        self._curves = [_padded(record.validation, lengths[-1], chance) for record in full]
+        self._curves = [padded(record.validation, lengths[-1], chance) for record in full]
         self.n_cycles = len(cycles)
 
     def truth(self, configurations: Sequence[Params]) -> Sequence[float]:
@@ -171,5 +171,6 @@ def _whole(record: SweepRecord) -> Sequence[float]:
     return [*record.losses, *[math.nan] * (record.work.length - len(record.losses))]
 
 
-def _padded(curve: Sequence[float], epochs: int, chance: float) -> Sequence[float]:
+def padded(curve: Sequence[float], epochs: int, chance: float) -> Sequence[float]:
+    """Return the scores after each epoch, those after a cycle broke at chance."""
     return [*curve, *[chance] * (epochs - len(curve))]

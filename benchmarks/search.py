@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +47,15 @@ class Found:
     n_configurations: int
 
 
-def plain(world: World, seed: int, *, name: str, sampler: str, pruner: str) -> Found:
+def plain(
+    world: World,
+    seed: int,
+    *,
+    name: str,
+    sampler: str,
+    pruner: str,
+    budgets: Sequence[int] = BUDGETS,
+) -> Found:
     """Search the wide space as plain Optuna does; the answer is its best trial."""
     import optuna
 
@@ -64,9 +73,10 @@ def plain(world: World, seed: int, *, name: str, sampler: str, pruner: str) -> F
         sampler=samplers[sampler](seed=seed % 2**32),
         pruner=pruners[pruner](),
     )
-    spent, n_trials, best = 0.0, 0, (-np.inf, None)
-    found: Choices = dict.fromkeys(BUDGETS)
-    while spent < BUDGETS[-1]:
+    spent, n_trials = 0.0, 0
+    best: tuple[float, Params | None] = (-np.inf, None)
+    found: Choices = dict.fromkeys(budgets)
+    while spent < budgets[-1]:
         trial = study.ask()
         params = Params(
             max_lr=trial.suggest_float("max_lr", *WIDE_MAX_LR, log=True),
@@ -87,35 +97,46 @@ def plain(world: World, seed: int, *, name: str, sampler: str, pruner: str) -> F
         else:
             study.tell(trial, curve[-1])
             best = max(best, (curve[-1], params), key=lambda pair: pair[0])
-        for budget in BUDGETS:
+        for budget in budgets:
             if spent <= budget:
                 found[budget] = best[1]
     return Found({name: found}, n_trials)
 
 
-def ours(world: World, seed: int, *, name: str, screening: Callable[[Study], Screening]) -> Found:
+def ours(
+    world: World,
+    seed: int,
+    *,
+    name: str,
+    screening: Callable[[Study], Screening],
+    budgets: Sequence[int] = BUDGETS,
+) -> Found:
     """Search as the product does, each budget turned into a number of configurations.
 
-    The answer is the first finalist; with `, confirmed` the winner of the confirmation, where that
-    takes no more than half of the budget. A budget below the range test's has no answer.
+    The answer is the best by its score alone; by its `expected` score; or what the confirmation
+    chooses, where that takes no more than half of the budget. A budget of the range test alone
+    gives the proposal.
     """
     study = replace(world.study, screening=screening(world.study))
-    n_confirmed = (study.confirmation.n_finalists + 1) * study.confirmation.n_seeds
-    answers, most = {}, 0
-    for expects in (False, True):
-        simulator = Simulator(study, world.table, seed=seed, expects=expects)
-        for confirms in (False, True):
-            found: Choices = {}
-            for budget in BUDGETS:
-                images = budget * study.cycle_steps * study.task.batch_size
-                confirm = confirms and n_confirmed <= budget / 2
-                n_trials = _affordable(study, images, confirm=confirm)
-                most = max(most, n_trials)
-                said = simulator.run(n_trials, confirm=confirm) if n_trials else None
+    confirmation = study.confirmation
+    n_confirmed = (confirmation.n_finalists + 1) * confirmation.n_seeds
+    range_test = costs(study, n_trials=1)[0].n_images
+    simulator = Simulator(study, world.table, seed=seed)
+    answers: dict[str, Choices] = {}
+    most = 0
+    for expects, confirms in product((False, True), (False, True)):
+        words = [name, *["expected"] * expects, *["confirmed"] * confirms]
+        found = answers[", ".join(words)] = dict.fromkeys(budgets)
+        for budget in budgets:
+            images = budget * study.cycle_steps * study.task.batch_size
+            confirm = confirms and n_confirmed <= budget / 2
+            n_trials = _affordable(study, images, confirm=confirm)
+            most = max(most, n_trials)
+            if n_trials:
+                said = simulator.run(n_trials, confirm=confirm, expects=expects)
                 found[budget] = said.winner if said is not None else None
-            answers[
-                name + (", expected" if expects else "") + (", confirmed" if confirms else "")
-            ] = found
+            elif images >= range_test and simulator.proposal is not None:
+                found[budget] = baseline(simulator.proposal.max_lr)
     return Found(answers, most)
 
 
@@ -129,8 +150,9 @@ def _affordable(study: Study, images: int, *, confirm: bool) -> int:
         n_trials += 1
 
 
-def lengths(study: Study, sampler: str, n_lengths: int, share: float, n_initial: int) -> Screening:
-    """Return a screening at the last lengths of the study's."""
+def _screening(
+    study: Study, *, sampler: str, n_lengths: int, share: float, n_initial: int
+) -> Screening:
     return Screening(
         n_trials=1,
         epochs=study.screening.lengths[-n_lengths:],
@@ -140,30 +162,33 @@ def lengths(study: Study, sampler: str, n_lengths: int, share: float, n_initial:
     )
 
 
-def _searches() -> dict[str, Callable[[World, int], Found]]:
+def _searches() -> dict[str, Callable[..., Found]]:
     found: dict[str, Callable[..., Found]] = {
         "a plain Optuna": partial(plain, sampler="tpe", pruner="median"),
         "b without pruner": partial(plain, sampler="tpe", pruner="none"),
         "c random": partial(plain, sampler="random", pruner="none"),
         "d Hyperband": partial(plain, sampler="tpe", pruner="hyperband"),
     }
-    designs = [("random", 1, 0.5, 0)] + [
-        (sampler, n_lengths, share, 8)
-        for sampler in ("tpe", "gp", "qmc", "cmaes")
-        for n_lengths, share in ((1, 0.5), (2, 0.25), (3, 0.5), (3, 0.25))
-    ]
-    for sampler, n_lengths, share, n_initial in designs:
-        name = f"e {sampler}" + (f", {n_lengths} lengths, share {share}" if n_lengths > 1 else "")
-        if sampler == "random":
-            name = "f range test + random"
+    designs = {
+        RIVAL: ("random", 1, 1.0, 0),
+        **{f"e {sampler}": (sampler, 1, 1.0, 8) for sampler in ("tpe", "gp", "qmc", "cmaes")},
+        **{
+            f"e {sampler}, {n_lengths} lengths, {share:g} kept": (sampler, n_lengths, share, 8)
+            for sampler in ("tpe", "qmc")
+            for n_lengths, share in ((2, 0.25), (3, 0.5), (3, 0.25))
+        },
+    }
+    for name, (sampler, n_lengths, share, n_initial) in designs.items():
         screening = partial(
-            lengths, sampler=sampler, n_lengths=n_lengths, share=share, n_initial=n_initial
+            _screening, sampler=sampler, n_lengths=n_lengths, share=share, n_initial=n_initial
         )
         found[name] = partial(ours, screening=screening)
     return {name: partial(search, name=name) for name, search in found.items()}
 
 
+RIVAL = "f range test + random"
 SEARCHES = _searches()
+"""Each gives the answers of one or more strategies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +322,7 @@ def tables(found: Sequence[Regrets]) -> str:
         cells = [f"{each.median(b):.2f} ({each.ninth(b):.2f})" for b in SHOWN]
         reached = [str(each.reaches(t) or f"> {BUDGETS[-1]}") for t in TARGETS]
         lines.append(f"| {each.strategy} | " + " | ".join([*cells, *reached]) + " |")
-    for rival in [r for r in found if r.strategy[0] in "bf"]:
+    for rival in [r for r in found if r.strategy in ("b without pruner", RIVAL)]:
         lines += ["", f"Median regret minus that of {rival.strategy} [95 % paired bootstrap]:", ""]
         lines += [f"| strategy | {heads} |", "|---" * (1 + len(SHOWN)) + "|"]
         for each in (r for r in found if r.strategy.startswith("e ")):

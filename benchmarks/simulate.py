@@ -7,7 +7,7 @@ from functools import cached_property
 import optuna
 
 from search import range_test
-from search.confirmation import choose, noise_of_neighbours, spread_finalists
+from search.confirmation import choose, finalists, noise_of_neighbours, spread_finalists
 from search.expected import expected_scores
 from search.history import Histories
 from search.screening import BASELINE_SLOT, Standing, given, promote
@@ -49,8 +49,7 @@ class Simulator:
     A search of more configurations begins as one of fewer does: what was simulated is kept.
     """
 
-    def __init__(self, study: Study, table: Table, *, seed: int, expects: bool = False) -> None:
-        self.expects = expects
+    def __init__(self, study: Study, table: Table, *, seed: int) -> None:
         self.study, self.table, self.seed = study, table, seed
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         length = study.screening.lengths[0]
@@ -65,12 +64,14 @@ class Simulator:
         self._begun: list[SimulatedCycle] = []
         self._range_test_images = 0
 
-    def run(self, n_trials: int, *, confirm: bool = True) -> Simulation | None:
+    def run(
+        self, n_trials: int, *, confirm: bool = True, expects: bool = False
+    ) -> Simulation | None:
         """Search to the end; None where the sweeps propose nothing.
 
-        Without confirmation the winner is the first finalist, as good as the best single score.
+        Without confirmation the winner is the configuration with the best score.
         """
-        said = self._proposal
+        said = self.proposal
         if said is None:
             return None
         while len(self._begun) < n_trials:
@@ -80,16 +81,13 @@ class Simulator:
         while (promoted := self._promoted(cycles, n_trials)) is not None:
             slot, length = promoted
             cycles.append(self._trained(slot, length, cycles[slot].params))
-        finalists = self._finalists(cycles, said)
-        winner = finalists[0] if finalists else BASELINE_SLOT
-        if confirm:
-            winner = self._confirmed([BASELINE_SLOT, *finalists], cycles)
-        return Simulation(
-            said, tuple(cycles), tuple(finalists), cycles[winner].params, self.images
-        )
+        chosen = self._finalists(cycles, said, confirm=confirm, expects=expects)
+        winner = self._confirmed([BASELINE_SLOT, *chosen], cycles) if confirm else chosen[0]
+        return Simulation(said, tuple(cycles), tuple(chosen), cycles[winner].params, self.images)
 
     @cached_property
-    def _proposal(self) -> Proposal | None:
+    def proposal(self) -> Proposal | None:
+        """What the range test says."""
         settings = self.study.range_test
         sweeps = [settings.n_steps] * settings.n_sweeps + [settings.slow_steps]
         *points, slow = (self._swept(slot, n_steps) for slot, n_steps in enumerate(sweeps))
@@ -155,19 +153,25 @@ class Simulator:
             direction=self.study.direction,
         )
 
-    def _finalists(self, cycles: Sequence[SimulatedCycle], said: Proposal) -> list[int]:
+    def _finalists(
+        self,
+        cycles: Sequence[SimulatedCycle],
+        said: Proposal,
+        *,
+        confirm: bool,
+        expects: bool,
+    ) -> list[int]:
         study, ranges = self.study, self._ranges(said)
         full = [cycle for cycle in cycles if cycle.length == study.full_epochs]
         places = {c.slot: ranges.position(c.params) for c in full}
         whole = {c.slot: c.score for c in full if c.score != study.diverged_value}
         scores = {c.slot: c.score for c in full}
-        if self.expects:
-            expected = expected_scores(scores, places, direction=study.direction)
-            if BASELINE_SLOT in expected:
-                pass
-            scores = expected
+        if expects:
+            scores = expected_scores(scores, places, direction=study.direction)
+        if not confirm:
+            return finalists(scores, n=1, direction=study.direction)
         return spread_finalists(
-            {s: score for s, score in scores.items() if s != BASELINE_SLOT},
+            {slot: score for slot, score in scores.items() if slot != BASELINE_SLOT},
             places,
             noise_of_neighbours(whole, places),
             n=study.confirmation.n_finalists,
