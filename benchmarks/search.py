@@ -173,8 +173,7 @@ def _searches() -> dict[str, Callable[..., Found]]:
         RIVAL: ("random", 1, 1.0, 0),
         **{f"e {sampler}": (sampler, 1, 1.0, 8) for sampler in ("tpe", "gp", "qmc", "cmaes")},
         **{
-            f"e {sampler}, {n_lengths} lengths, {share:g} kept": (sampler, n_lengths, share, 8)
-            for sampler in ("tpe", "qmc")
+            f"e tpe, {n_lengths} lengths, {share:g} kept": ("tpe", n_lengths, share, 8)
             for n_lengths, share in ((2, 0.25), (3, 0.5), (3, 0.25))
         },
     }
@@ -331,6 +330,10 @@ def tables(found: Sequence[Regrets]) -> str:
     return "\n".join(lines)
 
 
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
 def main(
     save: Annotated[Path, typer.Option(help="Where results are kept, and found again.")],
     task: Annotated[str, typer.Option(help="A recorded task, or synthetic.")] = "cifar-small",
@@ -358,4 +361,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -1,0 +1,102 @@
+"""The search benchmark counts all compute, keeps what it has done, and says what came out."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks import search
+from benchmarks.replay import Synthetic
+from benchmarks.search import BUDGETS, RIVAL, SEARCHES, Regrets, app
+from search.space import Params
+
+BUDGET = 12
+
+
+class Counted(Synthetic):
+    """Remembers every cycle that a strategy asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.curves: list[tuple[Params, float]] = []
+
+    def curve(self, params: Params, *, seed: int) -> list[float]:
+        found = list(super().curve(params, seed=seed))
+        self.curves.append((params, found[-1]))
+        return found
+
+
+def test_plain_optuna_answers_with_the_best_trial_that_the_budget_paid_for() -> None:
+    world = Counted()
+    found = SEARCHES["b without pruner"](world, 1, budgets=(2, BUDGET))
+    for budget, said in found.answers["b without pruner"].items():
+        assert said == max(world.curves[:budget], key=lambda pair: pair[1])[0]
+    assert found.n_configurations == len(world.curves) == BUDGET
+
+
+def test_what_a_pruner_stops_costs_the_epochs_that_it_had() -> None:
+    world = Counted()
+    found = SEARCHES["a plain Optuna"](world, 1, budgets=(BUDGET,))
+    assert found.n_configurations == len(world.curves) > BUDGET
+
+
+def test_ours_spends_no_more_than_the_budget_and_the_rest_would_not_pay_for_one_more() -> None:
+    world = Synthetic()
+    images = BUDGET * world.study.cycle_steps * world.study.task.batch_size
+    spent = []
+
+    class Table(Synthetic):
+        def scores(self, cycle, *, epochs, seed):  # type: ignore[no-untyped-def]
+            spent.append(epochs / world.study.full_epochs)
+            return super().scores(cycle, epochs=epochs, seed=seed)
+
+    world.table = Table()
+    found = SEARCHES[RIVAL](world, 1, budgets=(BUDGET,))
+    sweeps = search.costs(world.study, n_trials=1)[0].n_images
+    assert sum(spent) == found.n_configurations
+    assert images - 1 < sweeps + (sum(spent) + 1) * images / BUDGET
+    assert sweeps + sum(spent) * images / BUDGET <= images
+
+
+def test_the_range_test_alone_answers_with_its_proposal() -> None:
+    said = SEARCHES[RIVAL](Synthetic(), 1, budgets=(2, 3)).answers[RIVAL]
+    assert said[2] is None
+    assert said[3] is not None
+    assert (said[3].pct_start, said[3].div_factor) == (0.3, 25.0)
+
+
+def test_a_start_goes_on_where_another_ended_and_refuses_what_is_of_another_world(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "kept.jsonl"
+    asked = ["--task", "synthetic", "--only", "c random", "--workers", "1", "--save", str(path)]
+    first = CliRunner().invoke(app, [*asked, "--repetitions", "2"])
+    assert first.exit_code == 0, first.output
+    assert "| c random |" in first.output
+    kept = path.read_text()
+    second = CliRunner().invoke(app, [*asked, "--repetitions", "3"])
+    assert second.exit_code == 0, second.output
+    assert path.read_text().startswith(kept)
+    assert [json.loads(line)["repetition"] for line in path.read_text().splitlines()[1:]] == [
+        *(0, 1, 2)
+    ]
+    path.write_text('{"world": "another"}\n')
+    assert CliRunner().invoke(app, [*asked, "--repetitions", "2"]).exit_code == 2
+
+
+def test_no_answer_is_worse_than_any_and_a_target_is_reached_at_the_first_budget() -> None:
+    points = np.full((5, len(BUDGETS)), 0.1)
+    points[:, 0] = np.nan
+    points[:, 1] = 0.25
+    regrets = Regrets("x", points)
+    assert regrets.median(BUDGETS[0]) == np.inf
+    assert [regrets.reaches(target) for target in (0.5, 0.2, 0.05)] == [*BUDGETS[1:3], None]
+
+
+def test_a_strategy_behind_another_is_told_with_an_interval_over_pairs() -> None:
+    better = np.random.default_rng(0).normal(1.0, 0.5, size=(60, len(BUDGETS)))
+    middle, low, high = Regrets("x", better + 0.2).behind(Regrets("y", better), BUDGETS[3])
+    assert middle == pytest.approx(0.2)
+    assert (low, high) == (pytest.approx(0.2), pytest.approx(0.2))
