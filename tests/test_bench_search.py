@@ -75,6 +75,8 @@ def test_a_start_goes_on_where_another_ended_and_refuses_what_is_of_another_worl
     first = CliRunner().invoke(app, [*asked, "--repetitions", "2"])
     assert first.exit_code == 0, first.output
     assert "| c random |" in first.output
+    assert "made-up landscape" in first.output
+    assert "ms of a core for a configuration" in first.output
     kept = path.read_text()
     second = CliRunner().invoke(app, [*asked, "--repetitions", "3"])
     assert second.exit_code == 0, second.output
@@ -100,3 +102,13 @@ def test_a_strategy_behind_another_is_told_with_an_interval_over_pairs() -> None
     middle, low, high = Regrets("x", better + 0.2).behind(Regrets("y", better), BUDGETS[3])
     assert middle == pytest.approx(0.2)
     assert (low, high) == (pytest.approx(0.2), pytest.approx(0.2))
+
+
+def test_the_tables_set_ours_against_the_two_rivals() -> None:
+    random = np.random.default_rng(0)
+    names = ("b without pruner", RIVAL, "e tpe")
+    found = [Regrets(name, random.uniform(0, 1, size=(4, len(BUDGETS)))) for name in names]
+    text = search.tables(found)
+    assert text.count("| e tpe |") == 3
+    assert f"Median regret minus that of {RIVAL} [" in text
+    assert "n = 4 repetitions" in text

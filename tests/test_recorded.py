@@ -1,4 +1,4 @@
-"""The table of recorded runs, and the benchmark that searches over it."""
+"""The table of recorded runs, and the world that searches are judged on."""
 
 import math
 from random import Random
@@ -6,8 +6,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from benchmarks import search
-from benchmarks.replay import RecordedWorld, world_of
+from benchmarks.replay import RecordedWorld
 from search.space import Params, baseline
 from trainers.errors import TaskError
 from trainers.onecycle import OneCycle
@@ -63,6 +62,41 @@ def test_scores_are_a_function_of_configuration_length_and_seed_with_the_recorde
     assert abs(np.corrcoef(validation, test)[0, 1]) < 0.2, "two draws, not one"
 
 
+def pairs(*, plateau: int, cliff: int) -> Recorded:
+    """Return a table in which two seeds differ by 0.004 on a plateau, by 0.2 beside a cliff."""
+    cycles = []
+    for number in range(plateau + cliff):
+        max_lr, apart = (0.1, 0.002) if number < plateau else (2.0, 0.1)
+        for score in (0.6 - apart, 0.6 + apart):
+            cycles.append(
+                RecordedCycle(
+                    max_lr=max_lr,
+                    pct_start=0.05 + number / 100,
+                    div_factor=10.0,
+                    epochs=4,
+                    score=score,
+                    test_score=score,
+                )
+            )
+    return Recorded(cycles)
+
+
+def drawn(table: Recorded, max_lr: float) -> list[float]:
+    cycle = OneCycle(max_lr=max_lr, total_steps=40)
+    return [table.scores(cycle, epochs=4, seed=seed)[0] for seed in range(300)]
+
+
+def test_beside_a_cliff_a_seed_may_fail_badly_but_none_excels() -> None:
+    scores = drawn(pairs(plateau=40, cliff=12), 2.0)
+    assert min(scores) < 0.3
+    assert max(scores) < 0.62
+
+
+def test_one_pair_over_a_cliff_does_not_make_a_plateau_noisy() -> None:
+    scores = drawn(pairs(plateau=10, cliff=1), 0.1)
+    assert np.std(scores) < 0.01
+
+
 def test_a_length_or_a_sweep_that_was_not_recorded_is_named(table: Recorded) -> None:
     with pytest.raises(TaskError, match=r"5 epochs; recorded: 4"):
         table.scores(OneCycle(max_lr=0.2, total_steps=50), epochs=5, seed=0)
@@ -90,25 +124,3 @@ def test_what_is_recorded_so_far_makes_a_world_to_search() -> None:
         )[0]
     )
     assert "held-out error" in world.described()
-
-
-def test_the_benchmark_counts_all_compute_and_prints_its_tables(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(search, "BUDGETS", (10, 20))
-    monkeypatch.setattr(search, "SHOWN", (10, 20))
-    names = ("b without pruner", "f range test + random", "e qmc, 2 length(s)")
-    found = [
-        search.Regrets(name, np.array([search._one("synthetic", name, n) for n in range(2)]))
-        for name in names
-    ]
-    assert all((each.points >= 0).all() for each in found)
-    text = search.tables(found)
-    assert "| e qmc, 2 length(s) |" in text
-    assert "Median regret minus that of f range test + random" in text
-    study = world_of("synthetic").study
-    one = search.one_length(study, "random")
-    images = 20 * study.cycle_steps * study.task.batch_size
-    n_trials = search._affordable(search.replace(study, screening=one), images, confirm=False)
-    sweeps = study.range_test.n_sweeps * study.range_test.n_steps + study.range_test.slow_steps
-    assert n_trials == math.floor(20 - sweeps / study.cycle_steps)

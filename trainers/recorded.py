@@ -14,6 +14,7 @@ from trainers.onecycle import OneCycle
 from trainers.table import Noise
 
 _NEIGHBOURS = 8
+_MEDIAN_OF_PAIRS = 0.6745  # of the standard deviations of n = 2 each, in deviations
 
 Vector = NDArray[np.float64]
 
@@ -99,13 +100,18 @@ class Recorded:
         return self._at(epochs).validation(places(configurations))
 
     def scores(self, cycle: OneCycle, *, epochs: int, seed: int) -> tuple[float, float]:
-        """Return mean and seeded noise; the noise is that of the nearest configurations."""
+        """Return mean and seeded noise; the noise is that of the nearest configurations.
+
+        Upwards it is never more than the usual one of that length: close to the rate at which
+        training breaks a seed may fail badly, none excels.
+        """
         length, point = self._at(epochs), places([cycle])
         noise = Noise(cycle, epochs=epochs, seed=seed)
         nearest = np.argsort(((length.points - point) ** 2).sum(axis=1))[:_NEIGHBOURS]
-        deviation = float(np.sqrt(np.mean(length.deviations[nearest] ** 2)))
+        below = _typical(length.deviations[nearest])
+        above = min(below, _typical(length.deviations))
         validation, test = float(length.validation(point)[0]), float(length.test(point)[0])
-        return validation + noise.draw(deviation), test + noise.draw(deviation)
+        return validation + noise.draw(below, above), test + noise.draw(below, above)
 
     def losses(self, lrs: Sequence[float], *, seed: int) -> Sequence[float]:
         """Return one of the recorded sweeps of that many steps."""
@@ -120,6 +126,14 @@ class Recorded:
             known = ", ".join(map(str, self._lengths)) or "none"
             raise TaskError(f"no recorded cycles of {epochs} epochs; recorded: {known}")
         return self._lengths[epochs]
+
+
+def _typical(deviations: Vector) -> float:
+    """Return the deviation of a normal noise from those of pairs: their median is 0.67 of it.
+
+    One pair that straddles a cliff does not move it.
+    """
+    return float(np.median(deviations)) / _MEDIAN_OF_PAIRS
 
 
 def _length(cycles: Sequence[RecordedCycle]) -> _Length:

@@ -94,6 +94,7 @@ class Noise:
             f"{cycle.max_lr} {cycle.pct_start} {cycle.div_factor} {epochs} {seed}"
         )
 
-    def draw(self, deviation: float) -> float:
-        """Return one draw from a normal distribution of mean 0."""
-        return self._random.gauss(0.0, deviation)
+    def draw(self, below: float, above: float | None = None) -> float:
+        """Return one draw from a normal distribution around 0, with a deviation to each side."""
+        drawn = self._random.gauss(0.0, 1.0)
+        return drawn * (below if drawn < 0 or above is None else above)
