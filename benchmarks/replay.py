@@ -3,12 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
-
-import numpy as np
 
 from benchmarks.records import CycleRecord, Journal, SweepRecord
 from benchmarks.tasks import STUDIES
@@ -63,8 +61,10 @@ class RecordedWorld:
             [_whole(record) for record in sweeps],
         )
         full = [record for record in cycles if record.work.length == lengths[-1]]
-        self._points = [record.params for record in full]
-        self._curves = [padded(record.validation, lengths[-1], chance) for record in full]
+        self._curves: dict[Params, list[Sequence[float]]] = {}
+        for record in full:
+            curve = padded(record.validation, lengths[-1], chance)
+            self._curves.setdefault(record.params, []).append(curve)
         self.n_cycles = len(cycles)
 
     def truth(self, configurations: Sequence[Params]) -> Sequence[float]:
@@ -79,15 +79,16 @@ class RecordedWorld:
         means = [float(value) for surface in self._surfaces for value in surface(places([params]))]
         return [*(mean + end - self.truth([params])[0] for mean in means), end]
 
-    @property
+    @cached_property
     def _surfaces(self) -> list[Surface]:
-        if not hasattr(self, "_fitted"):
-            points = places(self._points)
-            self._fitted = [
-                Surface(points, np.array([curve[epoch] for curve in self._curves]))
-                for epoch in range(self.study.full_epochs - 1)
-            ]
-        return self._fitted
+        """One for the end of each epoch before the last."""
+        points = places(list(self._curves))
+        return [
+            Surface(
+                points, [[curve[epoch] for curve in curves] for curves in self._curves.values()]
+            )
+            for epoch in range(self.study.full_epochs - 1)
+        ]
 
     def described(self) -> str:
         """Return the number of cycles and the held-out error of each length."""

@@ -14,6 +14,7 @@ from trainers.onecycle import OneCycle
 from trainers.table import Noise
 
 _NEIGHBOURS = 8
+_FOLD = 8.0  # deviations of a seed
 _MEDIAN_OF_PAIRS = 0.6745  # of the standard deviations of n = 2 each, in deviations
 
 Vector = NDArray[np.float64]
@@ -32,31 +33,59 @@ class RecordedCycle:
 
 
 class Surface:
-    """A Gaussian process (Matern 3/2, a scale per parameter; scikit-learn) through mean scores.
+    """A Gaussian process (Matern 5/2, a scale per parameter; scikit-learn) through mean scores.
 
-    `held_out` is the root mean square error of each configuration's mean score, predicted from
-    all others under the scales of all; `held_out_better` that of the better half.
+    More is better. Each mean counts with the noise of its neighbourhood. What a configuration
+    loses against the best counts as it is up to some deviations of a seed, beyond as a logarithm:
+    a cliff would otherwise bend the plateau beside it upwards.
+
+    `points` has a row per configuration, `deviations` are those of its scores. `held_out` is the
+    root mean square error of each configuration's mean score, predicted from all others under the
+    scales of all; `held_out_better` that of the better half.
     """
 
-    def __init__(self, points: Vector, values: Vector) -> None:
+    def __init__(self, points: Vector, scores: Sequence[Sequence[float]]) -> None:
         from sklearn.gaussian_process import GaussianProcessRegressor
         from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-        kernel = ConstantKernel() * Matern(np.ones(points.shape[1]), nu=1.5) + WhiteKernel(1e-2)
-        self._process = GaussianProcessRegressor(kernel, normalize_y=True)
+        self.points = points
+        self.deviations = _deviations(scores)
+        means = np.array([fmean(each) for each in scores])
+        local = np.array([typical(self.deviations[self.nearest(point)]) for point in points])
+        noise = local / np.sqrt([len(each) for each in scores])
+        self._fold = _FOLD * typical(self.deviations) or float(np.ptp(means)) or 1.0
+        self._top = float(means.max()) + 0.2 * self._fold
+        folded = self._folded(means)
+        self._middle, self._scale = float(folded.mean()), float(folded.std()) or 1.0
+        scaled = (folded - self._middle) / self._scale
+        slope = self._fold / (self._fold + self._top - means)
+        variances = (noise * slope / self._scale) ** 2 + 1e-8
+        kernel = ConstantKernel() * Matern(np.ones(points.shape[1]), nu=2.5) + WhiteKernel(1e-2)
+        self._process = GaussianProcessRegressor(kernel, alpha=variances)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of scales at their bounds: a flat parameter
-            self._process.fit(points, values)
-        inverse = np.linalg.inv(self._process.kernel_(points))
-        scaled = (values - values.mean()) / values.std() if values.std() > 0 else 0 * values
-        residuals = values.std() * (inverse @ scaled) / np.diag(inverse)
-        better = residuals[values >= np.median(values)]
-        self.held_out = float(np.sqrt(np.mean(residuals**2)))
-        self.held_out_better = float(np.sqrt(np.mean(better**2)))
+            self._process.fit(points, scaled)
+        inverse = np.linalg.inv(self._process.kernel_(points) + np.diag(variances))
+        without = self._unfolded(scaled - (inverse @ scaled) / np.diag(inverse))
+        errors = (without - means) ** 2
+        self.held_out = float(np.sqrt(np.mean(errors)))
+        self.held_out_better = float(np.sqrt(np.mean(errors[means >= np.median(means)])))
 
     def __call__(self, points: Vector) -> Vector:
         """Return the predicted mean score at each point."""
-        found: Vector = self._process.predict(points)
+        return self._unfolded(self._process.predict(points))
+
+    def nearest(self, point: Vector) -> NDArray[np.int64]:
+        """Return the recorded configurations that lie closest to a point."""
+        return np.argsort(((self.points - point) ** 2).sum(axis=1))[:_NEIGHBOURS]
+
+    def _folded(self, scores: Vector) -> Vector:
+        found: Vector = -self._fold * np.log1p((self._top - scores) / self._fold)
+        return found
+
+    def _unfolded(self, scaled: Vector) -> Vector:
+        folded = scaled * self._scale + self._middle
+        found: Vector = self._top - self._fold * np.expm1(-folded / self._fold)
         return found
 
 
@@ -64,8 +93,6 @@ class Surface:
 class _Length:
     """What was recorded at one cycle length."""
 
-    points: Vector
-    deviations: Vector
     validation: Surface
     test: Surface
 
@@ -107,10 +134,10 @@ class Recorded:
         """
         length, point = self._at(epochs), places([cycle])
         noise = Noise(cycle, epochs=epochs, seed=seed)
-        nearest = np.argsort(((length.points - point) ** 2).sum(axis=1))[:_NEIGHBOURS]
-        below = _typical(length.deviations[nearest])
-        above = min(below, _typical(length.deviations))
-        validation, test = float(length.validation(point)[0]), float(length.test(point)[0])
+        recorded = length.validation
+        below = typical(recorded.deviations[recorded.nearest(point)])
+        above = min(below, typical(recorded.deviations))
+        validation, test = float(recorded(point)[0]), float(length.test(point)[0])
         return validation + noise.draw(below, above), test + noise.draw(below, above)
 
     def losses(self, lrs: Sequence[float], *, seed: int) -> Sequence[float]:
@@ -128,12 +155,19 @@ class Recorded:
         return self._lengths[epochs]
 
 
-def _typical(deviations: Vector) -> float:
+def typical(deviations: Vector) -> float:
     """Return the deviation of a normal noise from those of pairs: their median is 0.67 of it.
 
     One pair that straddles a cliff does not move it.
     """
     return float(np.median(deviations)) / _MEDIAN_OF_PAIRS
+
+
+def _deviations(scores: Sequence[Sequence[float]]) -> Vector:
+    """Return the standard deviation of each; where there is one score only, the usual one."""
+    several = [float(np.std(each, ddof=1)) for each in scores if len(each) > 1]
+    usual = float(np.median(several)) if several else 0.0
+    return np.array([np.std(each, ddof=1) if len(each) > 1 else usual for each in scores])
 
 
 def _length(cycles: Sequence[RecordedCycle]) -> _Length:
@@ -143,16 +177,9 @@ def _length(cycles: Sequence[RecordedCycle]) -> _Length:
         by_configuration.setdefault(key, []).append(cycle)
     groups = list(by_configuration.values())
     points = places([group[0] for group in groups])
-    several = [[c.score for c in group] for group in groups if len(group) > 1]
-    usual = fmean([np.std(scores, ddof=1) for scores in several]) if several else 0.0
-    deviations = [
-        np.std([c.score for c in group], ddof=1) if len(group) > 1 else usual for group in groups
-    ]
     return _Length(
-        points=points,
-        deviations=np.array(deviations),
-        validation=Surface(points, np.array([fmean(c.score for c in g) for g in groups])),
-        test=Surface(points, np.array([fmean(c.test_score for c in g) for g in groups])),
+        validation=Surface(points, [[c.score for c in group] for group in groups]),
+        test=Surface(points, [[c.test_score for c in group] for group in groups]),
     )
 
 
