@@ -65,11 +65,12 @@ class Simulator:
         self._range_test_images = 0
 
     def run(
-        self, n_trials: int, *, confirm: bool = True, expects: bool = False
+        self, n_trials: int, *, confirm: bool = True, expects: bool = True
     ) -> Simulation | None:
         """Search to the end; None where the sweeps propose nothing.
 
-        Without confirmation the winner is the configuration with the best score.
+        Without confirmation the winner is the configuration with the best expected score; where
+        it `expects` not, the best single score counts, for finalists too.
         """
         said = self.proposal
         if said is None:

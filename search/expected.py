@@ -14,9 +14,10 @@ def expected_scores(
 ) -> dict[int, float]:
     """Return the posterior mean at each slot of a Gaussian process through all scores.
 
-    Matern 5/2 with a scale per parameter and a noise of its own (scikit-learn), over points of the
-    unit cube. The best of many single scores is a lucky one; this asks its neighbours as well. A
-    score far below the others, of a cycle that nearly broke, counts as just outside them.
+    Matern 5/2 with one scale and a noise of its own (scikit-learn), over points of the unit cube.
+    The best of many single scores is a lucky one; this asks its neighbours as well. Scores below
+    the median by more than three times what the best lies above it are of cycles that broke or
+    nearly did: they stand as they are and count for no other. So do fewer than four scores.
     """
     if len(scores) < 4:
         return dict(scores)
@@ -24,17 +25,17 @@ def expected_scores(
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-    slots = list(scores)
-    points = np.array([positions[slot] for slot in slots])
     sign = 1.0 if direction == "maximize" else -1.0
+    every = sign * np.array(list(scores.values()))
+    middle, best = float(np.median(every)), float(every.max())
+    slots = [slot for slot, v in zip(scores, every, strict=True) if v >= 4 * middle - 3 * best]
+    points = np.array([positions[slot] for slot in slots])
     values = sign * np.array([scores[slot] for slot in slots])
-    low, high = np.quantile(values, [0.25, 0.75])
-    values = np.maximum(values, low - 1.5 * (high - low))
-    kernel = ConstantKernel(1.0, (0.05, 20)) * Matern(
-        np.ones(points.shape[1]), (0.2, 20), nu=2.5
-    ) + WhiteKernel(0.3, (1e-2, 2))
+    kernel = ConstantKernel(1.0, (0.05, 20)) * Matern(1.0, (0.2, 20), nu=2.5)
+    kernel += WhiteKernel(0.3, (0.05, 2))
     process = GaussianProcessRegressor(kernel, normalize_y=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of scales at their bounds: a parameter that is flat
+        warnings.simplefilter("ignore")  # of a scale at its bound: all is flat
         process.fit(points, values)
-    return dict(zip(slots, (sign * process.predict(points)).tolist(), strict=True))
+    expected = (sign * process.predict(points)).tolist()
+    return {**scores, **dict(zip(slots, expected, strict=True))}

@@ -7,6 +7,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from search import confirmation, range_test, screening
+from search.expected import expected_scores
 from search.provenance import versions
 from search.rows import done_rows, has_waiting, params_of
 from search.space import Ranges
@@ -165,11 +166,13 @@ def _open_confirmation(session: Session, row: StudyRow, study: Study) -> None:
 def _finalists(row: StudyRow, study: Study, works: Mapping[int, WorkRow]) -> list[int]:
     """Return the finalists beside the baseline; the winner of a round before is the first."""
     scores = {slot: w.score for slot, w in works.items() if w.score is not None}
+    places = positions(row, study, works.values())
+    expected = expected_scores(scores, places, direction=study.direction)
     before = (row.result or {}).get("winner", screening.BASELINE_SLOT)
     kept = [] if before == screening.BASELINE_SLOT else [before]
     return kept + confirmation.spread_finalists(
-        {s: v for s, v in scores.items() if s not in (screening.BASELINE_SLOT, *kept)},
-        positions(row, study, works.values()),
+        {s: v for s, v in expected.items() if s not in (screening.BASELINE_SLOT, *kept)},
+        places,
         search_noise(row, study, works.values()),
         n=max(1, study.confirmation.n_finalists - len(kept)),
         direction=study.direction,

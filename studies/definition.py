@@ -161,7 +161,9 @@ class Screening:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Confirmation:
-    """The `n_finalists` best and the baseline, trained again with `n_seeds` fresh seeds each."""
+    """The `n_finalists` best by expected score (search.expected) and the baseline, trained again
+    with `n_seeds` fresh seeds each.
+    """
 
     n_finalists: int = 3
     n_seeds: int = 5
