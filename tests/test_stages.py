@@ -109,9 +109,22 @@ def test_finalists_and_baseline_are_confirmed_with_the_same_seeds(engine: Engine
     assert stage_after(engine) == "confirmation"
     confirmed = rows_of(engine, "confirmation")
     assert [(row.candidate, row.replicate) for row in confirmed] == [
-        (slot, replicate) for slot in (0, 1, 4) for replicate in range(3)
+        (slot, replicate) for slot in (0, 4, 1) for replicate in range(3)
     ], "the best, and of those within noise the one farthest from it"
     assert {row.max_lr for row in confirmed if row.candidate == 4} == {0.14}
+
+
+def test_a_lucky_score_among_poor_neighbours_is_not_the_first_finalist(engine: Engine) -> None:
+    scores = [0.80 + 0.09 * slot / 19 for slot in range(20)]
+    scores[4] = 0.895
+    add_study(
+        engine,
+        *(work("search", n, score=s, max_lr=0.06 + 0.66 * n / 19) for n, s in enumerate(scores)),
+        stage="search",
+    )
+    assert stage_after(engine) == "confirmation"
+    candidates = list(dict.fromkeys(row.candidate for row in rows_of(engine, "confirmation")))
+    assert candidates[:2] == [0, 19]
 
 
 def test_a_configuration_that_was_given_up_is_no_finalist(engine: Engine) -> None:
