@@ -39,7 +39,8 @@ class Surface:
     loses against the best counts as it is up to some deviations of a seed, beyond as a logarithm:
     a cliff would otherwise bend the plateau beside it upwards.
 
-    `points` has a row per configuration, `deviations` are those of its scores. `held_out` is the
+    `points` has a row per configuration, `deviations` are those of its scores, `usual` is
+    the typical one. `held_out` is the
     root mean square error of each configuration's mean score, predicted from all others under the
     scales of all; `held_out_better` that of the better half.
     """
@@ -51,9 +52,10 @@ class Surface:
         self.points = points
         self.deviations = _deviations(scores)
         means = np.array([fmean(each) for each in scores])
-        local = np.array([typical(self.deviations[self.nearest(point)]) for point in points])
+        local = np.array([_typical(self.deviations[self.nearest(point)]) for point in points])
         noise = local / np.sqrt([len(each) for each in scores])
-        self._fold = _FOLD * typical(self.deviations) or float(np.ptp(means)) or 1.0
+        self.usual = _typical(self.deviations)
+        self._fold = _FOLD * self.usual or float(np.ptp(means)) or 1.0
         self._top = float(means.max()) + 0.2 * self._fold
         folded = self._folded(means)
         self._middle, self._scale = float(folded.mean()), float(folded.std()) or 1.0
@@ -135,8 +137,8 @@ class Recorded:
         length, point = self._at(epochs), places([cycle])
         noise = Noise(cycle, epochs=epochs, seed=seed)
         recorded = length.validation
-        below = typical(recorded.deviations[recorded.nearest(point)])
-        above = min(below, typical(recorded.deviations))
+        below = _typical(recorded.deviations[recorded.nearest(point)])
+        above = min(below, recorded.usual)
         validation, test = float(recorded(point)[0]), float(length.test(point)[0])
         return validation + noise.draw(below, above), test + noise.draw(below, above)
 
@@ -155,7 +157,7 @@ class Recorded:
         return self._lengths[epochs]
 
 
-def typical(deviations: Vector) -> float:
+def _typical(deviations: Vector) -> float:
     """Return the deviation of a normal noise from those of pairs: their median is 0.67 of it.
 
     One pair that straddles a cliff does not move it.
