@@ -19,7 +19,7 @@ import typer
 
 from benchmarks.perform import classifier_of
 from benchmarks.replay import padded
-from benchmarks.search import SEARCHES
+from benchmarks.search import OURS, RIVAL, SEARCHES
 from search.confirmation import estimate
 from search.space import Params
 from studies.cifar_small import STUDY
@@ -32,7 +32,7 @@ from trainers.sweep import Sweep
 BUDGET = 20
 """In full cycles."""
 
-COMPARED = ("a plain Optuna", "b without pruner", "f range test + random", "e tpe")
+COMPARED = ("a plain Optuna", "b without pruner", RIVAL, OURS)
 N_SEARCHES = 3
 N_FRESH = 5
 

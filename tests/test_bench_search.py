@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from benchmarks import search
 from benchmarks.replay import Synthetic
-from benchmarks.search import BUDGETS, RIVAL, SEARCHES, Regrets, app
+from benchmarks.search import BUDGETS, OURS, RIVAL, SEARCHES, Regrets, app
 from search.space import Params
 
 BUDGET = 12
@@ -88,27 +88,36 @@ def test_a_start_goes_on_where_another_ended_and_refuses_what_is_of_another_worl
     assert CliRunner().invoke(app, [*asked, "--repetitions", "2"]).exit_code == 2
 
 
+def regrets(strategy: str, points: np.ndarray) -> Regrets:
+    return Regrets(strategy, dict(enumerate(points.tolist())))
+
+
 def test_no_answer_is_worse_than_any_and_a_target_is_reached_at_the_first_budget() -> None:
-    points = np.full((5, len(BUDGETS)), 0.1)
-    points[:, 0] = np.nan
-    points[:, 1] = 0.25
-    regrets = Regrets("x", points)
-    assert regrets.median(BUDGETS[0]) == np.inf
-    assert [regrets.reaches(target) for target in (0.5, 0.2, 0.05)] == [*BUDGETS[1:3], None]
+    row = [None, 0.25, *[0.1] * (len(BUDGETS) - 2)]
+    said = Regrets("x", dict.fromkeys(range(5), row))
+    assert said.median(BUDGETS[0]) == np.inf
+    assert [said.reaches(target) for target in (0.5, 0.2, 0.05)] == [*BUDGETS[1:3], None]
 
 
 def test_a_strategy_behind_another_is_told_with_an_interval_over_pairs() -> None:
     better = np.random.default_rng(0).normal(1.0, 0.5, size=(60, len(BUDGETS)))
-    middle, low, high = Regrets("x", better + 0.2).behind(Regrets("y", better), BUDGETS[3])
+    middle, low, high = regrets("x", better + 0.2).behind(regrets("y", better), BUDGETS[3])
     assert middle == pytest.approx(0.2)
     assert (low, high) == (pytest.approx(0.2), pytest.approx(0.2))
 
 
+def test_only_repetitions_of_both_are_compared() -> None:
+    points = np.random.default_rng(0).uniform(0, 1, size=(40, len(BUDGETS)))
+    some = Regrets("x", {r: points[r].tolist() for r in range(30, 10, -1)})
+    assert some.behind(regrets("y", points), BUDGETS[3]) == (0, 0, 0)
+
+
 def test_the_tables_set_ours_against_the_two_rivals() -> None:
     random = np.random.default_rng(0)
-    names = ("b without pruner", RIVAL, "e tpe")
-    found = [Regrets(name, random.uniform(0, 1, size=(4, len(BUDGETS)))) for name in names]
+    names = ("b without pruner", RIVAL, OURS, "e qmc", "e qmc, expected")
+    found = [regrets(name, random.uniform(0, 1, size=(4, len(BUDGETS)))) for name in names]
     text = search.tables(found)
-    assert text.count("| e tpe |") == 3
+    assert text.count(f"| {OURS} |") == text.count("| e qmc, expected |") == 3
+    assert "| e qmc |" not in text
     assert f"Median regret minus that of {RIVAL} [" in text
-    assert "n = 4 repetitions" in text
+    assert f"| {OURS} | 4 |" in text
