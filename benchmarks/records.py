@@ -1,22 +1,19 @@
 """Recorded runs and the files that keep them: JSON lines, only ever appended to."""
 
 import json
-import logging
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.lines import append, drop_torn_line, whole_lines
 from benchmarks.plan import Work
 from search.space import Params
 from trainers.errors import UserError
 from trainers.judgement import Judgement
 from trainers.run import Outcome
 from trainers.sweep import LRCurve, Sweep
-
-log = logging.getLogger(__name__)
 
 MAY_DIFFER = ("device", "torch build")
 """What of a header may change while a recording grows; the records after it are from there."""
@@ -84,15 +81,15 @@ class SuggestionRecord:
 Record = SweepRecord | CycleRecord | SuggestionRecord
 
 
-def to_line(record: Record) -> str:
-    """Return one line of a file, without its end."""
+def to_row(record: Record) -> dict[str, Any]:
+    """Return one line of a file, not yet as text."""
     row = asdict(record)
     flat = {**row.pop("work"), **row}
     if isinstance(record, CycleRecord):
         flat["params"] = record.params.searched()
     if isinstance(record, SweepRecord):
         flat["losses"] = [None if math.isnan(loss) else loss for loss in record.losses]
-    return json.dumps(flat, allow_nan=False, separators=(",", ":"))
+    return flat
 
 
 def from_row(row: Mapping[str, Any]) -> Record:
@@ -124,7 +121,7 @@ class Journal:
         self.path = path
         self.header: dict[str, str] | None = None
         self.records: dict[Work, Record] = {}
-        for number, line in enumerate(_whole_lines(path), 1):
+        for number, line in enumerate(whole_lines(path), 1):
             try:
                 row = json.loads(line)
                 if "header" in row:
@@ -148,32 +145,12 @@ class Journal:
                     f"{self.path} was recorded with {name} {kept!r}, this start has "
                     f"{header[name]!r}; give another --out"
                 )
-        self._drop_torn_line()
+        drop_torn_line(self.path)
         if header != self.header:
-            self._append(json.dumps({"header": header}))
+            append(self.path, {"header": header})
             self.header = header
 
     def add(self, record: Record) -> None:
         """Keep one more record."""
-        self._append(to_line(record))
+        append(self.path, to_row(record))
         self.records[record.work] = record
-
-    def _append(self, line: str) -> None:
-        with self.path.open("a") as file:
-            file.write(line + "\n")
-
-    def _drop_torn_line(self) -> None:
-        if not self.path.exists():
-            return
-        content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            log.warning(
-                "%s: dropped a torn last line of %d bytes", self.path, len(content) - whole
-            )
-            os.truncate(self.path, whole)
-
-
-def _whole_lines(path: Path) -> list[bytes]:
-    """Return the lines that have an end; a recording may be under way."""
-    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []

@@ -20,6 +20,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from benchmarks.lines import append, drop_torn_line, whole_lines
 from benchmarks.plan import WIDE_MAX_LR
 from benchmarks.replay import World, world_of
 from benchmarks.simulate import Simulator
@@ -262,19 +263,18 @@ class Saved:
     """The rows of a file, JSON lines after one that says what they were simulated on."""
 
     def __init__(self, path: Path, world: World) -> None:
-        self.path, self.rows = path, list[Row]()
-        first, *rest = path.read_text().splitlines() if path.exists() else [""]
-        header = json.dumps({"world": world.described(), "budgets": BUDGETS})
-        if not first:
-            path.write_text(header + "\n")
-        elif first != header:
-            raise typer.BadParameter(f"{path} was simulated on something else: {first}")
-        self.rows = [Row(**json.loads(line)) for line in rest]
+        drop_torn_line(path)
+        header = {"world": world.described(), "budgets": list(BUDGETS)}
+        lines = [json.loads(line) for line in whole_lines(path)]
+        if not lines:
+            append(path, header)
+        elif lines[0] != header:
+            raise typer.BadParameter(f"{path} was simulated on something else: {lines[0]}")
+        self.path, self.rows = path, [Row(**row) for row in lines[1:]]
 
     def add(self, row: Row) -> None:
         """Keep one more row."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(asdict(row), separators=(",", ":")) + "\n")
+        append(self.path, asdict(row))
         self.rows.append(row)
 
     def regrets(self) -> list[Regrets]:

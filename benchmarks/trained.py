@@ -17,6 +17,7 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.lines import append, drop_torn_line, whole_lines
 from benchmarks.perform import classifier_of
 from benchmarks.replay import padded
 from benchmarks.search import OURS, RIVAL, SEARCHES
@@ -91,9 +92,8 @@ class Saved:
     """What was trained: JSON lines of a key and what came out."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.found = {key: value for key, value in map(json.loads, lines)}
+        drop_torn_line(path)
+        self.path, self.found = path, dict(map(json.loads, whole_lines(path)))
 
     def do(self, jobs: Mapping[str, tuple[Callable[..., object], ...]], workers: int) -> None:
         """Do what is missing, and keep it as it ends."""
@@ -103,8 +103,7 @@ class Saved:
             running = {pool.submit(*job): key for key, job in missing.items()}
             for ended in as_completed(running):
                 key, value = running[ended], ended.result()
-                with self.path.open("a") as file:
-                    file.write(json.dumps([key, value]) + "\n")
+                append(self.path, [key, value])
                 self.found[key] = json.loads(json.dumps(value))
                 typer.echo(f"{key}: {value}", err=True)
 

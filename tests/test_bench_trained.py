@@ -41,10 +41,12 @@ def double(number: int) -> int:
 def test_what_was_trained_is_found_again(tmp_path: Path) -> None:
     path = tmp_path / "kept.jsonl"
     trained.Saved(path).do({"one": (double, 1)}, workers=1)
+    with path.open("a") as file:
+        file.write('["two", ')  # a kill
     saved = trained.Saved(path)
     saved.do({"one": (double, 100), "two": (double, 2)}, workers=1)
     assert saved.found == {"one": 2, "two": 4}
-    assert path.read_text() == '["one", 2]\n["two", 4]\n'
+    assert path.read_text() == '["one",2]\n["two",4]\n'
 
 
 def test_the_table_has_the_mean_of_the_answers_with_an_interval_over_searches() -> None:
