@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from search.confirmation import Direction
 
+_MOST_FITTED = 500  # a fit solves a system of that size some fifty times; 3,000 took half a minute
+
 
 def expected_scores(
     scores: Mapping[int, float],
@@ -14,7 +16,8 @@ def expected_scores(
 ) -> dict[int, float]:
     """Return the posterior mean at each slot of a Gaussian process through all scores.
 
-    Matern 5/2 with one scale and a noise of its own (scikit-learn), over points of the unit cube.
+    Matern 5/2 with one scale and a noise of its own (scikit-learn), over points of the unit cube;
+    scale and noise are fitted to the first 500.
     The best of many single scores is a lucky one; this asks its neighbours as well. Scores below
     the median by more than three times what the best lies above it are of cycles that broke or
     nearly did: they stand as they are and count for no other. So do fewer than four scores.
@@ -33,9 +36,11 @@ def expected_scores(
     values = sign * np.array([scores[slot] for slot in slots])
     kernel = ConstantKernel(1.0, (0.05, 20)) * Matern(1.0, (0.2, 20), nu=2.5)
     kernel += WhiteKernel(0.3, (0.05, 2))
-    process = GaussianProcessRegressor(kernel, normalize_y=True)
+    fitted = GaussianProcessRegressor(kernel, normalize_y=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a scale at its bound: all is flat
-        process.fit(points, values)
+        fitted.fit(points[:_MOST_FITTED], values[:_MOST_FITTED])
+    process = GaussianProcessRegressor(fitted.kernel_, optimizer=None, normalize_y=True)
+    process.fit(points, values)
     expected = (sign * process.predict(points)).tolist()
     return {**scores, **dict(zip(slots, expected, strict=True))}

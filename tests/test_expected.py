@@ -60,3 +60,15 @@ def test_a_cycle_that_broke_moves_no_other_and_stands_as_it_is() -> None:
 def test_few_scores_or_equal_ones_are_as_they_are(scores: dict[int, float]) -> None:
     places = {slot: (0.1 * slot, 0.5, 0.5) for slot in scores}
     assert expected_scores(scores, places, direction="maximize") == pytest.approx(scores)
+
+
+def test_scores_after_those_that_are_fitted_count_as_well() -> None:
+    points, _ = drawn(3, n=700)
+    points = points[points[:, 0].argsort()]  # the last 200 lie where none of the first does
+    values = slope(points) + np.random.default_rng(4).normal(0, 0.005, 700)
+    found = expected_scores(
+        dict(enumerate(values.tolist())), dict(enumerate(points)), direction="maximize"
+    )
+    errors = np.array([found[slot] for slot in range(700)]) - slope(points)
+    assert np.abs(errors[500:]).max() < 0.004
+    assert np.std(values[500:] - slope(points)[500:]) > 0.004
