@@ -34,7 +34,7 @@ BUDGET = 20
 """In full cycles."""
 
 COMPARED = ("a plain Optuna", "b without pruner", RIVAL, OURS)
-N_SEARCHES = 3
+N_SEARCHES = 6
 N_FRESH = 5
 
 Answers = Mapping[str, dict[str, float]]
