@@ -259,6 +259,18 @@ def searched(task: str, search: str, repetition: int) -> Row:
     )
 
 
+def regrets_of(rows: Sequence[Row]) -> list[Regrets]:
+    """Return what each strategy lost, in the order of the searches."""
+    found: list[Regrets] = []
+    for search in SEARCHES:
+        of_it = [row for row in rows if row.search == search]
+        found += [
+            Regrets(strategy, {row.repetition: row.points[strategy] for row in of_it})
+            for strategy in (of_it[0].points if of_it else ())
+        ]
+    return found
+
+
 class Saved:
     """The rows of a file, JSON lines after one that says what they were simulated on."""
 
@@ -276,17 +288,6 @@ class Saved:
         """Keep one more row."""
         append(self.path, asdict(row))
         self.rows.append(row)
-
-    def regrets(self) -> list[Regrets]:
-        """Return what each strategy lost, in the order of the searches."""
-        found: list[Regrets] = []
-        for search in SEARCHES:
-            rows = [row for row in self.rows if row.search == search]
-            found += [
-                Regrets(strategy, {r.repetition: r.points[strategy] for r in rows})
-                for strategy in (rows[0].points if rows else ())
-            ]
-        return found
 
     def costs(self) -> str:
         """Return what a configuration costs in each search, in CPU time."""
@@ -369,7 +370,7 @@ def main(
             typer.echo(f"{len(saved.rows) - len(there)} of {len(missing)}", err=True)
     print(world_of(task).described())
     print(saved.costs())
-    print(tables(saved.regrets()))
+    print(tables(regrets_of(saved.rows)))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
-"""A few searches of `cifar-small` with real cycles, at equal compute.
+"""What a few searches of `cifar-small` answer, trained for real.
 
     python -m benchmarks.trained --data FOLDER --save FILE --workers 2
+    python -m benchmarks.trained --data FOLDER --save FILE --workers 2 --replayed --budget 100
 
-It says whether benchmarks.search points the right way. Each answer is trained again with fresh
-seeds, the same for all. The same line goes on where a killed start ended, and prints the table of
-a file that is whole.
+It says whether benchmarks.search points the right way. The searches themselves train, too, or are
+`--replayed`. Each answer is trained with fresh seeds, the same for all. The same line goes on
+where a killed start ended, and prints the table of a file that is whole.
 """
 
 import json
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated
@@ -19,26 +21,30 @@ import typer
 
 from benchmarks.lines import append, drop_torn_line, whole_lines
 from benchmarks.perform import classifier_of
-from benchmarks.replay import padded
+from benchmarks.replay import padded, world_of
 from benchmarks.search import OURS, RIVAL, SEARCHES
 from search.confirmation import estimate
 from search.space import Params
 from studies.cifar_small import STUDY
 from trainers.device import Site, cache_folder
+from trainers.errors import UserError
 from trainers.onecycle import OneCycle
 from trainers.run import EpochRow, Run
 from trainers.seeding import seed_for
 from trainers.sweep import Sweep
 
-BUDGET = 20
-"""In full cycles."""
+COMPARED = {
+    "a plain Optuna": "a plain Optuna",
+    "b without pruner": "b without pruner",
+    RIVAL: RIVAL,
+    OURS: f"{OURS}, expected, confirmed",
+}
+"""Search -> the strategy whose answers are trained."""
 
-COMPARED = ("a plain Optuna", "b without pruner", RIVAL, OURS)
-N_SEARCHES = 6
 N_FRESH = 5
 
-Answers = Mapping[str, dict[str, float]]
-"""Strategy -> the configuration that it answers."""
+Answer = dict[str, float]
+"""A configuration."""
 
 
 class Trained:
@@ -73,15 +79,17 @@ class Trained:
         return padded(accuracies, self.study.full_epochs, self.study.diverged_value)
 
 
-def search(site: Site, name: str, number: int) -> Answers:
-    """Do one search; return what its strategies answer."""
-    seed = seed_for(0, "trained", number)
-    found = SEARCHES[name](Trained(site), seed, budgets=(BUDGET,))
-    answers = {strategy: choices[BUDGET] for strategy, choices in found.answers.items()}
-    return {strategy: p.searched() for strategy, p in answers.items() if p is not None}
+def search(site: Site, name: str, number: int, *, budget: int, replayed: bool) -> Answer:
+    """Do one search; return its answer."""
+    world = world_of(STUDY.name) if replayed else Trained(site)
+    found = SEARCHES[name](world, seed_for(0, "trained", number), budgets=(budget,))
+    params = found.answers[COMPARED[name]][budget]
+    if params is None:
+        raise UserError(f"a budget of {budget} full cycles is too small for an answer of {name}")
+    return params.searched()
 
 
-def again(site: Site, params: dict[str, float]) -> list[tuple[float, float]]:
+def again(site: Site, params: Answer) -> list[tuple[float, float]]:
     """Return the scores of a configuration with each fresh seed."""
     world, plan = Trained(site), Params(**params).plan(STUDY.cycle_steps)
     seeds = [seed_for(0, "trained", "again", number) for number in range(N_FRESH)]
@@ -108,26 +116,28 @@ class Saved:
                 typer.echo(f"{key}: {value}", err=True)
 
 
-def table(searched: Mapping[str, Answers], scores: Mapping[str, Sequence[Sequence[float]]]) -> str:
-    """Return the results as Markdown: accuracies in percent, mean of the answers and interval."""
+def table(
+    searched: Mapping[str, Sequence[Answer]],
+    scores: Mapping[str, Sequence[Sequence[float]]],
+    truth: Callable[[Sequence[Params]], Sequence[float]],
+) -> str:
+    """Return the results as Markdown: accuracies in percent, mean of the answers and interval.
+
+    `searched` has the answers of each strategy; `truth` gives the validation scores that a replay
+    takes configurations to have.
+    """
     lines = [
-        f"{STUDY.name}, {BUDGET} full cycles for each search; each answer trained again with "
-        f"{N_FRESH} fresh seeds.",
-        "",
-        f"| strategy | validation, mean of n = {N_SEARCHES} searches | test | max_lr of each |",
-        "|---|---|---|---|",
+        "| strategy | n | replay says | validation | test | max_lr, pct_start of each |",
+        "|---|---|---|---|---|---|",
     ]
-    by_strategy: dict[str, list[dict[str, float]]] = {}
-    for answers in searched.values():
-        for strategy, params in answers.items():
-            by_strategy.setdefault(strategy, []).append(params)
-    for strategy, found in by_strategy.items():
+    for strategy, found in searched.items():
         rows = [scores[json.dumps(params)] for params in found]
-        cells = [strategy]
+        said = fmean(truth([Params(**params) for params in found]))
+        cells = [strategy, str(len(found)), f"{100 * said:.2f}"]
         for split in (0, 1):
             means = estimate([100 * fmean(seed[split] for seed in row) for row in rows])
             cells.append(f"{means.mean:.2f} ± {means.half_width:.2f}")
-        cells.append(", ".join(f"{params['max_lr']:.3g}" for params in found))
+        cells.append("; ".join("{max_lr:.3g}, {pct_start:.2f}".format(**p) for p in found))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -136,19 +146,28 @@ def main(
     save: Annotated[Path, typer.Option(help="Where results are kept, and found again.")],
     data: Annotated[Path | None, typer.Option(help="CIFAR-10 as an ImageFolder.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes of one thread each.")] = 1,
+    budget: Annotated[int, typer.Option(min=1, help="Of each search, in full cycles.")] = 20,
+    searches: Annotated[int, typer.Option(min=2, help="Of each strategy.")] = 3,
+    replayed: Annotated[bool, typer.Option(help="Look the searches' cycles up.")] = False,
 ) -> None:
     """Print what the answers are worth."""
     site, saved = Site(device="cpu", data=data, cache=cache_folder()), Saved(save)
-    searches = {
-        f"{name}, {number}": (search, site, name, number)
-        for number in range(N_SEARCHES)
-        for name in COMPARED
+    how = f"{budget} cycles{' replayed' * replayed}"
+    do = partial(search, site, budget=budget, replayed=replayed)
+    keys = {
+        f"{strategy}, {how}, {number}": (name, number)
+        for number in range(searches)
+        for name, strategy in COMPARED.items()
     }
-    saved.do(searches, workers)
-    searched = {key: saved.found[key] for key in searches}
-    answers = [params for found in searched.values() for params in found.values()]
-    saved.do({json.dumps(params): (again, site, params) for params in answers}, workers)
-    print(table(searched, saved.found))
+    saved.do({key: (do, *job) for key, job in keys.items()}, workers)
+    answers: dict[str, list[Answer]] = {}
+    for key, (name, _) in keys.items():
+        answers.setdefault(COMPARED[name], []).append(saved.found[key])
+    train = partial(again, site)
+    every = [params for found in answers.values() for params in found]
+    saved.do({json.dumps(params): (train, params) for params in every}, workers)
+    print(f"{STUDY.name}, searches of {how}, each answer trained with {N_FRESH} fresh seeds:\n")
+    print(table(answers, saved.found, world_of(STUDY.name).truth))
 
 
 if __name__ == "__main__":

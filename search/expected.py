@@ -16,11 +16,12 @@ def expected_scores(
 ) -> dict[int, float]:
     """Return the posterior mean at each slot of a Gaussian process through all scores.
 
-    Matern 5/2 with one scale and a noise of its own (scikit-learn), over points of the unit cube;
-    scale and noise are fitted to the first 500.
-    The best of many single scores is a lucky one; this asks its neighbours as well. Scores below
-    the median by more than three times what the best lies above it are of cycles that broke or
-    nearly did: they stand as they are and count for no other. So do fewer than four scores.
+    The best of many single scores is a lucky one; this asks its neighbours as well. Matern 5/2
+    with one scale and a noise of its own (scikit-learn), both fitted to the first 500 scores,
+    over `positions` in the unit cube.
+
+    Scores below the median by more than three times what the best lies above it are of cycles
+    that broke or nearly did: they stand as they are and count for no other. So do fewer than four.
     """
     if len(scores) < 4:
         return dict(scores)

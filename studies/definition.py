@@ -104,7 +104,8 @@ class Screening:
 
     `epochs` is the length of that cycle, or several that rise: then all configurations are
     trained at the shortest, and at each greater length the better `share` of those at the length
-    before, anew from the start (`share` is one for all of them, or one for each).
+    before, anew from the start (`share` is one for all of them, or one for each). That pays only
+    where short cycles like the same configurations; with SGD they did not (docs/benchmarks.md).
 
     After the baseline and `n_initial` points of a scrambled Sobol sequence the `sampler` proposes.
     """

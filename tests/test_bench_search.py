@@ -8,11 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import search
+from benchmarks.lines import whole_lines
 from benchmarks.replay import Synthetic
-from benchmarks.search import BUDGETS, OURS, RIVAL, SEARCHES, Regrets, app
+from benchmarks.search import BUDGETS, OURS, RIVAL, SEARCHES, Regrets, Row, app, regrets_of
 from search.space import Params
 
 BUDGET = 12
+ROOT = Path(__file__).parents[1]
 
 
 class Counted(Synthetic):
@@ -121,3 +123,13 @@ def test_the_tables_set_ours_against_the_two_rivals() -> None:
     assert "| e qmc |" not in text
     assert f"Median regret minus that of {RIVAL} [" in text
     assert f"| {OURS} | 4 |" in text
+
+
+@pytest.mark.parametrize("task", ["cifar-small", "cifar-residual"])
+def test_the_document_shows_the_tables_of_the_kept_searches(task: str) -> None:
+    kept = ROOT / "benchmarks/recorded/search" / f"{task}.jsonl"
+    rows = [Row(**json.loads(line)) for line in whole_lines(kept)[1:]]
+    document = (ROOT / "docs/benchmarks.md").read_text()
+    printed, *_ = search.tables(regrets_of(rows)).partition("\n\nMedian regret minus")
+    assert printed.count("\n| e ") > 5
+    assert printed.partition("\n\n")[2] in document

@@ -39,10 +39,9 @@ class Surface:
     loses against the best counts as it is up to some deviations of a seed, beyond as a logarithm:
     a cliff would otherwise bend the plateau beside it upwards.
 
-    `points` has a row per configuration, `deviations` are those of its scores, `usual` is
-    the typical one. `held_out` is the
-    root mean square error of each configuration's mean score, predicted from all others under the
-    scales of all; `held_out_better` that of the better half.
+    `points` has a row per configuration, `deviations` are those of its scores, `usual` is the
+    typical one. `held_out` is the root mean square error of each configuration's mean score,
+    predicted from all others under the scales of all; `held_out_better` that of the better half.
     """
 
     def __init__(self, points: Vector, scores: Sequence[Sequence[float]]) -> None:
