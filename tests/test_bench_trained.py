@@ -1,15 +1,21 @@
 """The searches with real cycles: what they answer, what is trained again, what the table says."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from benchmarks import trained
 from benchmarks.replay import Synthetic
 from benchmarks.search import OURS
+from search.space import baseline
 from trainers.device import Site
 from trainers.errors import UserError
+from trainers.run import Run
 
 HERE = Site(device="cpu", data=None, cache=Path("unused"))
 PARAMS = {"max_lr": 0.2, "pct_start": 0.3, "div_factor": 25.0}
@@ -24,8 +30,9 @@ def looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", trained.COMPARED)
 def test_a_search_answers_with_a_whole_configuration(name: str) -> None:
-    answer = trained.search(HERE, name, 0, budget=20, replayed=False)
-    assert answer.keys() == PARAMS.keys()
+    answers = trained.search(HERE, name, 0, budget=20, replayed=False)
+    assert answers.keys() == set(trained.COMPARED[name])
+    assert all(answer.keys() == PARAMS.keys() for answer in answers.values())
 
 
 def test_a_replayed_search_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,13 +42,22 @@ def test_a_replayed_search_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_budget_that_gives_no_answer_is_refused() -> None:
-    with pytest.raises(UserError, match="a budget of 1 full cycles is too small"):
+    with pytest.raises(UserError, match="--budget 1: full cycles too few for an answer of e tpe"):
         trained.search(HERE, OURS, 0, budget=1, replayed=True)
 
 
+def test_bad_input_ends_the_command_with_one_line(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(trained.main)
+    arguments = ["--save", str(tmp_path / "x"), "--device", "tpu"]
+    ended = CliRunner().invoke(app, arguments, env={"TERM": "dumb", "COLUMNS": "200"})
+    assert ended.exit_code == 2
+    assert "device 'tpu' is not known" in ended.stderr
+
+
 def test_an_answer_is_trained_again_with_fresh_seeds_on_both_splits() -> None:
-    scores = trained.again(HERE, PARAMS)
-    assert len(scores) == len(set(scores)) == trained.N_FRESH
+    scores = trained.again(HERE, PARAMS, 4)
+    assert len(scores) == len(set(scores)) == 4
     assert all(len(pair) == 2 for pair in scores)
 
 
@@ -60,13 +76,75 @@ def test_what_was_trained_is_found_again(tmp_path: Path) -> None:
     assert path.read_text() == '["one",2]\n["two",4]\n'
 
 
-def test_the_table_has_the_mean_of_the_answers_with_an_interval_over_searches() -> None:
-    answers = [{**PARAMS, "max_lr": rate} for rate in (0.1, 0.2, 0.4)]
+def test_no_cycle_is_trained_twice_in_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    classifier = Counting()
+    monkeypatch.setattr(trained, "classifier_of", lambda *_: classifier)
+    world = trained.Trained(HERE)
+    plan = baseline(0.1).plan(312)
+    first = [world.scores(plan, epochs=4, seed=seed) for seed in (1, 2, 1)]
+    assert classifier.seeds == [1, 2]
+    assert first[0] == first[2] != first[1]
+
+
+class Counting:
+    """A classifier that scores by seed and keeps which it was asked for."""
+
+    def __init__(self) -> None:
+        self.seeds: list[int] = []
+
+    def fit(self, run: Run) -> SimpleNamespace:
+        self.seeds.append(run.seed)
+        return SimpleNamespace(score=run.seed / 10, sealed_score=run.seed / 20)
+
+
+RATES = (0.1, 0.2, 0.4)
+
+
+def accuracies(**means: Sequence[float]) -> trained.Accuracies:
+    """Three answers of each strategy, at RATES; test accuracies are half of the validation's."""
+    answers = {
+        name: [{**PARAMS, "max_lr": rate, "pct_start": 0.1 * number} for rate in RATES]
+        for number, name in enumerate(means, 1)
+    }
     scores = {
         json.dumps(params): [[mean, mean / 2], [mean + 0.02, mean / 2]]
-        for params, mean in zip(answers, (0.60, 0.61, 0.62), strict=True)
+        for name, found in answers.items()
+        for params, mean in zip(found, means[name], strict=True)
     }
-    said = trained.table({OURS: answers}, scores, lambda found: [p.max_lr for p in found])
+    return trained.Accuracies.of(answers, scores, lambda found: [p.max_lr for p in found])
+
+
+def test_the_table_has_the_mean_of_the_answers_with_an_interval_over_searches() -> None:
+    said = accuracies(one=(0.60, 0.61, 0.62)).table()
     # t(0.975, 2) = 4.303; a deviation of 1 point over 3 searches
-    means = "| 3 | 23.33 | 62.00 ± 2.48 | 30.50 ± 1.24 |"
-    assert f"| {OURS} {means} 0.1, 0.30; 0.2, 0.30; 0.4, 0.30 |" in said
+    assert (
+        "| one | 3 | 23.33 | 62.00 ± 2.48 | 30.50 ± 1.24 | 0.1, 0.10; 0.2, 0.10; 0.4, 0.10 |"
+        in said
+    )
+
+
+def test_differences_are_paired_by_search() -> None:
+    both = {"other": (0.60, 0.61, 0.62), trained.PRODUCT: (0.62, 0.62, 0.62)}
+    # t(0.975, 2) = 4.303; 2, 1 and 0 points: a deviation of 1 point
+    assert (
+        "| other | +0.00 | +1.00 [-1.48, +3.48] | +0.50 [-0.74, +1.74] |"
+        in accuracies(**both).differences()
+    )
+    even = {"other": (0.50, 0.61, 0.72), trained.PRODUCT: (0.51, 0.62, 0.73)}
+    assert "| other | +0.00 | +1.00 [+1.00, +1.00] |" in accuracies(**even).differences()
+
+
+def test_agreement_counts_an_answer_once_and_takes_an_offset_off() -> None:
+    # the replay says 10, 20 and 40; trained (second seed 2 points up): 12, 22 and 42
+    found = accuracies(one=(0.11, 0.21, 0.41))
+    twice = trained.Accuracies(
+        {**found.answers, "two": found.answers["one"]},
+        {**found.said, "two": found.said["one"]},
+        {**found.validation, "two": found.validation["one"]},
+        found.test,
+    )
+    assert twice.agreement() == (
+        "Over 3 answers, trained scores (validation) and the replay's correlate 1.00; "
+        "trained minus replay: +2.00, standard deviation 0.00."
+    )
