@@ -1,6 +1,7 @@
 """The searches with real cycles: what they answer, what is trained again, what the table says."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from benchmarks import trained
-from benchmarks.replay import Synthetic
+from benchmarks.replay import RECORDED, Synthetic
 from benchmarks.search import OURS
 from search.space import baseline
 from trainers.device import Site
@@ -18,6 +19,7 @@ from trainers.errors import UserError
 from trainers.run import Run
 
 HERE = Site(device="cpu", data=None, cache=Path("unused"))
+ROOT = Path(__file__).parent.parent
 PARAMS = {"max_lr": 0.2, "pct_start": 0.3, "div_factor": 25.0}
 
 
@@ -124,15 +126,23 @@ def test_the_table_has_the_mean_of_the_answers_with_an_interval_over_searches() 
     )
 
 
-def test_differences_are_paired_by_search() -> None:
-    both = {"other": (0.60, 0.61, 0.62), trained.PRODUCT: (0.62, 0.62, 0.62)}
+def test_differences_are_paired_by_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trained, "DIFFERENCES", {"one minus other": ("one", "other")})
     # t(0.975, 2) = 4.303; 2, 1 and 0 points: a deviation of 1 point
-    assert (
-        "| other | +0.00 | +1.00 [-1.48, +3.48] | +0.50 [-0.74, +1.74] |"
-        in accuracies(**both).differences()
-    )
-    even = {"other": (0.50, 0.61, 0.72), trained.PRODUCT: (0.51, 0.62, 0.73)}
-    assert "| other | +0.00 | +1.00 [+1.00, +1.00] |" in accuracies(**even).differences()
+    found = accuracies(other=(0.60, 0.61, 0.62), one=(0.62, 0.62, 0.62)).differences()
+    assert "| one minus other | +0.00 | +1.00 [-1.48, +3.48] | +0.50 [-0.74, +1.74] |" in found
+    found = accuracies(other=(0.50, 0.61, 0.72), one=(0.51, 0.62, 0.73)).differences()
+    assert "| one minus other | +0.00 | +1.00 [+1.00, +1.00] |" in found
+
+
+def test_ours_is_compared_with_every_strategy_and_expected_with_single_scores() -> None:
+    strategies = {s for found in trained.COMPARED.values() for s in found}
+    compared = list(trained.DIFFERENCES.values())
+    assert {other for one, other in compared if one == trained.PRODUCT} == strategies - {
+        trained.PRODUCT
+    }
+    assert (f"{OURS}, expected", OURS) in compared
+    assert {name for pair in compared for name in pair} == strategies
 
 
 def test_agreement_counts_an_answer_once_and_takes_an_offset_off() -> None:
@@ -148,3 +158,26 @@ def test_agreement_counts_an_answer_once_and_takes_an_offset_off() -> None:
         "Over 3 answers, trained scores (validation) and the replay's correlate 1.00; "
         "trained minus replay: +2.00, standard deviation 0.00."
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("trained", ()),
+        ("replayed", ("--replayed", "--budget", "100", "--searches", "6")),
+    ],
+)
+def test_the_document_shows_what_the_kept_file_says(
+    name: str, options: Sequence[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.undo()  # the recorded world
+    kept = shutil.copy(RECORDED / "search" / f"cifar-small.{name}.jsonl", tmp_path)
+    app = typer.Typer()
+    app.command()(trained.main)
+    printed = CliRunner().invoke(app, ["--save", str(kept), *options]).stdout
+    title, *shown = printed.strip().split("\n\n")
+    assert title.startswith("cifar-small, searches of")
+    assert len(shown) == 3
+    document = (ROOT / "docs/benchmarks.md").read_text()
+    assert " ".join(shown.pop().split()) in " ".join(document.split())
+    assert all(table in document for table in shown)
