@@ -1,18 +1,13 @@
 """One recorded run, done by the product's own loop, and many of them on worker processes."""
 
-import multiprocessing
-import os
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from functools import cache
-from multiprocessing.connection import wait
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from benchmarks.plan import Work
+from benchmarks.processes import as_they_end
 from benchmarks.records import CycleRecord, Record, SweepRecord, five_digits
 from search import range_test
 from search.space import Params
@@ -64,26 +59,9 @@ def header_of(study: Study, site: Site) -> dict[str, str]:
 
 def in_processes(jobs: Sequence[Job], *, site: Site, workers: int) -> Iterator[Record]:
     """Yield the records of `jobs` as they end, done by `workers` processes in the order given."""
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_the_parent)
-    try:
-        for future in as_completed([pool.submit(perform, job, site) for job in jobs]):
-            yield future.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _end_with_the_parent() -> None:
-    """Die quietly with a parent that was killed or interrupted; nobody would keep the record."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch(sentinel: int) -> None:
-        wait([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
+    calls = {number: partial(perform, job, site) for number, job in enumerate(jobs)}
+    for _, record in as_they_end(calls, workers=workers):
+        yield record
 
 
 @cache

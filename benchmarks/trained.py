@@ -9,9 +9,7 @@ where a killed start ended, and prints the tables of a file that is whole.
 """
 
 import json
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +21,7 @@ import typer
 
 from benchmarks.lines import append, drop_torn_line, whole_lines
 from benchmarks.perform import classifier_of
+from benchmarks.processes import as_they_end
 from benchmarks.replay import padded, world_of
 from benchmarks.search import OURS, RIVAL, SEARCHES
 from search.confirmation import compare, estimate
@@ -128,17 +127,13 @@ class Saved:
         drop_torn_line(path)
         self.path, self.found = path, dict(map(json.loads, whole_lines(path)))
 
-    def do(self, jobs: Mapping[str, tuple[Callable[..., object], ...]], workers: int) -> None:
+    def do(self, jobs: Mapping[str, Callable[[], object]], workers: int) -> None:
         """Do what is missing, and keep it as it ends."""
         missing = {key: job for key, job in jobs.items() if key not in self.found}
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-            running = {pool.submit(*job): key for key, job in missing.items()}
-            for ended in as_completed(running):
-                key, value = running[ended], ended.result()
-                append(self.path, [key, value])
-                self.found[key] = json.loads(json.dumps(value))
-                typer.echo(f"{key}: {value}", err=True)
+        for key, value in as_they_end(missing, workers=workers):
+            append(self.path, [key, value])
+            self.found[key] = json.loads(json.dumps(value))
+            typer.echo(f"{key}: {value}", err=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,21 +234,23 @@ def main(
         for number in range(searches)
         for name in COMPARED
     }
+    answers: dict[str, list[Answer]] = {}
     try:
         site = Site(device=resolve_device(device), data=data, cache=cache_folder())
         do = partial(search, site, budget=budget, replayed=replayed)
-        saved.do({key: (do, *job) for key, job in keys.items()}, workers)
+        saved.do({key: partial(do, *job) for key, job in keys.items()}, workers)
+        for key, (name, _) in keys.items():
+            for strategy in COMPARED[name]:
+                answers.setdefault(strategy, []).append(saved.found[key][strategy])
+        every = {json.dumps(params): params for found in answers.values() for params in found}
+        saved.do(
+            {key: partial(again, site, params, seeds) for key, params in every.items()}, workers
+        )
     except UserError as error:
         raise typer.BadParameter(str(error)) from error
-    answers: dict[str, list[Answer]] = {}
-    for key, (name, _) in keys.items():
-        for strategy in COMPARED[name]:
-            answers.setdefault(strategy, []).append(saved.found[key][strategy])
-    train = partial(again, site)
-    every = [params for found in answers.values() for params in found]
-    saved.do({json.dumps(params): (train, params, seeds) for params in every}, workers)
+    n_seeds = " or ".join(map(str, sorted({len(saved.found[key]) for key in every})))
     found = Accuracies.of(answers, saved.found, world_of(STUDY.name).truth)
-    print(f"{STUDY.name}, searches of {how}, each answer trained with fresh seeds:\n")
+    print(f"{STUDY.name}, searches of {how}, each answer trained with {n_seeds} fresh seeds:\n")
     print(found.table(), found.differences(), found.agreement(), sep="\n\n")
 
 

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -57,6 +59,26 @@ def test_bad_input_ends_the_command_with_one_line(tmp_path: Path) -> None:
     assert "device 'tpu' is not known" in ended.stderr
 
 
+def test_data_that_is_missing_when_answers_are_trained_is_told_in_one_line(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.jsonl"
+    lines = (RECORDED / "search" / "cifar-small.trained.jsonl").read_text().splitlines(True)
+    kept.write_text("".join(line for line in lines if not line.startswith('["{')))
+    app = typer.Typer()
+    app.command()(trained.main)
+    arguments = ["--save", str(kept), "--data", str(tmp_path / "nowhere")]
+    ended = CliRunner().invoke(app, arguments, env={"TERM": "dumb", "COLUMNS": "200"})
+    assert ended.exit_code == 2
+    assert "nowhere" in ended.stderr
+
+
+def test_calls_after_one_that_fails_are_not_begun(tmp_path: Path) -> None:
+    files = [tmp_path / str(number) for number in range(20)]
+    calls = {"no": refused, **{str(path): partial(written, path) for path in files}}
+    with pytest.raises(UserError, match="no"):
+        trained.Saved(tmp_path / "kept.jsonl").do(calls, workers=1)
+    assert not files[-1].exists()
+
+
 def test_an_answer_is_trained_again_with_fresh_seeds_on_both_splits() -> None:
     scores = trained.again(HERE, PARAMS, 4)
     assert len(scores) == len(set(scores)) == 4
@@ -67,13 +89,22 @@ def double(number: int) -> int:
     return 2 * number
 
 
+def refused() -> None:
+    raise UserError("no")
+
+
+def written(path: Path) -> None:
+    time.sleep(0.2)
+    path.touch()
+
+
 def test_what_was_trained_is_found_again(tmp_path: Path) -> None:
     path = tmp_path / "kept.jsonl"
-    trained.Saved(path).do({"one": (double, 1)}, workers=1)
+    trained.Saved(path).do({"one": partial(double, 1)}, workers=1)
     with path.open("a") as file:
         file.write('["two", ')  # a kill
     saved = trained.Saved(path)
-    saved.do({"one": (double, 100), "two": (double, 2)}, workers=1)
+    saved.do({"one": partial(double, 100), "two": partial(double, 2)}, workers=1)
     assert saved.found == {"one": 2, "two": 4}
     assert path.read_text() == '["one",2]\n["two",4]\n'
 
