@@ -23,13 +23,13 @@ from pathlib import Path
 import optuna
 from sqlalchemy import URL, make_url
 
-from search import catalog
-from search.failures import failure_kind
-from search.patience import Patience
-from search.screening import given
-from search.space import Ranges
-from search.stop import Stop
-from search.worker import Worker
+from search.stages.screening import given
+from search.stages.space import Ranges
+from search.starting import catalog
+from search.workers.failures import failure_kind
+from search.workers.patience import Patience
+from search.workers.stop import Stop
+from search.workers.worker import Worker
 from studies.database import close_optuna, open_engine, optuna_storage, prepare, transaction
 from studies.registry import load
 from studies.tables import StudyRow
@@ -39,7 +39,7 @@ from tests.rows import query
 from trainers.device import Site, device_name
 from trainers.onecycle import OneCycle
 from trainers.run import Run
-from trainers.sweep import Sweep
+from trainers.sweeps.sweep import Sweep
 
 NAME = "table"
 BEAT_S, GRACE_S = 0.5, 5.0

@@ -23,10 +23,10 @@ import optuna
 from sqlalchemy import URL
 
 from benchmarks.overhead import RANGES, STUDY, Nothing, fill, make_both
-from search import catalog
-from search.samplers import make_sampler
-from search.stop import Stop
-from search.worker import Worker
+from search.history.samplers import make_sampler
+from search.starting import catalog
+from search.workers.stop import Stop
+from search.workers.worker import Worker
 from studies.database import open_engine
 from tests.postgres import PostgresServer
 from tests.rows import query

@@ -18,9 +18,9 @@ from typing import Literal, get_args
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
-from trainers.diagnose import diagnose
-from trainers.logs import parse
-from trainers.schedule import Anneal, Schedule, Steps
+from trainers.calls.diagnose import diagnose
+from trainers.calls.logs import parse
+from trainers.calls.schedule import Anneal, Schedule, Steps
 
 Moment = Literal["first", "last", "next"]
 """When a loop prints: the rate of an epoch's first or last step, or the next epoch's first."""

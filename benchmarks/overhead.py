@@ -25,10 +25,11 @@ from pathlib import Path
 import optuna
 from sqlalchemy import URL, make_url
 
-from search import catalog
-from search.space import Params, Ranges
-from search.stop import Stop
-from search.worker import Worker
+from search.params import Params
+from search.stages.space import Ranges
+from search.starting import catalog
+from search.workers.stop import Stop
+from search.workers.worker import Worker
 from studies.database import open_engine, optuna_storage, prepare, transaction
 from studies.definition import Screening, Space, Study
 from studies.registry import Definition

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from benchmarks.plan import Work
 from benchmarks.processes import as_they_end
 from benchmarks.records import CycleRecord, Record, SweepRecord, five_digits
-from search import range_test
-from search.space import Params
+from search.params import Params
+from search.stages import range_test
 from studies.definition import Study
 from trainers.data import Digits
 from trainers.device import Site, device_name
-from trainers.judgement import judge
 from trainers.run import EpochRow, Point, Run
-from trainers.sweep import LRCurve
+from trainers.sweeps.judgement import judge
+from trainers.sweeps.sweep import LRCurve
 from trainers.task import Task
 
 if TYPE_CHECKING:

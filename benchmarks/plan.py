@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from search.space import Params
+from search.params import Params
 from studies.definition import Space, Study
 from trainers.seeding import seed_for
 

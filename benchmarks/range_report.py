@@ -7,7 +7,7 @@ from statistics import fmean, median
 from benchmarks.optimum import Optimum, interval
 from benchmarks.readings import Readings, Source
 from benchmarks.settings import SETTINGS, Setting
-from trainers.judgement import Proposal
+from trainers.sweeps.judgement import Proposal
 
 STEPS = (100, 200, 400)
 

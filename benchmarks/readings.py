@@ -18,7 +18,7 @@ from benchmarks.settings import (
     Setting,
     number_of,
 )
-from trainers.judgement import Judgement, Proposal, judge, propose
+from trainers.sweeps.judgement import Judgement, Proposal, judge, propose
 
 KINDS = ("sweeps", "cycles", "suggestions")
 

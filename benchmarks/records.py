@@ -9,11 +9,11 @@ from typing import Any
 
 from benchmarks.lines import append, drop_torn_line, whole_lines
 from benchmarks.plan import Work
-from search.space import Params
+from search.params import Params
 from trainers.errors import UserError
-from trainers.judgement import Judgement
 from trainers.run import Outcome
-from trainers.sweep import LRCurve, Sweep
+from trainers.sweeps.judgement import Judgement
+from trainers.sweeps.sweep import LRCurve, Sweep
 
 MAY_DIFFER = ("device", "torch build")
 """What of a header may change while a recording grows; the records after it are from there."""

@@ -8,14 +8,14 @@ from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
+from benchmarks.recorded_task import Recorded, RecordedCycle, Surface, places
 from benchmarks.records import CycleRecord, Journal, SweepRecord
 from benchmarks.tasks import STUDIES
-from search.space import Params
+from search.params import Params
 from studies.definition import Screening, Study
 from tests.table_study import sweep_loss
 from trainers.errors import UserError
 from trainers.onecycle import OneCycle
-from trainers.recorded import Recorded, RecordedCycle, Surface, places
 from trainers.table import Noise, Table
 
 RECORDED = Path(__file__).parent / "recorded"

@@ -24,8 +24,9 @@ from benchmarks.lines import append, drop_torn_line, whole_lines
 from benchmarks.plan import WIDE_MAX_LR
 from benchmarks.replay import World, world_of
 from benchmarks.simulate import Simulator
-from search.plan import costs
-from search.space import Params, Ranges, baseline
+from search.params import Params
+from search.stages.space import Ranges, baseline
+from search.starting.cost import costs
 from studies.definition import Screening, Study
 from trainers.seeding import seed_for
 

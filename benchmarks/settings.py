@@ -7,7 +7,8 @@ from typing import Any, get_args
 
 from benchmarks.plan import Kind, Tool, Work
 from benchmarks.tasks import CIFAR_RESIDUAL
-from search.space import Params, baseline
+from search.params import Params
+from search.stages.space import baseline
 from studies.cifar_small import STUDY as CIFAR_SMALL
 from studies.definition import Study
 from studies.digits import STUDY as DIGITS

@@ -6,18 +6,19 @@ from functools import cached_property
 
 import optuna
 
-from search import range_test
-from search.confirmation import choose, finalists, noise_of_neighbours, spread_finalists
-from search.expected import expected_scores
-from search.history import Histories
-from search.screening import BASELINE_SLOT, Standing, given, promote
-from search.space import Params, Ranges
+from search.history.optuna_study import Histories
+from search.params import Params
+from search.stages import range_test
+from search.stages.expected import expected_scores
+from search.stages.screening import BASELINE_SLOT, Standing, given, promote
+from search.stages.space import Ranges
+from search.stages.statistics import choose, finalists, noise_of_neighbours, spread_finalists
 from studies.definition import Study
-from trainers.judgement import Proposal
-from trainers.range_test_result import concluded
 from trainers.run import Point
 from trainers.seeding import seed_for
-from trainers.sweep import Sweep
+from trainers.sweeps.judgement import Proposal
+from trainers.sweeps.result import concluded
+from trainers.sweeps.sweep import Sweep
 from trainers.table import Table
 
 

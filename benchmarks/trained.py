@@ -24,15 +24,15 @@ from benchmarks.perform import classifier_of
 from benchmarks.processes import as_they_end
 from benchmarks.replay import padded, world_of
 from benchmarks.search import OURS, RIVAL, SEARCHES
-from search.confirmation import compare, estimate
-from search.space import Params
+from search.params import Params
+from search.stages.statistics import compare, estimate
 from studies.cifar_small import STUDY
 from trainers.device import Site, cache_folder, resolve_device
 from trainers.errors import UserError
 from trainers.onecycle import OneCycle
 from trainers.run import EpochRow, Run
 from trainers.seeding import seed_for
-from trainers.sweep import Sweep
+from trainers.sweeps.sweep import Sweep
 
 PRODUCT = f"{OURS}, expected, confirmed"
 """The strategy that answers as the product does."""

@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from search import catalog, slurm
 from search.errors import UsageError
-from search.opening import opened, settle_ended
-from search.patience import Patience
-from search.plan import Started, estimate, load_task, warm_up
-from search.range_test import measured_at_all, with_stored_range_test
-from search.result import StudyResult, load_result
-from search.samplers import check_installed
-from search.starting import (
+from search.history.samplers import check_installed
+from search.queue.work import ENDED
+from search.results.result import StudyResult, load_result
+from search.stages.range_test import measured_at_all, with_stored_range_test
+from search.starting import catalog, slurm
+from search.starting.cost import Started, estimate, load_task, warm_up
+from search.starting.opening import opened, settle_ended
+from search.starting.start import (
     Asked,
     Watch,
     facts_of,
@@ -26,16 +26,16 @@ from search.starting import (
     work_here,
     work_on,
 )
-from search.stop import Stop
-from search.submit import Batch, batch_script
-from search.target import Target, n_trials_of
-from search.work import ENDED
+from search.starting.submit import Batch, batch_script
+from search.starting.target import Target, n_trials_of
+from search.workers.patience import Patience
+from search.workers.stop import Stop
 from studies.database import POSTGRESQL_FORM, masked_text, reading, sqlite_file, storage_url
 from studies.definition import Study, check_name
 from studies.protocol import compare, declared
 from studies.registry import Definition, load
 from studies.tables import StudyRow
-from trainers.range_test_result import RangeTestResult
+from trainers.sweeps.result import RangeTestResult
 
 log = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Literal
 
-from trainers.lint import Call, errors
+from trainers.calls.lint import Call, errors
+from trainers.calls.schedule import Schedule
 from trainers.onecycle import LAST_RATE_DIVISOR
 from trainers.readings import Readings
-from trainers.schedule import Schedule
-from trainers.sweep import LEAST_STEPS
+from trainers.sweeps.sweep import LEAST_STEPS
 from trainers.task import Workload
 
 MAX_NAME_LENGTH = 200
@@ -162,8 +162,8 @@ class Screening:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Confirmation:
-    """The `n_finalists` best by expected score (search.expected) and the baseline, trained again
-    with `n_seeds` fresh seeds each.
+    """The `n_finalists` best by expected score (search.stages.expected) and the baseline,
+    retrained with `n_seeds` fresh seeds each.
     """
 
     n_finalists: int = 3

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 from sqlalchemy import Engine
 
-from search import confirmation
+from search.stages import statistics as confirmation
 from studies.database import transaction
 from studies.tables import Base, PointRecord, StudyRow, WorkRow
 from trainers.onecycle import OneCycle

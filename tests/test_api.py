@@ -13,8 +13,8 @@ from sqlalchemy import URL, create_engine, text
 
 from search import api
 from search.errors import GivenBackError, NoResultError, UsageError
-from search.opening import opened
-from search.result import StudyResult
+from search.results.result import StudyResult
+from search.starting.opening import opened
 from studies.definition import Screening
 from studies.errors import ProtocolError, UnknownStudyError
 from tests.conftest import Finished, plain

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from trainers.audit import AuditError, audit_run
+from trainers.calls.audit import AuditError, audit_run
 from trainers.onecycle import OneCycle
 from trainers.run import Outcome, Plan, Point, RunResult
-from trainers.sweep import Sweep
+from trainers.sweeps.sweep import Sweep
 
 CYCLE = OneCycle(max_lr=0.4, total_steps=30)
 SWEEP = Sweep(start_lr=1e-4, end_lr=1.0, total_steps=30)

@@ -14,10 +14,10 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
 from tests.conftest import ROOT
-from trainers.audit import Audit, audit
+from trainers.calls.audit import Audit, audit
+from trainers.calls.schedule import Schedule, preview
+from trainers.calls.verdict import Verdict
 from trainers.errors import ScheduleError
-from trainers.schedule import Schedule, preview
-from trainers.verdict import Verdict
 
 T = 60
 
@@ -235,7 +235,7 @@ def test_another_scheduler_or_optimizer_is_refused() -> None:
 def test_one_line_in_a_program_prints_at_its_end() -> None:
     source = """
 import torch
-from trainers.audit import audit
+from trainers.calls.audit import audit
 optimizer = torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.1, momentum=0.9)
 scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=50)
 audit(optimizer, scheduler)

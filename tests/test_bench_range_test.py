@@ -18,8 +18,8 @@ from benchmarks.records import CycleRecord, Record, SuggestionRecord, SweepRecor
 from benchmarks.settings import N_SWEEPS, SETTINGS, Setting, number_of, rate_of
 from trainers.device import Site
 from trainers.errors import UserError
-from trainers.judgement import EDGE_TO_MAX_LR, judge
-from trainers.sweep import LRCurve, Sweep
+from trainers.sweeps.judgement import EDGE_TO_MAX_LR, judge
+from trainers.sweeps.sweep import LRCurve, Sweep
 
 HEADER = {"task": "a task", "torch": "2.9", "device": "a CPU"}
 TOP, HEIGHT, BEND = -1.5, 0.6, 0.1
@@ -216,7 +216,7 @@ def test_a_changed_rule_changes_the_brackets(
 ) -> None:
     before = Experiment(complete).proposals(SMALL, 200)
     halved = {name: share / 2 for name, share in EDGE_TO_MAX_LR.items()}
-    monkeypatch.setattr("trainers.judgement.EDGE_TO_MAX_LR", halved)
+    monkeypatch.setattr("trainers.sweeps.judgement.EDGE_TO_MAX_LR", halved)
     after = Experiment(complete).proposals(SMALL, 200)
     assert len(before) == 8
     ratios = [b.max_lr / a.max_lr for b, a in zip(before, after, strict=True) if a and b]

@@ -11,7 +11,7 @@ from benchmarks import search
 from benchmarks.lines import whole_lines
 from benchmarks.replay import Synthetic
 from benchmarks.search import BUDGETS, OURS, RIVAL, SEARCHES, Regrets, Row, app, regrets_of
-from search.space import Params
+from search.params import Params
 
 BUDGET = 12
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from benchmarks import trained
 from benchmarks.replay import RECORDED, Synthetic
 from benchmarks.search import OURS
-from search.space import baseline
+from search.stages.space import baseline
 from trainers.device import Site
 from trainers.errors import UserError
 from trainers.run import Run

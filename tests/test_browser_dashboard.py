@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, make_url
 
-from search.result import load_result
+from search.results.result import load_result
 from studies.database import open_engine
 from tests.browser import Tab
 from tests.conftest import ROOT, FinishedStudy, plain

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, make_url, select, text
 
-from search.result import load_result
+from search.results.result import load_result
 from search.views.cards import Cards, Shown
 from studies.database import open_engine, reading, transaction
 from studies.tables import StudyRow

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from search.confirmation import (
+from search.stages.statistics import (
     Noise,
     choose,
     compare,

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 import trainers
-from trainers.cifar10 import CIFAR10_CLASSES
 from trainers.data import Cifar10, Data, Digits, ImageFolder, Splits, open_splits
 from trainers.errors import DataError
+from trainers.images.cifar10 import CIFAR10_CLASSES
 
 SIZE = 6
 TINY = ImageFolder(size=SIZE, n_train=5, n_validation=2)
@@ -270,7 +270,7 @@ SOURCE = """
 import os, signal, sys, time
 from pathlib import Path
 import numpy as np
-from trainers.cache import cached
+from trainers.images.cache import cached
 
 class Slow:
     name, text = "slow", "a slow source"

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10
 
-from trainers.cifar10 import CIFAR10_CLASSES, CIFAR10_MD5
 from trainers.data import Cifar10, Splits, open_splits
 from trainers.errors import DataError
+from trainers.images.cifar10 import CIFAR10_CLASSES, CIFAR10_MD5
 
 TINY = Cifar10(n_train=6, n_validation=3)
 FILES = {"data_batch_1": 5, "data_batch_2": 5, "test_batch": 4}

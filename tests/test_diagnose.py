@@ -9,10 +9,10 @@ import pytest
 from benchmarks.diagnose import MISTAKES, Case, cases, follows, judged, printed
 from search.views.diagnosis_view import lines
 from tests.conftest import Ended
-from trainers.diagnose import Diagnosis, diagnose
+from trainers.calls.diagnose import Diagnosis, diagnose
+from trainers.calls.logs import parse
+from trainers.calls.schedule import Anneal, Schedule, Steps, preview
 from trainers.errors import ScheduleError
-from trainers.logs import parse
-from trainers.schedule import Anneal, Schedule, Steps, preview
 
 QUESTION = """\
 Epoch 1  train loss 2.01  LR=0.0004

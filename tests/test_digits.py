@@ -11,7 +11,7 @@ import pytest
 import torch
 from sqlalchemy import create_engine, text
 
-from search.result import load_result
+from search.results.result import load_result
 from studies.database import open_engine
 from studies.digits import STUDY
 from tests.conftest import ROOT, FinishedStudy, plain

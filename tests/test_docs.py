@@ -9,7 +9,7 @@ import torch
 from sqlalchemy import URL
 
 from tests.conftest import ROOT, Ended, plain
-from trainers.pitfalls import PITFALLS
+from trainers.calls.pitfalls import PITFALLS
 
 
 def test_the_loop_of_your_own_runs_as_pasted(

@@ -301,7 +301,7 @@ def test_the_folder_of_checkpoints_is_looked_at_where_it_is_wanted(
 
 
 def test_little_room_is_a_warning_alone(main_here: Main, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.doctor.FREE_ENOUGH_BYTES", 2**70)
+    monkeypatch.setattr("search.starting.doctor.FREE_ENOUGH_BYTES", 2**70)
     ended = main_here("doctor")
     assert ended.code == 0
     assert line(ended, "cache disk").startswith("warning ")

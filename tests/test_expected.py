@@ -5,7 +5,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from search.expected import expected_scores
+from search.stages.expected import expected_scores
 
 
 def slope(points: np.ndarray, *, cliff: float = 1.0) -> np.ndarray:

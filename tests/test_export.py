@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from search.opening import opened
-from search.result import StudyResult, load_result
+from search.results.result import StudyResult, load_result
+from search.starting.opening import opened
 from tests.conftest import Ended, Finished
 from trainers.onecycle import OneCycle
 

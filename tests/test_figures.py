@@ -12,8 +12,10 @@ import pytest
 from sqlalchemy import Engine, make_url
 
 import search
-from search import catalog, confirmation, range_test
-from search.result import Candidate, StudyResult, load_result
+from search.results.result import Candidate, StudyResult, load_result
+from search.stages import range_test
+from search.stages import statistics as confirmation
+from search.starting import catalog
 from search.views.figures import (
     Searched,
     confirmation_figure,
@@ -27,11 +29,11 @@ from search.views.rate_figures import median_curve
 from studies.database import open_engine, reading
 from tests.finished_rows import NAME, put, sweep_losses
 from tests.table_study import sweep_loss
-from trainers.judgement import SmoothedCurve
 from trainers.onecycle import OneCycle
-from trainers.range_test_result import concluded
 from trainers.run import Point
-from trainers.sweep import Sweep
+from trainers.sweeps.judgement import SmoothedCurve
+from trainers.sweeps.result import concluded
+from trainers.sweeps.sweep import Sweep
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import URL, Engine, select
 
-from search.heartbeat import Heartbeat
-from search.patience import Patience
-from search.stop import Stop
-from search.work import Claim, FencedOffError, Queue
+from search.queue.heartbeat import Heartbeat
+from search.queue.work import Claim, FencedOffError, Queue
+from search.workers.patience import Patience
+from search.workers.stop import Stop
 from studies.database import DatabaseUnreachableError, open_engine, prepare, reading, transaction
 from studies.tables import EpochRecord, StudyRow, WorkRow
 from tests.postgres import PostgresServer
@@ -152,7 +152,7 @@ def test_a_worker_waits_for_a_database_that_comes_back(
 def test_a_worker_that_was_asked_to_stop_waits_no_longer(
     engine: Engine, stopped: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.patience.PATIENCE_WHEN_STOPPED_S", 0.5)
+    monkeypatch.setattr("search.workers.patience.PATIENCE_WHEN_STOPPED_S", 0.5)
     queue = queue_on(engine, "w")
     stopped()
     stop = Stop()

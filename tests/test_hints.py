@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, make_url
 
-from search.confirmation import Comparison, Estimate
-from search.pasting import Shell, free_name, storage_flag
+from search.results.pasting import Shell, free_name, storage_flag
+from search.stages.statistics import Comparison, Estimate
 from search.views.findings import Findings, findings
 from search.views.hints import Hint, hints
 from studies.database import default_url, open_engine
 from tests.commands import parsed
 from tests.finished_rows import NAME, put
-from trainers.range_test_result import RangeTestResult, concluded
 from trainers.run import Point
-from trainers.sweep import Sweep
+from trainers.sweeps.result import RangeTestResult, concluded
+from trainers.sweeps.sweep import Sweep
 
 SHELL = Shell("digits", "digits", "digits-2", ())
 PLAN = Sweep(start_lr=1e-5, end_lr=10.0, total_steps=200)

@@ -10,9 +10,10 @@ from optuna.trial import TrialState, create_trial
 from sqlalchemy import URL
 
 from search.errors import UsageError
-from search.history import History
-from search.samplers import check_installed
-from search.space import Params, Ranges, baseline
+from search.history.optuna_study import History
+from search.history.samplers import check_installed
+from search.params import Params
+from search.stages.space import Ranges, baseline
 from studies.database import (
     DatabaseUnreachableError,
     close_optuna,

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from trainers.judgement import Judgement, judge, propose, smooth, why_no_proposal
-from trainers.sweep import LRCurve, Sweep
+from trainers.sweeps.judgement import Judgement, judge, propose, smooth, why_no_proposal
+from trainers.sweeps.sweep import LRCurve, Sweep
 
 START, END, TURN, PLATEAU = 1e-5, 10.0, 0.1, 2.3
 RISE = 2.0  # the loss turns as lr ** RISE

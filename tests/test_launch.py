@@ -12,8 +12,8 @@ import pytest
 import torch
 from sqlalchemy import URL, create_engine
 
-from search.launch import Local, _end, _spawn
-from search.plan import Started
+from search.starting.cost import Started
+from search.starting.launch import Local, _end, _spawn
 from studies.registry import load
 from studies.tables import StudyRow
 from tests.conftest import TABLE_STUDY, plain

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
-from trainers.lint import Call, Finding, errors, lint
-from trainers.pitfalls import PITFALLS
-from trainers.schedule import Schedule, Steps, rate_at
+from trainers.calls.lint import Call, Finding, errors, lint
+from trainers.calls.pitfalls import PITFALLS
+from trainers.calls.schedule import Schedule, Steps, rate_at
 
 
 def trained(n_steps: int, *, momentum: float = 0.9, **arguments: Any) -> list[dict[str, Any]]:
@@ -334,7 +334,7 @@ def test_the_worst_comes_first() -> None:
 def test_a_very_long_cycle_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
     monkeypatch.setattr(
-        "trainers.lint.rate_at", lambda s, step: read.append(step) or rate_at(s, step)
+        "trainers.calls.lint.rate_at", lambda s, step: read.append(step) or rate_at(s, step)
     )
     assert lint(Call(schedule=Schedule(max_lr=1.0, total_steps=10**9))) == []
     assert len(read) < 10

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from sqlalchemy import Engine, make_url, update
 
-from search.plan import StageCost, Started
+from search.starting.cost import StageCost, Started
 from search.views.live_view import View
 from studies.database import open_engine, transaction
 from studies.tables import Base, EpochRecord, StudyRow, WorkRow

@@ -2,8 +2,8 @@
 
 import pytest
 
+from trainers.calls.logs import Log, parse
 from trainers.errors import UserError
-from trainers.logs import Log, parse
 
 
 def pairs(log: Log) -> list[tuple[float, float]]:

@@ -23,8 +23,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tests.conftest import ROOT
 from trainers import loop
-from trainers.audit import audit_run
 from trainers.augment import Augment
+from trainers.calls.audit import audit_run
 from trainers.checkpoint import Checkpoint
 from trainers.data import Digits
 from trainers.device import Precision, Site, cache_folder
@@ -32,7 +32,7 @@ from trainers.loop import Classifier
 from trainers.models import digits_net
 from trainers.onecycle import OneCycle
 from trainers.run import EpochRow, Plan, Run, RunResult
-from trainers.sweep import Sweep
+from trainers.sweeps.sweep import Sweep
 from trainers.task import SGD, AdamW, Task
 
 DIGITS = Digits(n_train=200, n_validation=150)

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from search.confirmation import Comparison, Estimate
-from search.metric import Metric
-from search.result import StudyResult, load_result
+from search.results.metric import Metric
+from search.results.result import StudyResult, load_result
+from search.stages.statistics import Comparison, Estimate
 from search.views.wording import fact_lines
 from tests.conftest import Finished
 
@@ -33,7 +33,7 @@ def test_the_answer_of_a_loss_speaks_of_no_percent(finished: Finished) -> None:
 
 
 def finished_result(finished: Finished) -> StudyResult:
-    from search.opening import opened
+    from search.starting.opening import opened
 
     with opened(finished.storage) as engine:
         return load_result(engine, "table")

@@ -13,7 +13,7 @@ import optuna
 import pytest
 from sqlalchemy import URL
 
-from search.rows import MAX_DEATHS
+from search.queue.rows import MAX_DEATHS
 from studies.database import close_optuna, optuna_storage
 from tests.conftest import ROOT, TABLE_STUDY, Ended, plain
 from tests.postgres import PostgresServer

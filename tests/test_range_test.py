@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from trainers.batches import Batches, moved
 from trainers.errors import DataError, ScheduleError, TaskError, UserError
-from trainers.judgement import Judgement
 from trainers.range_test import RangeTestResult, range_test
-from trainers.sweep import Sweep
+from trainers.sweeps.judgement import Judgement
+from trainers.sweeps.sweep import Sweep
 
 
 def data(n: int = 256) -> TensorDataset:

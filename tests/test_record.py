@@ -16,7 +16,7 @@ from studies.definition import RangeTest, Screening, Study
 from studies.digits import STUDY as DIGITS
 from trainers.device import Site
 from trainers.errors import UserError
-from trainers.judgement import Judgement, judge
+from trainers.sweeps.judgement import Judgement, judge
 
 TINY = Design(n_configurations=4, n_seeds=2, epochs=(1, 2), n_sweeps=6, n_long_sweeps=2)
 HEADER = {"task": "a task", "torch": "2.9", "device": "a CPU"}

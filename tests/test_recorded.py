@@ -9,14 +9,15 @@ import pytest
 from scipy.stats import qmc
 
 from benchmarks.plan import WIDE_MAX_LR
+from benchmarks.recorded_task import Recorded, RecordedCycle
 from benchmarks.records import CycleRecord, Journal
 from benchmarks.replay import RECORDED, RecordedWorld
-from search.space import Params, Ranges, baseline
+from search.params import Params
+from search.stages.space import Ranges, baseline
 from trainers.errors import TaskError
 from trainers.onecycle import OneCycle
-from trainers.recorded import Recorded, RecordedCycle
 from trainers.run import Run
-from trainers.sweep import Sweep
+from trainers.sweeps.sweep import Sweep
 from trainers.table import TableTrainer
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from search.plan import costs
+from search.starting.cost import costs
 from studies.errors import StudyFileError, UnknownStudyError
 from studies.registry import BUNDLED, load
 from tests.conftest import ROOT, TABLE_STUDY

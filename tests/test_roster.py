@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import URL, Engine, select
 
-from search.processes import process_identity
-from search.roster import Roster
+from search.queue.processes import process_identity
+from search.queue.roster import Roster
 from studies.database import open_engine, prepare, reading, transaction
 from studies.errors import DatabaseError
 from studies.tables import StudyRow, WorkerRow, WorkRow

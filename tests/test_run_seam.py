@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from trainers.audit import audit_run
+from trainers.calls.audit import audit_run
 from trainers.checkpoint import Checkpoint
-from trainers.judgement import judge
 from trainers.onecycle import OneCycle
 from trainers.run import EpochRow, Outcome, Point, Run, RunResult
-from trainers.sweep import LRCurve, Sweep
+from trainers.sweeps.judgement import judge
+from trainers.sweeps.sweep import LRCurve, Sweep
 
 
 class Regression:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
+from trainers.calls.schedule import Schedule, Steps, preview, rate_at
 from trainers.errors import ScheduleError
-from trainers.schedule import Schedule, Steps, preview, rate_at
 
 CALLS: list[dict[str, Any]] = [
     {},

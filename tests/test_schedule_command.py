@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Ended
-from trainers.schedule import Schedule, preview
+from trainers.calls.schedule import Schedule, preview
 
 QUESTION = ("--max-lr", "0.01", "--epochs", "200", "--steps-per-epoch")
 DATA = ("--dataset-size", "50000", "--batch-size", "128")

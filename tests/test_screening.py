@@ -7,8 +7,8 @@ from random import Random
 import pytest
 from scipy import stats
 
-from search.screening import BASELINE_SLOT, Standing, given, promote
-from search.space import Ranges, baseline
+from search.stages.screening import BASELINE_SLOT, Standing, given, promote
+from search.stages.space import Ranges, baseline
 from studies.definition import Screening, Space
 
 RANGES = Ranges(space=Space(), bracket=(0.05, 0.8), proposal=0.2)

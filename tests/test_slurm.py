@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import URL
 
 from search.errors import GivenBackError
-from search.slurm import coming_back
-from search.starting import raise_if_stopped
-from search.stop import Stop
+from search.starting.slurm import coming_back
+from search.starting.start import raise_if_stopped
+from search.workers.stop import Stop
 from tests.commands import parsed
 from tests.conftest import ROOT, TABLE_STUDY, Ended, plain, unavailable
 from tests.rows import query

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import optuna
 import pytest
 
-from search.history import Histories, History
-from search.screening import given
-from search.space import RELATIVE_MAX_LR, Params, Ranges
+from search.history.optuna_study import Histories, History
+from search.params import Params
+from search.stages.screening import given
+from search.stages.space import RELATIVE_MAX_LR, Ranges
 from studies.definition import SAMPLERS, Screening, Space
 
 PLAIN = Ranges(space=Space(), bracket=(0.05, 0.8), proposal=0.2)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import URL, Engine, select
 
-from search.stages import advance
+from search.stages.order import advance
 from studies.database import open_engine, prepare, reading, transaction
 from studies.protocol import declared
 from studies.tables import PointRecord, StudyRow, WorkRow
 from tests.rows import study_row
 from tests.table_study import STUDY, sweep_loss
-from trainers.sweep import Sweep
+from trainers.sweeps.sweep import Sweep
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 from sqlalchemy import URL, Engine, insert, select, text, update
 
-from search.processes import process_identity
-from search.reaper import running
-from search.roster import Roster
-from search.rows import release
-from search.status import overview, stored_definition
-from search.work import Claim, FencedOffError, Queue
+from search.queue.processes import process_identity
+from search.queue.reaper import running
+from search.queue.roster import Roster
+from search.queue.rows import release
+from search.queue.work import Claim, FencedOffError, Queue
+from search.results.status import overview, stored_definition
 from studies.database import open_engine, prepare, reading, transaction
 from studies.registry import load
 from studies.tables import EpochRecord, StudyRow, WorkRow

@@ -15,7 +15,7 @@ import os
 import sys
 import time
 
-from search.stop import Stop
+from search.workers.stop import Stop
 
 stop = Stop()
 with stop.on_signals(), stop.taking_along(lambda: print("took them along", flush=True)):

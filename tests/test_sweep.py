@@ -8,7 +8,7 @@ import torch
 
 from trainers.errors import ScheduleError
 from trainers.run import Point
-from trainers.sweep import LRCurve, Shape, Sweep
+from trainers.sweeps.sweep import LRCurve, Shape, Sweep
 
 
 def optimizers() -> dict[str, torch.optim.Optimizer]:

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import make_url
 
 from search.errors import UsageError
-from search.plan import costs
-from search.target import Budget, Target
+from search.starting.cost import costs
+from search.starting.target import Budget, Target
 from studies.definition import Screening
 from tests.conftest import TABLE_STUDY, Ended
 from tests.rows import query

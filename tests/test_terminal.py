@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from search.catalog import TRIAL_COLUMNS
-from search.opening import opened
+from search.starting.catalog import TRIAL_COLUMNS
+from search.starting.opening import opened
 from search.views.findings import Findings, findings
 from search.views.terminal import print_findings, print_studies, print_trials
 from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished

@@ -9,12 +9,13 @@ import optuna
 import pytest
 from sqlalchemy import URL, Engine, select
 
-from search import catalog, range_test
-from search.plan import costs
-from search.space import RELATIVE_MAX_LR
-from search.stages import advance
-from search.stop import Stop
-from search.worker import Worker
+from search.stages import range_test
+from search.stages.order import advance
+from search.stages.space import RELATIVE_MAX_LR
+from search.starting import catalog
+from search.starting.cost import costs
+from search.workers.stop import Stop
+from search.workers.worker import Worker
 from studies.database import (
     close_optuna,
     open_engine,
@@ -29,7 +30,7 @@ from studies.tables import StudyRow, WorkRow
 from tests.conftest import Ended
 from tests.table_study import STUDY as TABLE
 from tests.table_study import Formula
-from trainers.audit import AuditError, audit_batches
+from trainers.calls.audit import AuditError, audit_batches
 from trainers.device import Site
 from trainers.run import Run, RunResult
 from trainers.table import TableTrainer

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from trainers.range_test import range_test
-from trainers.untouched import seed_everything, untouched
+from trainers.sweeps.untouched import seed_everything, untouched
 
 Loss = Callable[[nn.Module, tuple[Tensor, Tensor]], Tensor]
 

@@ -14,11 +14,11 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import URL, Engine, make_url, select
 
-from search.leases import Leases
-from search.processes import is_gone, process_identity
-from search.rows import MAX_DEATHS, SUSPICIOUS_DEATHS
-from search.space import Params
-from search.work import MAX_FAILURES, Claim, Ended, FailureKind, FencedOffError, Queue
+from search.params import Params
+from search.queue.leases import Leases
+from search.queue.processes import is_gone, process_identity
+from search.queue.rows import MAX_DEATHS, SUSPICIOUS_DEATHS
+from search.queue.work import MAX_FAILURES, Claim, Ended, FailureKind, FencedOffError, Queue
 from studies.database import DatabaseUnreachableError, open_engine, prepare, reading, transaction
 from studies.tables import EpochRecord, PointRecord, StudyRow, WorkRow
 from tests.rows import study_row

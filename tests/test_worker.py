@@ -16,13 +16,13 @@ from optuna.trial import TrialState
 from PIL import UnidentifiedImageError
 from sqlalchemy import URL, Engine, select
 
-from search import catalog
-from search.history import Histories
-from search.processes import process_identity
-from search.settle import repair
-from search.stop import Stop
-from search.work import MAX_FAILURES, Ended, Queue
-from search.worker import MAX_PLACE_FAILURES, Worker
+from search.history.optuna_study import Histories
+from search.history.settle import repair
+from search.queue.processes import process_identity
+from search.queue.work import MAX_FAILURES, Ended, Queue
+from search.starting import catalog
+from search.workers.stop import Stop
+from search.workers.worker import MAX_PLACE_FAILURES, Worker
 from studies.database import (
     close_optuna,
     open_engine,
@@ -39,7 +39,7 @@ from trainers.device import Site
 from trainers.errors import DataError, ScheduleError, TaskError, UserError
 from trainers.onecycle import OneCycle
 from trainers.run import Run, RunResult
-from trainers.sweep import Sweep
+from trainers.sweeps.sweep import Sweep
 from trainers.task import OwnLoop
 
 Change = Callable[[Run], None]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from trainers.cache import CachedArrays, Source
+    from trainers.images.cache import CachedArrays, Source
 
 N_DIGITS = 1797
 N_CIFAR10_TRAIN = 50_000
@@ -89,7 +89,7 @@ def open_splits(data: Data, *, folder: Path | None, cache: Path) -> Splits:
     """
     import torch
 
-    from trainers.cache import cached
+    from trainers.images.cache import cached
 
     arrays = cached(_source(data, folder, cache), cache)
     n_taken = _n_taken(data, arrays)
@@ -129,8 +129,8 @@ def look_for(data: Data, *, folder: Path | None, cache: Path) -> tuple[Presence,
 
     Raises DataError as open_splits() does, but files are not read before they are decoded.
     """
-    from trainers.cache import is_cached
-    from trainers.cifar10 import Cifar10Source
+    from trainers.images.cache import is_cached
+    from trainers.images.cifar10 import Cifar10Source
 
     source = _source(data, folder, cache)
     if is_cached(source, cache):
@@ -144,8 +144,8 @@ def look_for(data: Data, *, folder: Path | None, cache: Path) -> tuple[Presence,
 
 
 def _source(data: Data, folder: Path | None, cache: Path) -> Source:
-    from trainers.cifar10 import cifar10_source
-    from trainers.sources import DigitsSource, tree_source
+    from trainers.images.cifar10 import cifar10_source
+    from trainers.images.sources import DigitsSource, tree_source
 
     if isinstance(data, Digits):
         if folder is not None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from trainers.applied import Applied
 from trainers.augment import gather_augmented
+from trainers.calls.applied import Applied
 from trainers.data import open_splits
 from trainers.device import Precision, Site, native_precision, reproducible, synchronize
 from trainers.gradients import gradient_norm

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trainers.calls.schedule import Schedule, preview
 from trainers.errors import ScheduleError
 from trainers.groups import lr_ratios
-from trainers.schedule import Schedule, preview
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from trainers.audit import audit_run
 from trainers.batches import Batch, Batches
+from trainers.calls.audit import audit_run
 from trainers.errors import ScheduleError, TaskError
 from trainers.gradients import gradient_norm
 from trainers.groups import is_adaptive
-from trainers.range_test_result import Points, RangeTestResult, are_copies, concluded, count
 from trainers.run import Outcome, Run, RunResult
 from trainers.seeding import seed_for
-from trainers.sweep import LEAST_STEPS, Shape, Sweep
-from trainers.untouched import seed_everything, untouched
+from trainers.sweeps.result import Points, RangeTestResult, are_copies, concluded, count
+from trainers.sweeps.sweep import LEAST_STEPS, Shape, Sweep
+from trainers.sweeps.untouched import seed_everything, untouched
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +52,11 @@ def range_test(
     `accumulate` batches make one step.
 
     Afterwards model, optimizer, generators and data order are what they were, also when a sweep
-    raises (trainers.untouched says what that covers). Every sweep starts from the weights and the
-    optimizer state as given and has its own seed for data order and dropout: the interval says
-    nothing about other initial weights. A model in eval mode is trained all the same; in one in
-    train mode, frozen parts stay frozen. `shape`, `hold_steps`, `momentum`: see Sweep. A loader
-    that is too short is read again.
+    raises (trainers.sweeps.untouched says what that covers). Every sweep starts from the weights
+    and the optimizer state as given and has its own seed for data order and dropout: the interval
+    says nothing about other initial weights. A model in eval mode is trained all the same; in
+    one in train mode, frozen parts stay frozen. `shape`, `hold_steps`, `momentum`: see Sweep. A
+    loader that is too short is read again.
 
     Not supported: a GradScaler (steps it skips would take a rate without using it), more than one
     process, optimizers whose step needs a closure.

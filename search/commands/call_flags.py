@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from trainers.schedule import Anneal
+from trainers.calls.schedule import Anneal
 
 _CALL = "The call"
 _STEPS = "Where its steps come from"

@@ -20,7 +20,7 @@ from search.commands.flags import (
 )
 
 if TYPE_CHECKING:
-    from trainers.range_test_result import RangeTestResult
+    from trainers.sweeps.result import RangeTestResult
 
 
 def range_test(
@@ -103,7 +103,7 @@ def _check_save(file: Path) -> None:
 
 
 def _save(result: "RangeTestResult", file: Path) -> None:
-    from search.points import write_points
+    from search.results.points import write_points
 
     if file.suffix == ".csv":
         write_points(result, file)
@@ -118,7 +118,7 @@ def _print(result: "RangeTestResult", *, json: bool) -> None:
     from json import dumps
 
     from search.errors import NoResultError
-    from search.points import as_json
+    from search.results.points import as_json
 
     if json:
         print(dumps(as_json(result), indent=2))

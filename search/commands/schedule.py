@@ -21,7 +21,7 @@ from search.commands.call_flags import (
     TotalStepsFlag,
 )
 from search.commands.flags import JsonFlag, StorageFlag, StoredFlag
-from search.export import Format
+from search.results.export import Format
 
 _OPTIMIZER = "The optimizer before"
 
@@ -74,8 +74,8 @@ def schedule(
     """Preview and lint a OneCycleLR call: the rates torch applies, and what is wrong."""
     from search.errors import EXIT_NO_RESULT
     from search.views import schedule_view
-    from trainers.lint import Call, lint
-    from trainers.schedule import Schedule, Steps
+    from trainers.calls.lint import Call, lint
+    from trainers.calls.schedule import Schedule, Steps
 
     steps = Steps(
         total_steps=total_steps,
@@ -140,9 +140,9 @@ def diagnose(
 ) -> None:
     """Say which mistakes explain the rates in a log, given the call that made them."""
     from search.views import diagnosis_view
-    from trainers.diagnose import diagnose as diagnosed
-    from trainers.logs import parse
-    from trainers.schedule import Schedule, Steps
+    from trainers.calls.diagnose import diagnose as diagnosed
+    from trainers.calls.logs import parse
+    from trainers.calls.schedule import Schedule, Steps
 
     steps = Steps(
         total_steps=total_steps,
@@ -174,10 +174,10 @@ def export(
     ] = "torch",
 ) -> None:
     """Print a finished study's winner as code that runs as pasted."""
-    from search import catalog
-    from search.export import exported
-    from search.opening import opened
-    from search.result import load_result
+    from search.results.export import exported
+    from search.results.result import load_result
+    from search.starting import catalog
+    from search.starting.opening import opened
 
     with opened(storage) as engine:
         catalog.find(engine, study)

@@ -61,7 +61,7 @@ def run(
 ) -> None:
     """Search: range test, trials, confirmation, report. Started again, it goes on."""
     from search import api
-    from search.slurm import coming_back
+    from search.starting.slurm import coming_back
     from search.views import terminal
     from search.views.progress import Progress
 
@@ -103,7 +103,7 @@ def worker(
 ) -> None:
     """Join a stored study as one more worker."""
     from search import api
-    from search.slurm import coming_back
+    from search.starting.slurm import coming_back
 
     device = device_with(gpus, device)
     with nullcontext() if until_stdin_closes else coming_back():
@@ -132,12 +132,12 @@ def report(
     """Print a finished study's answer again and write its page."""
     import sys
 
-    from search import catalog, opening
     from search.errors import UsageError
+    from search.queue.work import ENDED
+    from search.starting import catalog, opening
     from search.views import terminal
     from search.views.findings import findings
     from search.views.report import default_path, write_report
-    from search.work import ENDED
 
     if json and markdown:
         raise UsageError("--json --markdown: stdout holds one document; take one of the two flags")
@@ -159,7 +159,7 @@ def report(
 
 def _tell(name: str, storage: str | None, *, page: Path | None, json: bool) -> None:
     """Print the answer of a search that has ended, and write its page unless that is current."""
-    from search import opening
+    from search.starting import opening
     from search.views import terminal
     from search.views.findings import findings
     from search.views.report import default_path, write_report
@@ -184,7 +184,7 @@ def _check_page(page: Path) -> None:
 
 def _is_current(page: Path, engine: "Engine", name: str) -> bool:
     """Whether a page is there that was written after the study had ended."""
-    from search import catalog
+    from search.starting import catalog
 
     ended = catalog.find(engine, name).finished_at
     assert ended is not None

@@ -16,8 +16,8 @@ def status(
     ] = False,
 ) -> None:
     """Print what is done, runs, waits and failed; nothing is changed."""
-    from search import opening
     from search.errors import UsageError
+    from search.starting import opening
     from search.views import monitor
 
     if json and watch:
@@ -31,7 +31,8 @@ def status(
 
 def reap(study: StoredFlag, storage: StorageFlag = None) -> None:
     """Give back the runs of workers that are gone, after watching them for the grace time."""
-    from search import catalog, opening, reaper
+    from search.queue import reaper
+    from search.starting import catalog, opening
     from search.views import monitor
 
     with opening.opened(storage) as engine:
@@ -44,7 +45,7 @@ def reap(study: StoredFlag, storage: StorageFlag = None) -> None:
 
 def list_(storage: StorageFlag = None) -> None:
     """List the stored studies."""
-    from search import catalog, opening
+    from search.starting import catalog, opening
     from search.views import terminal
 
     with opening.opened(storage) as engine:
@@ -66,8 +67,8 @@ def doctor(
     json: JsonFlag = False,
 ) -> None:
     """Check what a search needs here: one line each, ok or what to do. Nothing is changed."""
-    from search.doctor import examine, is_ready, print_checks
     from search.errors import EXIT_USER_ERROR
+    from search.starting.doctor import examine, is_ready, print_checks
 
     checks = examine(storage=storage, data=data, device=device, study=study)
     print_checks(checks, json=json)
@@ -77,7 +78,7 @@ def doctor(
 
 def db_upgrade(storage: StorageFlag = None) -> None:
     """Bring the tables of a database, ours and Optuna's, to this version; the data stays."""
-    from search import opening
+    from search.starting import opening
 
     for done in opening.upgrade(storage):
         if done.before == done.after:
@@ -92,7 +93,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete a stored study with all its runs."""
-    from search import catalog, opening
+    from search.starting import catalog, opening
 
     with opening.opened(storage) as engine:
         catalog.find(engine, study)
@@ -108,7 +109,7 @@ def trials(
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
 ) -> None:
     """Print every configuration of a study and what came of it."""
-    from search import catalog, opening
+    from search.starting import catalog, opening
     from search.views import terminal
 
     with opening.opened(storage) as engine:

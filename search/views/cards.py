@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
 
-from search import catalog, range_test
 from search.errors import NoResultError
-from search.history import names
-from search.metric import Metric
-from search.result import StudyResult, load_result
-from search.rows import count_ended
-from search.screening import BASELINE_SLOT
+from search.history.optuna_study import names
+from search.queue.rows import count_ended
+from search.results.metric import Metric
+from search.results.result import StudyResult, load_result
+from search.stages import range_test
+from search.stages.screening import BASELINE_SLOT
+from search.starting import catalog
 from search.views import figures
 from search.views.note import note
 from studies.database import reading
 from studies.tables import StudyRow
-from trainers.range_test_result import RangeTestResult
+from trainers.sweeps.result import RangeTestResult
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -4,8 +4,8 @@ import math
 import threading
 from collections.abc import Sequence
 
-from trainers.judgement import smoothed_curve
-from trainers.range_test_result import RangeTestResult
+from trainers.sweeps.judgement import smoothed_curve
+from trainers.sweeps.result import RangeTestResult
 
 HEIGHT = 18
 SCHEDULE_HEIGHT = 13

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import UsageError
-from trainers.diagnose import PLAN, Diagnosis
-from trainers.fits import Explanation
+from trainers.calls.diagnose import PLAN, Diagnosis
+from trainers.calls.fits import Explanation
 
 _CLOSEST = 3
 

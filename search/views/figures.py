@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from search.confirmation import estimate
-from search.result import StudyResult
+from search.results.result import StudyResult
+from search.stages.statistics import estimate
 from search.views.look import BLUE, GREY, ORANGE, PURPLE, SKY, band, finish, vertical
 from search.views.rate_figures import range_test_figure
 from search.views.trial_figures import Searched, screening_figure, search_figure

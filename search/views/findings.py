@@ -6,14 +6,15 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 
-from search import catalog, range_test
-from search.pasting import Shell, free_name, storage_flag
-from search.provenance import Provenance, provenance
-from search.result import StudyResult, result_of
+from search.results.pasting import Shell, free_name, storage_flag
+from search.results.provenance import Provenance, provenance
+from search.results.result import StudyResult, result_of
+from search.stages import range_test
+from search.starting import catalog
 from search.views.hints import Hint, hints
 from studies.database import masked_text, reading
 from studies.tables import StudyRow
-from trainers.range_test_result import RangeTestResult
+from trainers.sweeps.result import RangeTestResult
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from search.pasting import Shell
-from search.plan import duration_text
-from search.result import StudyResult
-from trainers.judgement import BRACKET_FACTOR
-from trainers.range_test_result import RangeTestResult, count
+from search.results.pasting import Shell
+from search.results.result import StudyResult
+from search.starting.cost import duration_text
+from trainers.sweeps.judgement import BRACKET_FACTOR
+from trainers.sweeps.result import RangeTestResult, count
 
 FLAT_SHARE = 0.5
 """From this share of the full cycles within noise of the best on, the optimum is called flat."""

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Engine
 
-from search.plan import Started, duration_text
-from search.snapshot import RunStatus, Snapshot, snapshot
-from search.stages import STAGE_NAMES
+from search.results.snapshot import RunStatus, Snapshot, snapshot
+from search.stages.order import STAGE_NAMES
+from search.starting.cost import Started, duration_text
 from studies.database import DatabaseUnreachableError
 
 log = logging.getLogger(__name__)

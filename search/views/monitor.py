@@ -12,10 +12,8 @@ from rich.live import Live
 from rich.text import Text
 from sqlalchemy import Engine
 
-from search.catalog import find
-from search.plan import duration_text
-from search.stages import STAGE_NAMES
-from search.status import (
+from search.queue.work import ENDED
+from search.results.status import (
     Failures,
     Overview,
     Running,
@@ -23,8 +21,10 @@ from search.status import (
     overview,
     stored_definition,
 )
+from search.stages.order import STAGE_NAMES
+from search.starting.catalog import find
+from search.starting.cost import duration_text
 from search.views.terminal import on_stdout
-from search.work import ENDED
 from studies.database import DatabaseUnreachableError
 from studies.definition import Study
 from studies.tables import WorkRow

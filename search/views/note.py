@@ -2,10 +2,10 @@
 
 from sqlalchemy import Engine
 
-from search.metric import Metric
-from search.result import StudyResult
-from search.spent import spent
-from search.status import overview
+from search.results.metric import Metric
+from search.results.result import StudyResult
+from search.results.spent import spent
+from search.results.status import overview
 from search.views.markdown import bullets, literal, table
 from search.views.wording import (
     call_lines,
@@ -16,7 +16,7 @@ from search.views.wording import (
 )
 from studies.database import reading
 from studies.tables import StudyRow
-from trainers.range_test_result import RangeTestResult, conclusion
+from trainers.sweeps.result import RangeTestResult, conclusion
 
 _GAP = "\N{EM SPACE}"  # Optuna Dashboard sets the cells of a table side by side
 

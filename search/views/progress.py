@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.logging import RichHandler
 from sqlalchemy import Engine
 
-from search.plan import Started
+from search.starting.cost import Started
 from search.views.live_view import View
 from search.views.terminal import plan_text
 from studies.database import masked_text
@@ -55,7 +55,7 @@ class Progress:
         over = threading.Event()
         show = self._show_live if self.live else self._print_lines
         thread = threading.Thread(target=show, args=(view, over), daemon=True)
-        worker_log = logging.getLogger("search.worker")
+        worker_log = logging.getLogger("search.workers.worker")
         level = worker_log.level
         worker_log.setLevel(logging.WARNING)  # the view shows what a worker here would tell
         thread.start()

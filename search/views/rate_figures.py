@@ -22,9 +22,9 @@ from search.views.look import (
     log_axis,
     vertical,
 )
-from trainers.judgement import SmoothedCurve, smoothed_curve
-from trainers.range_test_result import RangeTestResult, count
-from trainers.schedule import Preview
+from trainers.calls.schedule import Preview
+from trainers.sweeps.judgement import SmoothedCurve, smoothed_curve
+from trainers.sweeps.result import RangeTestResult, count
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -12,11 +12,11 @@ from markupsafe import Markup
 from sqlalchemy import URL
 
 from search.errors import UsageError
-from search.plan import duration_text
+from search.starting.cost import duration_text
 from search.views import wording
 from search.views.findings import Findings
 from studies.database import sqlite_file
-from trainers.range_test_result import conclusion, count
+from trainers.sweeps.result import conclusion, count
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

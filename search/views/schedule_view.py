@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import UsageError
+from trainers.calls.lint import Finding
+from trainers.calls.schedule import Preview, Schedule, Steps, preview
 from trainers.errors import ScheduleError
-from trainers.lint import Finding
-from trainers.schedule import Preview, Schedule, Steps, preview
 
 _MOST_ROWS, _WIDTH = 24, 80
 

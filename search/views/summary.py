@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from search.plan import duration_text
-from search.provenance import Provenance
-from search.result import StudyResult
+from search.results.provenance import Provenance
+from search.results.result import StudyResult
+from search.starting.cost import duration_text
 from search.views.findings import Findings
 from search.views.markdown import bullets, literal, table
 from search.views.wording import (

@@ -13,9 +13,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from search.catalog import TRIAL_COLUMNS
-from search.plan import Started, duration_text
-from search.result import StudyResult
+from search.results.result import StudyResult
+from search.starting.catalog import TRIAL_COLUMNS
+from search.starting.cost import Started, duration_text
 from search.views.findings import Findings
 from search.views.wording import (
     CANDIDATE_HEADINGS,

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from search.metric import Metric
-from search.result import StudyResult
-from search.screening import BASELINE_SLOT
+from search.results.metric import Metric
+from search.results.result import StudyResult
+from search.stages.screening import BASELINE_SLOT
 from search.views.look import (
     BLUE,
     GREEN,
@@ -21,14 +21,14 @@ from search.views.look import (
     log_axis,
 )
 from search.views.wording import SEARCHED_TOO, candidate_name
-from trainers.judgement import Proposal
-from trainers.range_test_result import count
+from trainers.sweeps.judgement import Proposal
+from trainers.sweeps.result import count
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 Trial = Mapping[str, Any]
-"""A row of search.catalog.trials()."""
+"""A row of search.starting.catalog.trials()."""
 
 # Viridis without its darkest quarter, which is lost on a dark page.
 _PCT_START_SCALE = [[0, "#3b528b"], [0.33, "#21918c"], [0.67, "#5ec962"], [1, "#fde725"]]

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from search.plan import duration_text
-from search.result import Candidate, StudyResult
-from search.space import Params
-from search.spent import StageSpent
-from trainers.range_test_result import conclusion, count
+from search.params import Params
+from search.results.result import Candidate, StudyResult
+from search.results.spent import StageSpent
+from search.starting.cost import duration_text
+from trainers.sweeps.result import conclusion, count
 
 
 def candidate_name(candidate: Candidate, result: StudyResult) -> str:

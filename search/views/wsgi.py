@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from search.history import OWNER
+from search.history.optuna_study import OWNER
 from search.views.cards import Cards
 from studies.database import DatabaseUnreachableError
 

@@ -1,0 +1,80 @@
+"""The owner's side of a lease: a thread that beats and writes what the run reports."""
+
+import logging
+import threading
+from collections import deque
+from types import TracebackType
+
+from search.queue.work import Claim, FencedOffError, Queue
+from studies.database import DatabaseUnreachableError
+from trainers.run import EpochRow
+
+log = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """Beats for one claim and writes its epochs, so that training never waits for the database.
+
+    While the database is away epochs are kept, and written in their order under the same token
+    when it is back. `lost` once another owner has taken over.
+    """
+
+    def __init__(self, queue: Queue, claim: Claim, *, beat_s: float) -> None:
+        self.lost = False
+        self._queue, self._claim, self._beat_s = queue, claim, beat_s
+        self._epochs: deque[EpochRow] = deque()
+        self._away = False
+        self._over = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> "Heartbeat":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self._over = True
+        self._wake.set()
+        self._thread.join()
+
+    def epoch(self, row: EpochRow) -> None:
+        """Have an epoch written soon."""
+        self._epochs.append(row)
+        if not self._away:
+            self._wake.set()
+
+    @property
+    def unwritten(self) -> tuple[EpochRow, ...]:
+        """The epochs that are not in the database yet, in their order."""
+        return tuple(self._epochs)
+
+    def _beat(self) -> None:
+        while not self.lost:
+            self._wake.wait(self._beat_s)
+            self._wake.clear()
+            if self._over:
+                return
+            self._beat_once()
+
+    def _beat_once(self) -> None:
+        epochs = self.unwritten
+        try:
+            self._queue.beat(self._claim, epochs)
+        except FencedOffError:
+            self.lost = True
+            return
+        except DatabaseUnreachableError as error:
+            if not self._away:
+                log.warning("%s; training goes on, and what it reports is kept", error)
+            self._away = True
+            return
+        for _ in epochs:
+            self._epochs.popleft()
+        if self._away:
+            log.warning("the database is back; %d epoch(s) written", len(epochs))
+        self._away = False

@@ -1,0 +1,141 @@
+"""The winner of a study as code that runs as pasted: torch, Lightning, Transformers, JSON."""
+
+import json
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from search.results.result import StudyResult
+
+Format = Literal["torch", "lightning", "transformers", "json"]
+
+
+def exported(result: "StudyResult", form: Format) -> str:
+    """Return the winner's cycle as the text of a file."""
+    if form == "json":
+        return json.dumps(document(result), indent=2) + "\n"
+    body = {"torch": _TORCH, "lightning": _LIGHTNING, "transformers": _TRANSFORMERS}[form]
+    return body.format(head=_head(result), arguments=_arguments(result), steps=_steps(result))
+
+
+def document(result: "StudyResult") -> dict[str, object]:
+    """Return the winner's cycle in torch's names, with what it rests on."""
+    found: dict[str, object] = {
+        "study": result.name,
+        "onecycle_lr": result.as_json()["onecycle_lr"],
+        "epochs": result.epochs,
+        "steps_per_epoch": result.steps_per_epoch,
+        "batch_size": result.batch_size,
+        "n_seeds": result.winner.validation.n,
+        "verdict": result.verdict(),
+    }
+    if result.winner.params.weight_decay is not None:
+        found["weight_decay"] = result.winner.params.weight_decay
+    return found
+
+
+def _head(result: "StudyResult") -> str:
+    n = result.winner.validation.n
+    metric = result.metric
+    decay = result.winner.params.weight_decay
+    optimizer = "" if decay is None else f", weight_decay={decay!r} in the optimizer"
+    return (
+        f"# Study {result.name}, n = {n} fresh seeds: {metric.title} "
+        f"{metric.interval(result.winner.scores)} (validation).\n"
+        f"# Measured at {result.epochs} epochs of {result.steps_per_epoch} steps with batches of "
+        f"{result.batch_size}{optimizer}."
+    )
+
+
+def _steps(result: "StudyResult") -> str:
+    return f"{result.plan.total_steps} here: {result.epochs} epochs x {result.steps_per_epoch}"
+
+
+def _arguments(result: "StudyResult") -> str:
+    """Return the arguments that are the winner's, in full precision, one a line."""
+    plan = result.plan
+    values = {
+        "max_lr": plan.max_lr,
+        "pct_start": plan.pct_start,
+        "div_factor": plan.div_factor,
+        "final_div_factor": plan.final_div_factor,
+    }
+    return "".join(f"        {name}={value!r},\n" for name, value in values.items())
+
+
+_TORCH = '''\
+{head}
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+
+
+def onecycle(optimizer: Optimizer, total_steps: int) -> OneCycleLR:
+    """Call .step() once after every optimizer.step().
+
+    total_steps counts optimizer steps: epochs * len(train_loader) ({steps}).
+    """
+    return OneCycleLR(
+        optimizer,
+        total_steps=total_steps,
+{arguments}    )
+'''
+
+_LIGHTNING = '''\
+{head}
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+
+
+def onecycle(optimizer: Optimizer, total_steps: int) -> dict[str, Any]:
+    """Return what LightningModule.configure_optimizers must return:
+
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(self.parameters(), lr=1.0, momentum=0.9)
+            return onecycle(optimizer, int(self.trainer.estimated_stepping_batches))
+
+    total_steps counts optimizer steps ({steps}).
+    """
+    scheduler = OneCycleLR(
+        optimizer,
+        total_steps=total_steps,
+{arguments}    )
+    # "step": Lightning's default steps the scheduler once an epoch
+    return {{
+        "optimizer": optimizer,
+        "lr_scheduler": {{"scheduler": scheduler, "interval": "step"}},
+    }}
+'''
+
+_TRANSFORMERS = '''\
+{head}
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+from transformers import Trainer
+
+
+def onecycle(optimizer: Optimizer, total_steps: int) -> OneCycleLR:
+    """total_steps counts optimizer steps ({steps})."""
+    return OneCycleLR(
+        optimizer,
+        total_steps=total_steps,
+{arguments}    )
+
+
+class OneCycleTrainer(Trainer):
+    """transformers.Trainer whose rate follows the cycle; it counts the steps itself.
+
+    learning_rate, lr_scheduler_type and warm-up of TrainingArguments are not used.
+    """
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: Optimizer | None = None
+    ) -> Any:
+        """Make the scheduler, once."""
+        if self.lr_scheduler is None:
+            self.lr_scheduler = onecycle(optimizer or self.optimizer, num_training_steps)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+'''

@@ -1,0 +1,58 @@
+"""How scores are shown: accuracies in percent and points, anything else as it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from search.stages.statistics import Estimate, estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A study's metric by name, and how its numbers are written."""
+
+    name: str
+
+    @property
+    def factor(self) -> float:
+        """What a stored score is multiplied by to be shown."""
+        return 100.0 if self.name == "accuracy" else 1.0
+
+    @property
+    def unit(self) -> str:
+        """The unit of a shown score, with the space before it."""
+        return " %" if self.name == "accuracy" else ""
+
+    @property
+    def title(self) -> str:
+        """The metric with its unit, for headings and axes."""
+        return "accuracy in %" if self.name == "accuracy" else self.name
+
+    def value(self, score: float) -> str:
+        """Return a score without its unit."""
+        return self._digits(score)
+
+    def interval(self, scores: Sequence[float]) -> str:
+        """Return 'mean ± half of the 95 % interval' without the unit."""
+        found = estimate(scores)
+        return f"{self._digits(found.mean)} ± {self._digits(found.half_width)}"
+
+    def signed(self, difference: float) -> str:
+        """Return a difference with its sign, without its unit."""
+        return self._digits(difference, sign="+")
+
+    def difference(self, size: float, *, sign: str = "") -> str:
+        """Return a difference, or a deviation, with its unit (of accuracies: points)."""
+        points = " points" if self.name == "accuracy" else ""
+        return f"{self._digits(size, sign=sign)}{points}"
+
+    def estimate(self, found: Estimate) -> str:
+        """Return a difference of paired scores with its unit, its interval and its n."""
+        return (
+            f"{self.difference(found.mean, sign='+')}, 95 % interval "
+            f"[{self.signed(found.low)}, {self.signed(found.high)}], n = {found.n} paired seeds"
+        )
+
+    def _digits(self, score: float, *, sign: str = "") -> str:
+        if self.name == "accuracy":
+            return f"{100 * score:{sign}.2f}"
+        return f"{score:{sign}.4g}"

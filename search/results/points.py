@@ -1,0 +1,52 @@
+"""What a range test measured, for programs: every step as CSV, what it says as JSON."""
+
+import csv
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from trainers.sweeps.judgement import judge
+from trainers.sweeps.result import RangeTestResult
+
+COLUMNS = ("sweep", "step", "lr", "other_lrs", "loss", "grad_norm", "finite")
+
+
+def write_points(result: RangeTestResult, file: Path) -> None:
+    """Write one line per optimizer step; the sweep "slow" takes twice the steps.
+
+    A loss that is not finite is empty; rates of further param groups are joined by spaces.
+    """
+    sweeps = {str(number): points for number, points in enumerate(result.points)}
+    if result.slow is not None:
+        sweeps["slow"] = result.slow
+    with file.open("w", newline="") as target:
+        writer = csv.writer(target, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for name, points in sweeps.items():
+            writer.writerows(
+                (
+                    name,
+                    p.step,
+                    p.lr,
+                    " ".join(map(str, p.other_lrs)),
+                    p.loss if p.finite else "",
+                    "" if p.grad_norm is None else p.grad_norm,
+                    p.finite,
+                )
+                for p in points
+            )
+
+
+def as_json(result: RangeTestResult) -> dict[str, Any]:
+    """Return what the sweeps say and cost as plain JSON values, without the points."""
+    slow = result.slow_curve
+    others = {str(size): as_json(other) for size, other in result.others.items()}
+    return {
+        "plan": asdict(result.plan),
+        "sweeps": [asdict(said) for said in result.judgements],
+        "slow": None if slow is None else asdict(judge(slow)),
+        "proposal": None if result.proposal is None else asdict(result.proposal),
+        "n_steps": result.n_steps,
+        "seconds": result.seconds,
+        **({"batch_sizes": others} if others else {}),
+    }

@@ -1,0 +1,1 @@
+"""What opens when: range test, search, confirmation, and the statistics of each."""

@@ -1,0 +1,278 @@
+"""The stored studies: find, create, list, delete."""
+
+import shutil
+import uuid
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, func, select
+from sqlalchemy import delete as sql_delete
+from sqlalchemy.orm import Session
+
+from search.errors import UsageError
+from search.stages import range_test, screening
+from search.starting.target import Target
+from studies.database import masked_text, reading, schema_lock, transaction
+from studies.definition import Study
+from studies.errors import UnknownStudyError
+from studies.protocol import compare, declared
+from studies.registry import Definition
+from studies.tables import StudyRow, WorkRow
+from trainers.device import cache_folder, checkpoint_folder
+
+BEAT_S = 5.0
+GRACE_S = 30.0
+
+
+def find(engine: Engine, name: str) -> StudyRow:
+    """Return the stored study of that name; raise UnknownStudyError naming those there are."""
+    row = stored(engine, name)
+    if row is None:
+        with reading(engine) as session:
+            names = session.scalars(select(StudyRow.name).order_by(StudyRow.name)).all()
+        known = ", ".join(names) or "none yet"
+        raise UnknownStudyError(
+            f"no stored study {name!r} in {masked_text(engine.url)}; stored: {known}"
+        )
+    return row
+
+
+def stored(engine: Engine, name: str) -> StudyRow | None:
+    """Return the stored study of that name, None where there is none."""
+    with reading(engine) as session:
+        return session.scalars(select(StudyRow).where(StudyRow.name == name)).one_or_none()
+
+
+def find_or_create(
+    engine: Engine,
+    definition: Definition,
+    *,
+    name: str,
+    seed: int | None,
+    n_trials: int | None = None,
+    target: Target | None = None,
+) -> StudyRow:
+    """Return the stored study, made now if it is new; any number of processes may call at once.
+
+    `n_trials` is what a new one tries (default: the definition's), `target` what was asked for.
+    See find_matching() for what is raised.
+    """
+    target = Target(n_trials=n_trials) if target is None else target
+    with schema_lock(engine):
+        row = find_matching(engine, definition, name=name, seed=seed, target=target)
+        budget = None if target.budget is None else target.budget.text
+        return row or _create(
+            engine, definition, name=name, seed=seed, n_trials=n_trials, budget=budget
+        )
+
+
+def find_matching(
+    engine: Engine,
+    definition: Definition,
+    *,
+    name: str,
+    seed: int | None,
+    target: Target,
+) -> StudyRow | None:
+    """Return the stored study, None where there is none yet.
+
+    Raises ProtocolError where the stored study was made under another protocol, UsageError where
+    `seed`, a number of configurations or a budget is given and differs from what is stored.
+    """
+    row = stored(engine, name)
+    if row is None:
+        return None
+    compare(name, row.declared, declared(definition.study, definition.source))
+    if seed is not None and seed != row.seed:
+        raise UsageError(
+            f"--seed {seed}: study {name!r} was made with seed {row.seed}; "
+            "leave --seed out, or start a new study with --name"
+        )
+    if target.n_trials not in (None, row.n_trials):
+        raise UsageError(
+            f"--trials {target.n_trials}: study {name!r} has a target of {row.n_trials}; "
+            "leave --trials out, add to it with --trials +N, or start a new study with --name"
+        )
+    if target.budget is not None and target.budget.text != row.budget:
+        made = "without a budget" if row.budget is None else f"with --budget {row.budget}"
+        raise UsageError(
+            f"--budget {target.budget.text}: study {name!r} was made {made} and has a target of "
+            f"{row.n_trials}; leave --budget out, or start a new study with --name"
+        )
+    return row
+
+
+def extend(engine: Engine, row: StudyRow | None, *, name: str, more: int) -> StudyRow:
+    """Add `more` configurations to a stored study, and open its search again.
+
+    A confirmation under way is dropped: what waits of it is deleted, what runs ends unread. The
+    next one has fresh seeds. Raises UsageError where there is nothing that could go on.
+    """
+    if row is None:
+        raise UsageError(f"--trials +{more}: no study {name!r} is stored yet; leave the + out")
+    with transaction(engine) as session:
+        stored = session.get_one(StudyRow, row.id, with_for_update=True)
+        if stored.stage == "failed":
+            raise UsageError(
+                f"--trials +{more}: study {name!r} ended without a result, which more "
+                "configurations do not change; start a new study with --name"
+            )
+        slots = range(stored.n_trials, stored.n_trials + more)
+        stored.n_trials += more
+        if stored.stage != "range_test":
+            session.add_all(screening.work_of(stored, slots))
+            session.execute(
+                sql_delete(WorkRow).where(
+                    WorkRow.study_id == stored.id,
+                    WorkRow.stage == "confirmation",
+                    WorkRow.state == "waiting",
+                )
+            )
+            stored.stage, stored.finished_at = "search", None
+        return stored
+
+
+def _create(
+    engine: Engine,
+    definition: Definition,
+    *,
+    name: str,
+    seed: int | None,
+    n_trials: int | None,
+    budget: str | None,
+) -> StudyRow:
+    from search.history.optuna_study import Histories
+
+    study = definition.study
+    row = StudyRow(
+        id=str(uuid.uuid4()),
+        name=name,
+        spec=definition.spec,
+        source=definition.source,
+        declared=declared(study, definition.source),
+        seed=0 if seed is None else seed,
+        direction=study.direction,
+        metric=study.metric,
+        diverged_value=study.diverged_value,
+        batch_size=study.task.batch_size,
+        steps_per_epoch=study.task.steps_per_epoch,
+        batch_sizes=_searched_batch_sizes(study),
+        n_trials=study.screening.n_trials if n_trials is None else n_trials,
+        lengths=list(study.screening.lengths),
+        budget=budget,
+        beat_s=BEAT_S,
+        grace_s=GRACE_S,
+        stage="range_test",
+    )
+    histories = Histories.stored(engine.url, row)
+    try:
+        histories.create(study.direction)
+    finally:
+        histories.close()
+    with transaction(engine) as session:
+        session.add(row)
+        session.flush()
+        session.add_all(range_test.work_of(row, study))
+    return row
+
+
+def _searched_batch_sizes(study: Study) -> dict[str, dict[str, float]] | None:
+    if study.space.batch_size is None:
+        return None
+    sizes = {size: study.task.at(batch_size=size) for size in study.batch_sizes}
+    return {str(size): {"steps_per_epoch": task.steps_per_epoch} for size, task in sizes.items()}
+
+
+def resolve(engine: Engine, row: StudyRow, facts: dict[str, str]) -> None:
+    """Store what only the loaded task could say, or compare it with what is stored."""
+    with transaction(engine) as session:
+        stored = session.get_one(StudyRow, row.id, with_for_update=True)
+        if stored.resolved is None:
+            stored.resolved = facts
+        resolved = stored.resolved
+    compare(row.name, resolved, facts)
+
+
+def add_to_result(engine: Engine, row: StudyRow, **parts: Any) -> None:
+    """Add to the stored result of a finished study what nothing in it depends on."""
+    with transaction(engine) as session:
+        stored = session.get_one(StudyRow, row.id, with_for_update=True)
+        stored.result = {**(stored.result or {}), **parts}
+
+
+def listing(engine: Engine) -> list[tuple[str, str, int, int, datetime]]:
+    """Return name, stage, finished and wanted configurations, and creation time of each study."""
+    done = (
+        select(func.count(WorkRow.slot.distinct()))
+        .where(WorkRow.study_id == StudyRow.id, WorkRow.stage == "search", WorkRow.state == "done")
+        .scalar_subquery()
+    )
+    with reading(engine) as session:
+        rows = session.execute(
+            select(
+                StudyRow.name, StudyRow.stage, done, StudyRow.n_trials, StudyRow.created_at
+            ).order_by(StudyRow.created_at)
+        )
+        return [(name, stage, n, wanted, at) for name, stage, n, wanted, at in rows]
+
+
+def delete(engine: Engine, name: str) -> None:
+    """Delete a stored study with all its runs, on our side and on Optuna's, and its files here."""
+    from search.history.optuna_study import Histories
+
+    row = find(engine, name)
+    histories = Histories.stored(engine.url, row)
+    try:
+        histories.delete()
+    finally:
+        histories.close()
+    with transaction(engine) as session:
+        session.delete(session.get_one(StudyRow, row.id))
+    remove_checkpoints(row.id, cache_folder())
+    shutil.rmtree(cache_folder() / "logs" / row.id, ignore_errors=True)
+
+
+def remove_checkpoints(study_id: str, cache: Path) -> None:
+    """Delete what owners killed after their last step left; a folder out of reach is let be."""
+    shutil.rmtree(checkpoint_folder(cache) / study_id, ignore_errors=True)
+
+
+TRIAL_COLUMNS = (
+    "slot",
+    "trial_number",
+    "state",
+    "outcome",
+    "score",
+    "max_lr",
+    "pct_start",
+    "div_factor",
+    "weight_decay",
+    "batch_size",
+    "length",
+    "n_steps",
+    "n_images",
+    "seconds",
+    "diverged_step",
+    "diverged_lr",
+    "attempts",
+    "failure",
+    "device",
+)
+
+
+def trials(engine: Engine, name: str) -> list[dict[str, Any]]:
+    """Return every cycle of a study's search as a row of plain values, shortest length first."""
+    study = find(engine, name)
+    with reading(engine) as session:
+        return trials_of(session, study.id)
+
+
+def trials_of(session: Session, study_id: str) -> list[dict[str, Any]]:
+    """Return the same as trials(), within a session."""
+    rows = session.execute(
+        select(*(getattr(WorkRow, column) for column in TRIAL_COLUMNS))
+        .where(WorkRow.study_id == study_id, WorkRow.stage == "search")
+        .order_by(WorkRow.length, WorkRow.slot)
+    )
+    return [dict(row._mapping) for row in rows]

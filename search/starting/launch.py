@@ -1,0 +1,198 @@
+"""Local workers: one process per device, restarted when killed, ended with their parent."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from search.errors import EXIT_FINISHED, EXIT_GIVEN_BACK, EXIT_NO_RESULT, EXIT_USER_ERROR
+from search.queue.rows import MAX_DEATHS, count_ended
+from search.starting.cost import Started
+from search.workers.stop import Stop
+from studies.database import DatabaseUnreachableError
+from trainers.errors import UserError
+from trainers.gpus import gpu_of
+
+log = logging.getLogger(__name__)
+
+_MAX_RESTARTS = MAX_DEATHS
+"""In a row, without a run of the study ended in between: enough for a run that kills its process
+to be given up."""
+
+
+@dataclass(slots=True)
+class Local:
+    """One local worker process and its log file."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    log_file: Path
+    restarts: int = 0
+    ended_runs: int = 0
+
+
+def run_workers(engine: Engine, started: Started, stop: Stop) -> str:
+    """Run local workers until all have ended; return 'finished', 'failed' or 'stopped'.
+
+    Raises UserError with the words of a worker that met something the user must fix. A second
+    signal kills the workers with this process.
+    """
+    folder = started.site.cache / "logs" / started.row.id
+    folder.mkdir(parents=True, exist_ok=True)
+    workers: list[Local] = []
+    with stop.taking_along(lambda: _kill(workers)):
+        try:
+            for n in range(started.n_workers):
+                log_file = folder / f"worker-{n}.log"
+                workers.append(Local(n, _spawn(engine, started, n, log_file), log_file))
+            return _watch(engine, started, workers, stop)
+        finally:
+            _end(workers, within_s=started.row.grace_s)
+
+
+def _watch(engine: Engine, started: Started, workers: list[Local], stop: Stop) -> str:
+    told_to_stop = False
+    while True:
+        if stop.asked() and not told_to_stop:
+            told_to_stop = True
+            _ask_to_stop(workers)
+        codes = [worker.process.poll() for worker in workers]
+        if EXIT_USER_ERROR in codes:
+            worker = workers[codes.index(EXIT_USER_ERROR)]
+            raise UserError(f"worker {worker.number}: {_last_line(worker.log_file)}")
+        again = (
+            []
+            if told_to_stop
+            else [worker for worker, code in zip(workers, codes, strict=True) if _goes_on(code)]
+        )
+        for worker in again:
+            _restart(engine, started, worker)
+        if not again and None not in codes:
+            break
+        time.sleep(0.1)
+    if stop.asked():
+        return "stopped"
+    return "failed" if EXIT_NO_RESULT in codes else "finished"
+
+
+def _goes_on(code: int | None) -> bool:
+    """Whether a worker that ended with `code` is to be started again: killed, or out of memory."""
+    return code is not None and code not in (EXIT_FINISHED, EXIT_NO_RESULT)
+
+
+def _restart(engine: Engine, started: Started, worker: Local) -> None:
+    """Start a worker that has ended again, with the same number and log file.
+
+    One that gave its work back wants a new process, because a run went out of memory; one that
+    died is given _MAX_RESTARTS more lives, and all of them anew when the study got on meanwhile.
+    """
+    code = worker.process.returncode
+    if code != EXIT_GIVEN_BACK:
+        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        with suppress(DatabaseUnreachableError):
+            ended_runs = count_ended(engine, started.row.id)
+            if ended_runs > worker.ended_runs:
+                worker.ended_runs, worker.restarts = ended_runs, 0
+        if worker.restarts == _MAX_RESTARTS:
+            raise UserError(
+                f"worker {worker.number} died {_MAX_RESTARTS + 1} times in a row, last of "
+                f"{cause}; its log: {worker.log_file}"
+            )
+        log.warning("worker %d died (%s); started again", worker.number, cause)
+        worker.restarts += 1
+    _ask_to_stop([worker])
+    worker.process = _spawn(engine, started, worker.number, worker.log_file)
+
+
+def _ask_to_stop(workers: list[Local]) -> None:
+    """Close our end of the pipes.
+
+    A signal would be one too many: systemd and Slurm send theirs to the workers as well, and a
+    second one ends a worker at once.
+    """
+    for worker in workers:
+        assert worker.process.stdin is not None
+        worker.process.stdin.close()
+
+
+def _end(workers: list[Local], *, within_s: float) -> None:
+    """Wait for workers that still run to give back their work, and kill those that do not."""
+    _ask_to_stop(workers)
+    until = time.monotonic() + within_s
+    for worker in workers:
+        try:
+            worker.process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            log.warning("worker %d did not end within %g s: killed", worker.number, within_s)
+            _kill([worker])
+            worker.process.wait()
+
+
+def _kill(workers: list[Local]) -> None:
+    """Kill workers with what they started, such as the processes of a DataLoader."""
+    for worker in workers:
+        if worker.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(worker.process.pid, signal.SIGKILL)
+
+
+def _spawn(
+    engine: Engine, started: Started, number: int, log_file: Path
+) -> subprocess.Popen[bytes]:
+    """Start one worker in a process group of its own, so that Ctrl-C reaches it through us.
+
+    It holds the other end of our pipe: when we are gone, however that came, it gives back its
+    work and ends.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "search",
+        "worker",
+        "--study",
+        started.row.name,
+        "--device",
+        started.site.device,
+        "--until-stdin-closes",
+    ]
+    if started.only is not None:
+        command += ["--only", started.only]
+    if started.site.data is not None:
+        command += ["--data", str(started.site.data)]
+    with log_file.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            env=_environment(engine, started, number),
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def _environment(engine: Engine, started: Started, number: int) -> dict[str, str]:
+    """Return the environment of a worker: its database, its GPU, on a CPU its one thread.
+
+    A command line would show the password of the database to every user of the machine.
+    """
+    environment = {
+        **os.environ,
+        "ONECYCLE_STORAGE": engine.url.render_as_string(hide_password=False),
+    }
+    if started.site.device == "cuda":
+        environment["CUDA_VISIBLE_DEVICES"] = gpu_of(number)
+    if started.site.device == "cpu":
+        environment.setdefault("OMP_NUM_THREADS", "1")
+    return environment
+
+
+def _last_line(file: Path) -> str:
+    lines = file.read_text(errors="replace").strip().splitlines()
+    return lines[-1].removeprefix("error: ") if lines else "ended without a word"

@@ -1,0 +1,104 @@
+"""How many configurations a study tries: a number, so many more, or what a budget pays for."""
+
+import re
+from dataclasses import dataclass
+
+from search.errors import UsageError
+from search.starting.cost import costs, devices
+from studies.definition import Study
+from trainers.device import Site
+
+_UNITS_S = {"s": 1.0, "min": 60.0, "h": 3600.0}
+_ALLOWED = "allowed: a number and a unit without a space, as 200epochs, 90min or 2h"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """What a whole study may cost, from the first sweep to the last cycle of the confirmation.
+
+    In epochs of training images, or in seconds of this machine with its workers.
+    """
+
+    text: str
+    epochs: float | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Budget":
+        """Return the budget that `text` says; raise UsageError for what says none."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(epochs?|s|min|h)", text)
+        amount = 0.0 if found is None else float(found[1])
+        if found is None or amount == 0:
+            raise UsageError(f"--budget {text}: says no amount of compute; {_ALLOWED}")
+        if found[2].startswith("epoch"):
+            return cls(text=text, epochs=amount)
+        return cls(text=text, seconds=amount * _UNITS_S[found[2]])
+
+    def n_trials(self, study: Study, *, images_per_s: float) -> int:
+        """Return the greatest number of configurations whose costs() are within the budget.
+
+        `images_per_s` is what all workers here train together. Raises UsageError where it does
+        not pay for one configuration.
+        """
+        epoch = study.task.steps_per_epoch * study.task.batch_size
+        images = self.seconds * images_per_s if self.seconds else (self.epochs or 0.0) * epoch
+
+        def fits(n_trials: int) -> bool:
+            return sum(cost.n_images for cost in costs(study, n_trials=n_trials)) <= images
+
+        if not fits(1):
+            least = sum(cost.n_images for cost in costs(study, n_trials=1))
+            here = f"{least / epoch:.0f}epochs, here about {least / images_per_s:.0f}s"
+            raise UsageError(
+                f"--budget {self.text}: does not pay for one configuration with range test and "
+                f"confirmation; study {study.name!r} needs at least {here}"
+            )
+        low, high = 1, 2
+        while fits(high):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        return low
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """What was asked for: `n_trials` in all, `more` than before, or a budget; or nothing."""
+
+    n_trials: int | None = None
+    more: int = 0
+    budget: Budget | None = None
+
+    @classmethod
+    def parse(cls, trials: int | str | None, budget: str | None) -> "Target":
+        """Return the target that two flags say; raise UsageError for nonsense or both."""
+        if budget is not None and trials is not None:
+            raise UsageError(
+                f"--budget {budget} --trials {trials}: both say how many configurations; "
+                "take one of the two flags"
+            )
+        if budget is not None:
+            return cls(budget=Budget.parse(budget))
+        if trials is None:
+            return cls()
+        text = str(trials)
+        adds, digits = text.startswith("+"), text.removeprefix("+")
+        if not re.fullmatch(r"-?\d+", digits):
+            raise UsageError(
+                f"--trials {text}: must be a whole number, or + and one for that many more"
+            )
+        if int(digits) < 1:
+            raise UsageError(f"trials must be at least 1, got {text}")
+        return cls(more=int(digits)) if adds else cls(n_trials=int(digits))
+
+
+def n_trials_of(
+    target: Target, study: Study, site: Site, *, rate: float, workers: int | None
+) -> int:
+    """Return how many configurations a new study tries; one worker trains `rate` images per s."""
+    if target.budget is not None:
+        n_devices = devices(site.device)
+        images_per_s = min(workers or n_devices, n_devices) * rate
+        return target.budget.n_trials(study, images_per_s=images_per_s)
+    return study.screening.n_trials if target.n_trials is None else target.n_trials

@@ -1,0 +1,1 @@
+"""One worker: claims, trains and writes until nothing is left or it is asked to stop."""

@@ -1,0 +1,1 @@
+"""Anybody's OneCycleLR: what torch applies, what is wrong with a call, a log or a loop."""

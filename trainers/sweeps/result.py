@@ -1,0 +1,138 @@
+"""What the sweeps of a range test measured, what they say together, and that in lines of text."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from trainers.run import Point
+from trainers.sweeps.judgement import Judgement, Proposal, judge, propose, why_no_proposal
+from trainers.sweeps.sweep import LRCurve, Sweep
+
+Points = tuple[Point, ...]
+"""The steps of one sweep, in their order."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RangeTestResult:
+    """What the sweeps measured, step by step, what they say, and what they cost.
+
+    `plan` is that of each of `points`; `slow` is one more sweep over the same rates in twice the
+    steps, None where it was given up. `proposal` is None where most sweeps have no edge. `others`
+    are the range tests of the other batch sizes, where a study searches several.
+    """
+
+    plan: Sweep
+    points: tuple[Points, ...]
+    slow: Points | None
+    proposal: Proposal | None
+    seconds: float
+    others: Mapping[int, "RangeTestResult"] = field(default_factory=dict)
+
+    @property
+    def curves(self) -> tuple[LRCurve, ...]:
+        """Rates of the first param group and losses of each sweep but the slow one."""
+        return tuple(LRCurve.from_points(points) for points in self.points)
+
+    @property
+    def judgements(self) -> tuple[Judgement, ...]:
+        """What each of `curves` says."""
+        return tuple(judge(curve) for curve in self.curves)
+
+    @property
+    def slow_curve(self) -> LRCurve | None:
+        """Rates and losses of the slow sweep."""
+        return None if self.slow is None else LRCurve.from_points(self.slow)
+
+    @property
+    def bracket(self) -> tuple[float, float] | None:
+        """The range to search `max_lr` in."""
+        return None if self.proposal is None else (self.proposal.low, self.proposal.high)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The t interval of log10(edge) across sweeps; see Proposal for when there is none."""
+        return None if self.proposal is None else self.proposal.interval
+
+    @property
+    def n_steps(self) -> int:
+        """Optimizer steps taken, over all sweeps: what the range test has cost."""
+        return sum(len(points) for points in (*self.points, self.slow or ()))
+
+    def why_no_proposal(self) -> str:
+        """Return what to do about sweeps of which most have no edge."""
+        rates = {"start_lr": self.plan.start_lr, "end_lr": self.plan.end_lr}
+        return why_no_proposal(self.judgements, **rates)
+
+    def table(self) -> str:
+        """Return one line per sweep, then bracket and proposal or why there are none, and cost."""
+        plan = self.plan
+        title = (
+            f"range test: {count(len(self.points), 'sweep')} of {plan.total_steps} steps, "
+            f"{plan.shape}, lr {plan.start_lr:g} to {plan.end_lr:g}"
+        )
+        rows = [f"{'sweep':>5}  {'ending':<15}  {'rebound':>8}  {'edge':>8}"]
+        rows += [self._row(str(n), said) for n, said in enumerate(self.judgements)]
+        if self.slow_curve is not None:
+            rows.append(self._row("slow", judge(self.slow_curve)))
+        said = [self.why_no_proposal()] if self.proposal is None else conclusion(self.proposal)
+        cost = f"cost: {self.n_steps:,} optimizer steps, {self.seconds:.1f} s"
+        return "\n".join([title, *rows, *said, cost])
+
+    def _row(self, name: str, said: Judgement) -> str:
+        rebound, edge = (self._cell(said, lr) for lr in (said.rebound, said.edge))
+        return f"{name:>5}  {said.ending:<15}  {rebound:>8}  {edge:>8}"
+
+    def _cell(self, said: Judgement, lr: float | None) -> str:
+        if lr is not None:
+            return f"{lr:.3g}"
+        return f"> {self.plan.end_lr:.3g}" if said.ending == "reached end_lr" else "-"
+
+
+def concluded(
+    plan: Sweep,
+    points: tuple[Points, ...],
+    slow: Points | None,
+    *,
+    seconds: float,
+    cycle_steps: int | None = None,
+) -> RangeTestResult:
+    """Judge the sweeps of a plan; several that are the same to the digit count as one."""
+    judgements = [judge(LRCurve.from_points(sweep)) for sweep in points]
+    proposal = propose(
+        judgements[:1] if are_copies(points) else judgements,
+        slow=None if slow is None else judge(LRCurve.from_points(slow)),
+        cycle_steps=cycle_steps,
+        adaptive=bool(plan.adaptive),
+    )
+    return RangeTestResult(plan=plan, points=points, slow=slow, proposal=proposal, seconds=seconds)
+
+
+def are_copies(points: tuple[Points, ...]) -> bool:
+    """Whether several sweeps measured the same: their data order is, and nothing else differs."""
+    return len(points) > 1 and len({repr(sweep) for sweep in points}) == 1
+
+
+def conclusion(said: Proposal) -> list[str]:
+    """Return edge, interval, drift, bracket and proposal as lines of text."""
+    sure = "no interval"
+    if said.interval is not None:
+        low, high = said.interval
+        sure = f"95 % t interval of log10(edge) {low:.3g} to {high:.3g}"
+    return [
+        f"edge {said.edge:.3g}: median of n = {count(said.n_sweeps, 'sweep')}; {sure}",
+        drift_text(said),
+        f"bracket {said.low:.3g} to {said.high:.3g}, proposed max_lr {said.max_lr:.3g}",
+    ]
+
+
+def drift_text(said: Proposal) -> str:
+    """Return how far the edge moved in a sweep of twice the steps, and what follows."""
+    if said.drift is None and not said.widened:
+        return "drift with the number of steps: not measured"
+    moved = "above end_lr" if said.drift is None else f"{said.drift:+.2f} decades"
+    widened = "; the bracket is wider for it" if said.widened else ""
+    return f"drift of the edge in twice the steps (n = 1 sweep): {moved}{widened}"
+
+
+def count(n: int, noun: str) -> str:
+    """Return '1 sweep' or '5 sweeps'."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
