@@ -5,7 +5,22 @@ import sys
 
 import typer
 
-from search.commands import dashboard, range_test, schedule, searching, stored, submit
+from search.commands import (
+    dashboard,
+    db,
+    delete,
+    doctor,
+    list,
+    range_test,
+    reap,
+    report,
+    run,
+    schedule,
+    status,
+    submit,
+    trials,
+    worker,
+)
 
 app = typer.Typer(
     name="onecycle",
@@ -19,24 +34,24 @@ db_app = typer.Typer(help="Care for the study database.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
 
 for command in (
-    searching.run,
+    run.run,
     range_test.range_test,
-    searching.worker,
+    worker.worker,
     submit.submit,
-    stored.status,
-    stored.reap,
-    stored.list_,
-    stored.doctor,
-    stored.delete,
-    stored.trials,
-    searching.report,
+    status.status,
+    reap.reap,
+    list.list_,
+    doctor.doctor,
+    delete.delete,
+    trials.trials,
+    report.report,
     dashboard.dashboard,
     schedule.schedule,
     schedule.diagnose,
     schedule.export,
 ):
     app.command(name=command.__name__.rstrip("_").replace("_", "-"))(command)
-db_app.command(name="upgrade")(stored.db_upgrade)
+db_app.command(name="upgrade")(db.db_upgrade)
 
 
 def main(called_as: str | None = None) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import insert, make_url, update
 
 from search.views.findings import findings
-from search.views.report import write_report
+from search.views.page.report import write_report
 from studies.database import open_engine, transaction
 from studies.tables import StudyRow, WorkRow
 from tests.browser import Tab

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, make_url, select, text
 
 from search.results.result import load_result
-from search.views.cards import Cards, Shown
+from search.views.dashboard.cards import Cards, Shown
 from studies.database import open_engine, reading, transaction
 from studies.tables import StudyRow
 from tests.conftest import Ended, Finished

@@ -21,7 +21,7 @@ import plotly.graph_objects
 import pytest
 from sqlalchemy import URL, make_url
 
-from search.views.dashboard import create_app
+from search.views.dashboard.serving import create_app
 from studies.database import open_engine, optuna_storage, prepare
 from tests.conftest import Ended, Finished, plain
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.diagnose import MISTAKES, Case, cases, follows, judged, printed
-from search.views.diagnosis_view import lines
+from search.views.terminal.diagnosis import lines
 from tests.conftest import Ended
 from trainers.calls.diagnose import Diagnosis, diagnose
 from trainers.calls.logs import parse

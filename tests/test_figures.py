@@ -16,16 +16,13 @@ from search.results.result import Candidate, StudyResult, load_result
 from search.stages import range_test
 from search.stages import statistics as confirmation
 from search.starting import catalog
-from search.views.figures import (
-    Searched,
+from search.views.figures.answer_figures import (
     confirmation_figure,
     importance_figure,
-    range_test_figure,
     schedule_figure,
-    screening_figure,
-    search_figure,
 )
-from search.views.rate_figures import median_curve
+from search.views.figures.rate_figures import median_curve, range_test_figure
+from search.views.figures.trial_figures import Searched, screening_figure, search_figure
 from studies.database import open_engine, reading
 from tests.finished_rows import NAME, put, sweep_losses
 from tests.table_study import sweep_loss

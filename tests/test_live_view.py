@@ -11,7 +11,7 @@ from rich.console import Console
 from sqlalchemy import Engine, make_url, update
 
 from search.starting.cost import StageCost, Started
-from search.views.live_view import View
+from search.views.terminal.live_view import View
 from studies.database import open_engine, transaction
 from studies.tables import Base, EpochRecord, StudyRow, WorkRow
 from tests.rows import study_row

@@ -17,9 +17,9 @@ from sqlalchemy import Engine, make_url
 
 import search
 from search.errors import UsageError
-from search.views.figures import schedule_figure
+from search.views.figures.answer_figures import schedule_figure
 from search.views.findings import Findings, findings
-from search.views.report import default_path, page, write_report
+from search.views.page.report import default_path, page, write_report
 from search.views.summary import summary
 from search.views.wording import call_lines
 from studies.database import open_engine, transaction
@@ -280,7 +280,7 @@ import resource, signal, sys
 from pathlib import Path
 from sqlalchemy import make_url
 from search.views.findings import findings
-from search.views.report import write_report
+from search.views.page.report import write_report
 from studies.database import open_engine
 found = findings(open_engine(make_url(sys.argv[1])), sys.argv[2])
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -124,7 +124,16 @@ def test_the_bundled_nets_turn_images_into_ten_scores(
 
 
 def test_what_a_study_file_imports_does_not_import_torch() -> None:
-    modules = ["task", "run", "onecycle", "sweep", "data", "device", "judgement", "audit"]
+    modules = [
+        "task",
+        "run",
+        "onecycle",
+        "sweeps.sweep",
+        "data",
+        "device",
+        "sweeps.judgement",
+        "audit",
+    ]
     code = (
         "import importlib, json, sys\n"
         f"for name in {modules}: importlib.import_module('trainers.' + name)\n"

@@ -19,7 +19,7 @@ import pytest
 from search.starting.catalog import TRIAL_COLUMNS
 from search.starting.opening import opened
 from search.views.findings import Findings, findings
-from search.views.terminal import print_findings, print_studies, print_trials
+from search.views.terminal.answer import print_findings, print_studies, print_trials
 from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished
 
 OUTSIDE_CI = {name: value for name, value in os.environ.items() if name != "CI"}

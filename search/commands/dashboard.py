@@ -25,7 +25,7 @@ def dashboard(
     import sys
 
     from search.errors import UsageError
-    from search.views.dashboard import serve
+    from search.views.dashboard.serving import serve
     from studies.database import storage_url
 
     password = os.environ.get(PASSWORD_VARIABLE)

@@ -66,7 +66,7 @@ def range_test(
     have one each; --save then writes a file for each.
     """
     from search import api
-    from search.views.progress import Progress
+    from search.views.terminal.progress import Progress
 
     device = device_with(gpus, device)
     if save is not None:
@@ -108,7 +108,7 @@ def _save(result: "RangeTestResult", file: Path) -> None:
     if file.suffix == ".csv":
         write_points(result, file)
         return
-    from search.views.figures import range_test_figure
+    from search.views.figures.rate_figures import range_test_figure
 
     range_test_figure(result).write_html(file, config={"displayModeBar": False})
 
@@ -135,7 +135,7 @@ def _print(result: "RangeTestResult", *, json: bool) -> None:
 def _print_one(result: "RangeTestResult") -> None:
     import shutil
 
-    from search.views.charts import range_test_chart
+    from search.views.terminal.charts import range_test_chart
 
     print(result.table())
     print(range_test_chart(result, width=shutil.get_terminal_size().columns))

@@ -73,7 +73,7 @@ def schedule(
 ) -> None:
     """Preview and lint a OneCycleLR call: the rates torch applies, and what is wrong."""
     from search.errors import EXIT_NO_RESULT
-    from search.views import schedule_view
+    from search.views.terminal import schedule as schedule_view
     from trainers.calls.lint import Call, lint
     from trainers.calls.schedule import Schedule, Steps
 
@@ -139,7 +139,7 @@ def diagnose(
     json: JsonFlag = False,
 ) -> None:
     """Say which mistakes explain the rates in a log, given the call that made them."""
-    from search.views import diagnosis_view
+    from search.views.terminal import diagnosis as diagnosis_view
     from trainers.calls.diagnose import diagnose as diagnosed
     from trainers.calls.logs import parse
     from trainers.calls.schedule import Schedule, Steps

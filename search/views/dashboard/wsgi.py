@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from search.history.optuna_study import OWNER
-from search.views.cards import Cards
+from search.views.dashboard.cards import Cards
 from studies.database import DatabaseUnreachableError
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from search.results.result import StudyResult, load_result
 from search.stages import range_test
 from search.stages.screening import BASELINE_SLOT
 from search.starting import catalog
-from search.views import figures
-from search.views.note import note
+from search.views.dashboard.note import note
+from search.views.figures import answer_figures, rate_figures, trial_figures
 from studies.database import reading
 from studies.tables import StudyRow
 from trainers.sweeps.result import RangeTestResult
@@ -23,7 +23,7 @@ from trainers.sweeps.result import RangeTestResult
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from search.views.trial_figures import Searched
+    from search.views.figures.trial_figures import Searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Shown:
 def _range_test(seen: Seen) -> "tuple[str, Figure] | None":
     if not seen.measured.points:
         return None
-    return "Range test", figures.range_test_figure(seen.measured)
+    return "Range test", rate_figures.range_test_figure(seen.measured)
 
 
 def _search(seen: Seen) -> "tuple[str, Figure] | None":
@@ -60,25 +60,25 @@ def _search(seen: Seen) -> "tuple[str, Figure] | None":
         return None
     so_far = " so far" if seen.row.stage == "search" else ""
     title = f"Search: cycles of {seen.length} epochs{so_far}"
-    return title, figures.search_figure(trials, seen.searched)
+    return title, trial_figures.search_figure(trials, seen.searched)
 
 
 def _screening(seen: Seen) -> "tuple[str, Figure] | None":
     if seen.result is None or len(seen.result.screens) == 1:
         return None
-    return "Promotions", figures.screening_figure(seen.trials, seen.result)
+    return "Promotions", trial_figures.screening_figure(seen.trials, seen.result)
 
 
 def _confirmation(seen: Seen) -> "tuple[str, Figure] | None":
     if seen.result is None:
         return None
-    return "Confirmation with fresh seeds", figures.confirmation_figure(seen.result)
+    return "Confirmation with fresh seeds", answer_figures.confirmation_figure(seen.result)
 
 
 def _schedules(seen: Seen) -> "tuple[str, Figure] | None":
     if seen.result is None:
         return None
-    return "Schedules", figures.schedule_figure(seen.result)
+    return "Schedules", answer_figures.schedule_figure(seen.result)
 
 
 CARDS: Mapping[str, Callable[[Seen], "tuple[str, Figure] | None"]] = {
@@ -131,7 +131,9 @@ class Cards:
             result = load_result(self.engine, row.name)
         except NoResultError:
             result = None
-        searched = _searched(row, measured) if result is None else figures.Searched.of(result)
+        searched = (
+            _searched(row, measured) if result is None else trial_figures.Searched.of(result)
+        )
         trials = catalog.trials(self.engine, row.name)
         return Seen(row, length, measured, searched, trials, result)
 
@@ -145,7 +147,7 @@ def _searched(row: StudyRow, measured: RangeTestResult) -> "Searched | None":
     }
     found.update(measured.others.items())
     proposals = {n: each.proposal for n, each in found.items() if each.proposal is not None}
-    return figures.Searched(Metric(row.metric), proposals, {BASELINE_SLOT: "baseline"})
+    return trial_figures.Searched(Metric(row.metric), proposals, {BASELINE_SLOT: "baseline"})
 
 
 def _fitted(title: str, figure: "Figure") -> str:

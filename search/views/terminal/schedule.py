@@ -144,7 +144,7 @@ def chart(lrs: Sequence[float]) -> list[str]:
     """Return the rates over the steps as a chart; stdout must be able to show its characters."""
     if "utf" not in (sys.stdout.encoding or "").lower():
         return ["(no chart: this output is not UTF-8)"]
-    from search.views.charts import schedule_chart
+    from search.views.terminal.charts import schedule_chart
 
     return schedule_chart(lrs, width=min(_WIDTH, shutil.get_terminal_size().columns)).splitlines()
 
@@ -179,7 +179,7 @@ def fitted(line: str) -> str:
 
 def save(view: View, path: Path) -> None:
     """Write rate and momentum over the steps as an HTML page that needs no network."""
-    from search.views.rate_figures import call_figure
+    from search.views.figures.rate_figures import call_figure
 
     figure = call_figure(view.seen)
     try:

@@ -1,6 +1,5 @@
-"""Commands that search and say what came out: run, worker, report."""
+"""The command run: a whole search, from wherever it stands."""
 
-from contextlib import nullcontext
 from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +14,6 @@ from search.commands.flags import (
     NameFlag,
     SeedFlag,
     StorageFlag,
-    StoredFlag,
     StudyFlag,
     TimeoutFlag,
     TrialsFlag,
@@ -62,8 +60,8 @@ def run(
     """Search: range test, trials, confirmation, report. Started again, it goes on."""
     from search import api
     from search.starting.slurm import coming_back
-    from search.views import terminal
-    from search.views.progress import Progress
+    from search.views.terminal import answer as terminal
+    from search.views.terminal.progress import Progress
 
     device = device_with(gpus, device)
     if dry_run:
@@ -91,78 +89,12 @@ def run(
     _tell(result.name, storage, page=report, json=json)
 
 
-def worker(
-    study: StoredFlag,
-    storage: StorageFlag = None,
-    device: DeviceFlag = "auto",
-    gpus: GpusFlag = None,
-    data: DataFlag = None,
-    timeout_min: TimeoutFlag = None,
-    until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
-    only: Annotated[str | None, typer.Option(hidden=True)] = None,
-) -> None:
-    """Join a stored study as one more worker."""
-    from search import api
-    from search.starting.slurm import coming_back
-
-    device = device_with(gpus, device)
-    with nullcontext() if until_stdin_closes else coming_back():
-        api.join(
-            study,
-            storage=storage,
-            device=device,
-            data=data,
-            timeout_min=timeout_min,
-            until_stdin_closes=until_stdin_closes,
-            only=only,
-        )
-
-
-def report(
-    study: StoredFlag,
-    storage: StorageFlag = None,
-    html: Annotated[
-        Path | None, typer.Option("--html", help="Where to write the page.", show_default=False)
-    ] = None,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="A summary to paste into a merge request.")
-    ] = False,
-    json: JsonFlag = False,
-) -> None:
-    """Print a finished study's answer again and write its page."""
-    import sys
-
-    from search.errors import UsageError
-    from search.queue.work import ENDED
-    from search.starting import catalog, opening
-    from search.views import terminal
-    from search.views.findings import findings
-    from search.views.report import default_path, write_report
-
-    if json and markdown:
-        raise UsageError("--json --markdown: stdout holds one document; take one of the two flags")
-    with opening.opened(storage) as engine:
-        row = catalog.find(engine, study)
-        if row.stage in ENDED:
-            opening.settle_ended(engine, row)
-        found = findings(engine, study)
-        page = html or default_path(engine.url, study)
-    write_report(found, page)
-    if markdown:
-        from search.views.summary import summary
-
-        print(summary(found), end="")
-        print(f"report: {page}", file=sys.stderr)
-    else:
-        terminal.print_findings(found, page, json=json)
-
-
 def _tell(name: str, storage: str | None, *, page: Path | None, json: bool) -> None:
     """Print the answer of a search that has ended, and write its page unless that is current."""
     from search.starting import opening
-    from search.views import terminal
     from search.views.findings import findings
-    from search.views.report import default_path, write_report
+    from search.views.page.report import default_path, write_report
+    from search.views.terminal import answer as terminal
 
     with opening.opened(storage) as engine:
         path = page or default_path(engine.url, name)

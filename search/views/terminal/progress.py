@@ -14,8 +14,8 @@ from rich.logging import RichHandler
 from sqlalchemy import Engine
 
 from search.starting.cost import Started
-from search.views.live_view import View
-from search.views.terminal import plan_text
+from search.views.terminal.answer import plan_text
+from search.views.terminal.live_view import View
 from studies.database import masked_text
 
 

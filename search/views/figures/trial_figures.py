@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from search.results.metric import Metric
 from search.results.result import StudyResult
 from search.stages.screening import BASELINE_SLOT
-from search.views.look import (
+from search.views.figures.look import (
     BLUE,
     GREEN,
     GREY,

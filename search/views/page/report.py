@@ -57,10 +57,10 @@ def page(found: Findings) -> str:
     """Return the page of a finished study as HTML."""
     from plotly.offline import get_plotlyjs
 
-    from search.views.figures import seeds_text
+    from search.views.figures.answer_figures import seeds_text
 
     environment = Environment(
-        loader=PackageLoader("search.views"),
+        loader=PackageLoader("search.views.page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -88,23 +88,23 @@ def page(found: Findings) -> str:
 
 
 def _figures(found: Findings) -> dict[str, "Drawing"]:
-    from search.views import figures
+    from search.views.figures import answer_figures, rate_figures, trial_figures
 
     result, trials = found.result, found.trials
     drawn = {
-        "range_test": figures.range_test_figure(found.range_test),
-        "search": figures.search_figure(
-            [t for t in trials if t["length"] == result.epochs], figures.Searched.of(result)
+        "range_test": rate_figures.range_test_figure(found.range_test),
+        "search": trial_figures.search_figure(
+            [t for t in trials if t["length"] == result.epochs], trial_figures.Searched.of(result)
         ),
-        "schedule": figures.schedule_figure(result),
-        "confirmation": figures.confirmation_figure(result),
+        "schedule": answer_figures.schedule_figure(result),
+        "confirmation": answer_figures.confirmation_figure(result),
     }
     for size, measured in found.range_test.others.items():
-        drawn[f"range_test-{size}"] = figures.range_test_figure(measured)
+        drawn[f"range_test-{size}"] = rate_figures.range_test_figure(measured)
     if result.importances:
-        drawn["importance"] = figures.importance_figure(result)
+        drawn["importance"] = answer_figures.importance_figure(result)
     if len(result.screens) > 1:
-        drawn["screening"] = figures.screening_figure(trials, result)
+        drawn["screening"] = trial_figures.screening_figure(trials, result)
     return {name: Drawing.of(figure) for name, figure in drawn.items()}
 
 

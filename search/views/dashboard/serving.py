@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import URL
 
 from search.errors import UsageError
-from search.views.cards import Cards
-from search.views.wsgi import guarded, with_bodies, with_cards
+from search.views.dashboard.cards import Cards
+from search.views.dashboard.wsgi import guarded, with_bodies, with_cards
 from studies.database import (
     DatabaseUnreachableError,
     looking,

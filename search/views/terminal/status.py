@@ -24,7 +24,7 @@ from search.results.status import (
 from search.stages.order import STAGE_NAMES
 from search.starting.catalog import find
 from search.starting.cost import duration_text
-from search.views.terminal import on_stdout
+from search.views.terminal.answer import on_stdout
 from studies.database import DatabaseUnreachableError
 from studies.definition import Study
 from studies.tables import WorkRow

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from search.views.look import (
+from search.views.figures.look import (
     BLUE,
     GREEN,
     GREY,

@@ -1,7 +1,4 @@
-"""Plotly figures of a study, for its report and for cards: plain values in, one figure out.
-
-Those of the answer are made here; all of them can be imported from here.
-"""
+"""Figures of a study's answer: confirmation, schedules and importances."""
 
 import math
 from collections.abc import Sequence
@@ -9,24 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from search.results.result import StudyResult
 from search.stages.statistics import estimate
-from search.views.look import BLUE, GREY, ORANGE, PURPLE, SKY, band, finish, vertical
-from search.views.rate_figures import range_test_figure
-from search.views.trial_figures import Searched, screening_figure, search_figure
+from search.views.figures.look import BLUE, GREY, ORANGE, PURPLE, SKY, band, finish, vertical
 from search.views.wording import candidate_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-__all__ = [
-    "Searched",
-    "confirmation_figure",
-    "importance_figure",
-    "range_test_figure",
-    "schedule_figure",
-    "screening_figure",
-    "search_figure",
-    "seeds_text",
-]
 
 _N_OTHERS = 3  # finalists in the figure of schedules, beside winner and baseline
 

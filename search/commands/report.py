@@ -1,0 +1,54 @@
+"""The command report: a finished study's answer, printed again, and its page."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from search.commands.flags import (
+    JsonFlag,
+    StorageFlag,
+    StoredFlag,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+def report(
+    study: StoredFlag,
+    storage: StorageFlag = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Where to write the page.", show_default=False)
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="A summary to paste into a merge request.")
+    ] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Print a finished study's answer again and write its page."""
+    import sys
+
+    from search.errors import UsageError
+    from search.queue.work import ENDED
+    from search.starting import catalog, opening
+    from search.views.findings import findings
+    from search.views.page.report import default_path, write_report
+    from search.views.terminal import answer as terminal
+
+    if json and markdown:
+        raise UsageError("--json --markdown: stdout holds one document; take one of the two flags")
+    with opening.opened(storage) as engine:
+        row = catalog.find(engine, study)
+        if row.stage in ENDED:
+            opening.settle_ended(engine, row)
+        found = findings(engine, study)
+        page = html or default_path(engine.url, study)
+    write_report(found, page)
+    if markdown:
+        from search.views.summary import summary
+
+        print(summary(found), end="")
+        print(f"report: {page}", file=sys.stderr)
+    else:
+        terminal.print_findings(found, page, json=json)

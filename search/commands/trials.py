@@ -1,0 +1,20 @@
+"""The command trials: every configuration of a study."""
+
+from typing import Annotated
+
+import typer
+
+from search.commands.flags import StorageFlag, StoredFlag
+
+
+def trials(
+    study: StoredFlag,
+    storage: StorageFlag = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+) -> None:
+    """Print every configuration of a study and what came of it."""
+    from search.starting import catalog, opening
+    from search.views.terminal import answer as terminal
+
+    with opening.opened(storage) as engine:
+        terminal.print_trials(catalog.trials(engine, study), csv=csv)

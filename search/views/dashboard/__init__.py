@@ -1,0 +1,1 @@
+"""Optuna Dashboard with our cards and note in front of it."""

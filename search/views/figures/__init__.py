@@ -1,0 +1,1 @@
+"""Plotly figures, for the page and for the dashboard's cards."""

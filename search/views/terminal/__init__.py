@@ -1,0 +1,1 @@
+"""What a terminal shows: the plan, the live view, the answer, status, charts."""
