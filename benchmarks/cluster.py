@@ -1,6 +1,7 @@
 """What limits the number of workers on one PostgreSQL: connections, claims, the sampler.
 
-    python -m benchmarks.cluster
+    python -m benchmarks.cluster                          4, 8 and 16 workers
+    python -m benchmarks.cluster --workers 4 --for-s 10   a short one
 
 Workers are the product's own with a loop that sleeps instead of training: claim, ask, three
 suggests, eight epoch rows, finish, tell. Cycles differ in length, so that workers do not march in

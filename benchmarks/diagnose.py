@@ -1,9 +1,14 @@
-"""How well `diagnose` tells mistakes apart: python -m benchmarks.diagnose [LOGS PER MISTAKE]
+"""How well `diagnose` tells mistakes apart.
+
+    python -m benchmarks.diagnose                 print the confusion matrix of 50 logs per mistake
+    python -m benchmarks.diagnose --logs 10       a smaller one, in half a minute
+    python -m benchmarks.diagnose --write docs/benchmarks/diagnose.md
 
 Every log is printed by a loop that makes the mistake with torch's own optimizer and scheduler, its
-rates rounded to 4 decimals. Prints the confusion matrix as Markdown.
+rates rounded to 4 decimals. 50 logs take three minutes of one core.
 """
 
+import argparse
 import math
 import sys
 import time
@@ -11,6 +16,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 from statistics import median
 from typing import Literal, get_args
@@ -18,9 +24,25 @@ from typing import Literal, get_args
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
+from benchmarks.tables import Page, table
 from trainers.calls.diagnose import diagnose
 from trainers.calls.logs import parse
 from trainers.calls.schedule import Anneal, Schedule, Steps
+from trainers.errors import UserError
+
+COMMAND = "python -m benchmarks.diagnose --write docs/benchmarks/diagnose.md"
+
+OPENING = """
+They are printed by loops that make the mistake with torch's own optimizer and scheduler, every
+rate rounded to 4 decimals. The calls are random: 10 to 60 epochs of 20 to 200 steps, `max_lr`
+0.003 to 1, `pct_start` 0.1 to 0.6, cosine or linear. The loop prints the rate of an epoch's first
+step, of its last, or the one that is next.
+
+"Digits show it": so many of the logs differ from what the plan itself prints at any of these three
+moments. The others cannot be told from a sound training, and are not called a mistake. "First or
+equal": the mistake was named first, or is listed among those that give every digit. The numbered
+columns say what was named first.
+"""
 
 Moment = Literal["first", "last", "next"]
 """When a loop prints: the rate of an epoch's first or last step, or the next epoch's first."""
@@ -124,7 +146,7 @@ def accumulated(case: Case) -> Rates:
 
 
 def restarted(case: Case) -> Rates:
-    """Make optimizer and scheduler anew in the middle, the epochs counted on."""
+    """Make a new optimizer and scheduler in the middle; the epochs count on."""
     first = round(case.random.uniform(0.1, 0.9) * case.epochs)
     yield from epochs_of(case, *case.made(), epochs=first, batches=case.per_epoch)
     rest = case.epochs - first
@@ -229,7 +251,7 @@ def matrix(n: int) -> str:
     columns = [*names, "unexplained"]
     head = ["mistake made", "digits show it", "named first", "first or equal", "median equals"]
     heads = [*head, *(str(number) for number in range(1, len(columns))), "none"]
-    rows = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    rows = []
     for number, name in enumerate(names, 1):
         found = [j for case in cases(n, seed=1) if (j := judged(case, name)).identifiable]
         counts = Counter(j.verdict for j in found)
@@ -245,17 +267,41 @@ def matrix(n: int) -> str:
             equals,
             *(counts[c] or "" for c in columns),
         ]
-        rows.append("| " + " | ".join(str(cell) for cell in cells) + " |")
-    return "\n".join(rows)
+        rows.append(cells)
+    return table(heads, rows)
 
 
-def main() -> None:
-    """Print the matrix and how long it took."""
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 50
+def page(n: int, made: str) -> Page:
+    """Return the page of a matrix that was `made` of `n` logs of each mistake."""
+    version = torch.__version__.partition("+")[0]
+    return Page(
+        title="`diagnose`: long table",
+        command=COMMAND,
+        opening=f"{n} logs of each mistake, torch {version}.\n\n{OPENING.strip()}",
+        sections=[("What was named first", made)],
+    )
+
+
+def main() -> int:
+    """Print the matrix, or write its page, and say how long it took."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--logs", type=int, default=50, metavar="N", help="of each mistake")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="write the page to this file")
+    flags = parser.parse_args()
     begun = time.perf_counter()
-    print(matrix(n))
-    print(f"\n{n} logs per mistake, {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+    made = matrix(flags.logs)
+    try:
+        if flags.write is not None:
+            page(flags.logs, made).write(flags.write)
+        else:
+            print(made)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    took = time.perf_counter() - begun
+    print(f"\n{flags.logs} logs per mistake, {took:.0f} s", file=sys.stderr)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

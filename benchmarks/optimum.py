@@ -83,7 +83,7 @@ def fit(scores: Mapping[float, Sequence[float]]) -> Optimum:
 def interval(
     scores: Mapping[float, Sequence[float]], *, share: float = 0.9
 ) -> tuple[float, float]:
-    """Return a 90 % interval of the optimum's log10 rate: the cycles of each rate drawn anew.
+    """Return a 90 % interval of the optimum's log10 rate: the cycles of each rate resampled.
 
     Rates with one cycle keep it. A bootstrap over few seeds is somewhat too narrow.
     """

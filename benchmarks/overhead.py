@@ -124,7 +124,7 @@ def fill(url: URL, *, first: int, last: int, n_waiting: int) -> None:
         scratch.tell(trial, 0.5 + number % 97 / 250)
         points.append((number, params))
     done = scratch.get_trials(deepcopy=False)
-    readings = dict.fromkeys(range(1, EPOCHS + 1), 0.5)
+    reported = dict.fromkeys(range(1, EPOCHS + 1), 0.5)
     for (slot, _), trial in zip(points, done, strict=True):
         parts = {
             "params": trial.params,
@@ -133,7 +133,7 @@ def fill(url: URL, *, first: int, last: int, n_waiting: int) -> None:
         }
         attributes = {"slot": slot, "worker": "host:1:a", "device": "cpu", "outcome": "completed"}
         ours.add_trial(optuna.create_trial(**parts, user_attrs=attributes))
-        bare.add_trial(optuna.create_trial(**parts, intermediate_values=readings))
+        bare.add_trial(optuna.create_trial(**parts, intermediate_values=reported))
     with transaction(engine) as session:
         session.add_all(finished_row(study_id, slot, params) for slot, params in points)
         session.flush()

@@ -1,9 +1,10 @@
-"""The LR range test as a measurement: ours and others' beside the optimum of complete cycles.
+"""The LR range test as a measurement: ours and other tools' beside the best rate of whole cycles.
 
-    python -m benchmarks.range_test --data FOLDER --workers 2      records what is missing
-    python -m benchmarks.range_test --report                       tables, from the files alone
+    python -m benchmarks.range_test --data FOLDER --workers 2     record what is missing
+    python -m benchmarks.range_test --report                      print the tables; nothing trains
+    python -m benchmarks.range_test --report --write docs/benchmarks/range-test.md
 
-The first line goes on where a killed start ended, and needs the extra `bench`.
+The first line resumes where a killed start ended, and needs the extra `bench`.
 """
 
 import argparse
@@ -14,8 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.perform import Job, header_of, in_processes
+from benchmarks.range_records import KINDS, RangeRecords
 from benchmarks.range_report import report
-from benchmarks.readings import KINDS, Readings
 from benchmarks.record import RunAll, alone_in
 from benchmarks.settings import SETTINGS, in_order
 from studies.definition import Study
@@ -25,8 +26,8 @@ from trainers.errors import UserError
 RECORDED = Path(__file__).parent / "recorded" / "range-test"
 
 
-class Experiment(Readings):
-    """The readings of a folder, and what is still to do in it."""
+class Experiment(RangeRecords):
+    """The files of a folder, and what is still to do in it."""
 
     def missing_jobs(self) -> list[Job]:
         """Return what the first group of work that is not complete lacks."""
@@ -62,7 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         experiment = Experiment(asked.out)
         if asked.report:
-            print(report(experiment))
+            page = report(experiment)
+            if asked.write is None:
+                print(page.markdown())
+            else:
+                page.write(asked.write)
             return 0
         site = Site(device="cpu", data=asked.data, cache=cache_folder())
         experiment.run(
@@ -85,9 +90,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, help="CIFAR-10 as an ImageFolder; else a download")
     parser.add_argument("--out", type=Path, default=RECORDED, help="default: %(default)s")
-    parser.add_argument("--report", action="store_true", help="print tables and train nothing")
+    parser.add_argument("--report", action="store_true", help="print the tables, train nothing")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="with --report: to this file")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
-    return parser.parse_args(argv)
+    asked = parser.parse_args(argv)
+    if asked.write is not None and not asked.report:
+        parser.error("--write needs --report")
+    return asked
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Records what sweeps and cycles of CIFAR-10 give, for searches to be simulated on.
+"""Record what sweeps and cycles of CIFAR-10 give, for searches to be simulated on.
 
     python -m benchmarks.record --data FOLDER --workers 2
+    python -m benchmarks.record --dry-run      how much there is to record, and how much is done
 
-The same line goes on where a killed recording ended. Cycles have the length of the study, half of
+The same line resumes where a killed recording ended. Cycles have the length of the study, half of
 it and a quarter. About six core hours of a CPU with bf16 (Zen 4, Sapphire Rapids): two thirds for
 cifar-small, one third for cifar-residual.
 """

@@ -1,15 +1,18 @@
 """Search strategies against each other, replayed on recorded cycles with a simulated clock.
 
     python -m benchmarks.search --task cifar-small --repetitions 100 --save FILE
+    python -m benchmarks.search --write docs/benchmarks/search.md
+
+The first line takes 0.6 core hours. It resumes where a killed start ended, and prints the tables
+of a file that is whole. The second writes the page of the kept searches and simulates nothing.
 
 Compute counts everything that trains: sweeps, short cycles, confirmation. Every repetition gives
-all strategies the same seed. The same line goes on where a killed start ended, and prints the
-tables of a file that is whole.
+all strategies the same seed.
 """
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
@@ -22,20 +25,18 @@ import typer
 
 from benchmarks.lines import append, drop_torn_line, whole_lines
 from benchmarks.plan import WIDE_MAX_LR
-from benchmarks.replay import World, world_of
+from benchmarks.replay import RECORDED, World, world_of
+from benchmarks.search_report import BUDGETS, RIVAL, Kept, Row, page, samplers, tables
 from benchmarks.simulate import Simulator
 from search.params import Params
 from search.stages.space import Ranges, baseline
 from search.starting.cost import costs
 from studies.definition import Screening, Study
+from trainers.errors import UserError
 from trainers.seeding import seed_for
 
-BUDGETS = (5, 7, 10, 14, 20, 28, 40, 50, 70, 100, 140, 200)
-"""In full cycles: what one cycle of the study's length trains."""
-
-SHOWN = (10, 20, 50, 100, 200)
-TARGETS = (0.5, 0.3, 0.2)
-"""Regrets in points."""
+KEPT = tuple(RECORDED / "search" / f"{task}.jsonl" for task in ("cifar-small", "cifar-residual"))
+"""The searches that the page shows."""
 
 Choices = dict[int, Params | None]
 """Budget -> what a strategy would answer then."""
@@ -187,56 +188,8 @@ def _searches() -> dict[str, Callable[..., Found]]:
     return {name: partial(search, name=name) for name, search in found.items()}
 
 
-RIVAL, OURS = "f range test + random", "e tpe"
 SEARCHES = _searches()
 """Each gives the answers of one or more strategies."""
-
-
-@dataclass(frozen=True, slots=True)
-class Regrets:
-    """Points lost by the answers of each repetition at each budget; None: no answer."""
-
-    strategy: str
-    points: Mapping[int, Sequence[float | None]]
-
-    def median(self, budget: int) -> float:
-        """Return the median; no answer counts as infinitely bad."""
-        return float(np.median(self._at(budget)))
-
-    def ninth(self, budget: int) -> float:
-        """Return the 90th percentile."""
-        return float(np.quantile(self._at(budget), 0.9, method="higher"))
-
-    def reaches(self, target: float) -> int | None:
-        """Return the first budget at which the median regret is at most `target` points."""
-        return next((b for b in BUDGETS if self.median(b) <= target), None)
-
-    def behind(self, other: "Regrets", budget: int) -> tuple[float, float, float]:
-        """Return how far the median lies behind another's, with its paired bootstrap interval."""
-        both = sorted(self.points.keys() & other.points.keys())
-        pairs = np.stack([self._at(budget, both), other._at(budget, both)])
-        draws = np.random.default_rng(0).integers(pairs.shape[1], size=(2000, pairs.shape[1]))
-        with np.errstate(invalid="ignore"):
-            medians = np.median(pairs[:, draws], axis=2)
-            low, high = np.nanquantile(medians[0] - medians[1], [0.025, 0.975])
-            middle = float(np.subtract(*np.median(pairs, axis=1)))
-        return middle, float(low), float(high)
-
-    def _at(self, budget: int, repetitions: Iterable[int] | None = None) -> np.ndarray:
-        rows = [self.points[r] for r in (self.points if repetitions is None else repetitions)]
-        found = [row[BUDGETS.index(budget)] for row in rows]
-        return np.array([np.inf if points is None else points for points in found])
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """One search of one repetition: points lost by each strategy at each budget."""
-
-    search: str
-    repetition: int
-    points: Mapping[str, Sequence[float | None]]
-    n_configurations: int
-    cpu_seconds: float
 
 
 def searched(task: str, search: str, repetition: int) -> Row:
@@ -260,18 +213,6 @@ def searched(task: str, search: str, repetition: int) -> Row:
     )
 
 
-def regrets_of(rows: Sequence[Row]) -> list[Regrets]:
-    """Return what each strategy lost, in the order of the searches."""
-    found: list[Regrets] = []
-    for search in SEARCHES:
-        of_it = [row for row in rows if row.search == search]
-        found += [
-            Regrets(strategy, {row.repetition: row.points[strategy] for row in of_it})
-            for strategy in (of_it[0].points if of_it else ())
-        ]
-    return found
-
-
 class Saved:
     """The rows of a file, JSON lines after one that says what they were simulated on."""
 
@@ -290,16 +231,6 @@ class Saved:
         append(self.path, asdict(row))
         self.rows.append(row)
 
-    def costs(self) -> str:
-        """Return what a configuration costs in each search, in CPU time."""
-        lines = []
-        for search in SEARCHES:
-            rows = [r for r in self.rows if r.search == search]
-            if rows:
-                each = sum(r.cpu_seconds for r in rows) / sum(r.n_configurations for r in rows)
-                lines.append(f"{search}: {1000 * each:.0f} ms of a core for a configuration")
-        return "\n".join(lines)
-
 
 @cache
 def _optimum(task: str) -> float:
@@ -313,49 +244,31 @@ def _optimum(task: str) -> float:
     return float(max(world.truth([*points, baseline(0.1)])))
 
 
-def _told(strategy: str) -> bool:
-    """Whether the tables have a strategy: our other samplers and lengths answer as expected."""
-    search = strategy.split(", ")[0] if "lengths" not in strategy else strategy
-    return search in (RIVAL, OURS) or search[0] in "abcd" or strategy.endswith("expected")
-
-
-def tables(found: Sequence[Regrets]) -> str:
-    """Return the results as Markdown."""
-    found = [each for each in found if _told(each.strategy)]
-    heads = " | ".join(f"{budget}" for budget in SHOWN)
-    lines = [
-        "Regret in points, median (90th percentile) of n repetitions, against compute in full "
-        "cycles, and the compute from which on the median is at most 0.5, 0.3 or 0.2:",
-        "",
-        f"| strategy | n | {heads} | " + " | ".join(f"to {t:g}" for t in TARGETS) + " |",
-        "|---" * (2 + len(SHOWN) + len(TARGETS)) + "|",
-    ]
-    for each in found:
-        cells = [f"{each.median(b):.2f} ({each.ninth(b):.2f})" for b in SHOWN]
-        reached = [str(each.reaches(t) or f"> {BUDGETS[-1]}") for t in TARGETS]
-        n = len(each.points)
-        lines.append(f"| {each.strategy} | {n} | " + " | ".join([*cells, *reached]) + " |")
-    for rival in [r for r in found if r.strategy in ("b without pruner", RIVAL)]:
-        lines += ["", f"Median regret minus that of {rival.strategy} [95 % paired bootstrap]:", ""]
-        lines += [f"| strategy | {heads} |", "|---" * (1 + len(SHOWN)) + "|"]
-        for each in (r for r in found if r.strategy.startswith("e ")):
-            cells = ["{:+.2f} [{:+.2f}, {:+.2f}]".format(*each.behind(rival, b)) for b in SHOWN]
-            lines.append(f"| {each.strategy} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def main(
-    save: Annotated[Path, typer.Option(help="Where results are kept, and found again.")],
+    save: Annotated[
+        Path | None, typer.Option(help="Where results are kept, and found again.")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="Write the page of the kept searches, and end.")
+    ] = None,
     task: Annotated[str, typer.Option(help="A recorded task, or synthetic.")] = "cifar-small",
     repetitions: Annotated[int, typer.Option(min=2)] = 100,
     workers: Annotated[int, typer.Option(min=1)] = 2,
     only: Annotated[str, typer.Option(help="Searches that hold one of these, split by ;")] = "",
 ) -> None:
     """Print how the strategies do."""
+    if write is not None:
+        try:
+            page(KEPT, list(SEARCHES)).write(write)
+        except UserError as error:
+            raise typer.BadParameter(str(error)) from error
+        return
+    if save is None:
+        raise typer.BadParameter("give --save FILE, or --write PAGE for what is kept")
     saved = Saved(save, world_of(task))
     there = {(row.search, row.repetition) for row in saved.rows}
     missing = [
@@ -369,9 +282,8 @@ def main(
         for ended in as_completed([pool.submit(searched, task, *each) for each in missing]):
             saved.add(ended.result())
             typer.echo(f"{len(saved.rows) - len(there)} of {len(missing)}", err=True)
-    print(world_of(task).described())
-    print(saved.costs())
-    print(tables(regrets_of(saved.rows)))
+    order, kept = list(SEARCHES), Kept.read(save)
+    print(kept.world, tables(kept.regrets(order)), samplers(kept, order), sep="\n\n")
 
 
 if __name__ == "__main__":

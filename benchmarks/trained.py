@@ -2,10 +2,12 @@
 
     python -m benchmarks.trained --data FOLDER --save FILE --workers 2
     python -m benchmarks.trained --data FOLDER --save FILE --workers 2 --replayed --budget 100
+    python -m benchmarks.trained --write docs/benchmarks/trained.md
 
 It says whether benchmarks.search points the right way. The searches themselves train, too, or are
-`--replayed`. Each answer is trained with fresh seeds, the same for all. The same line goes on
-where a killed start ended, and prints the tables of a file that is whole.
+`--replayed`. Each answer is trained with fresh seeds, the same for all. Eleven core hours, or a
+GPU. The same line resumes where a killed start ended, and prints the tables of a file that is
+whole. The last line writes the page of the kept files and trains nothing.
 """
 
 import json
@@ -13,19 +15,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import Annotated
 
-import numpy as np
 import typer
 
+from benchmarks.accuracies import COMPARED, Accuracies, Answer
 from benchmarks.lines import append, drop_torn_line, whole_lines
 from benchmarks.perform import classifier_of
 from benchmarks.processes import as_they_end
-from benchmarks.replay import padded, world_of
-from benchmarks.search import OURS, RIVAL, SEARCHES
+from benchmarks.replay import RECORDED, padded, world_of
+from benchmarks.search import SEARCHES
+from benchmarks.tables import Page
 from search.params import Params
-from search.stages.statistics import compare, estimate
 from studies.cifar_small import STUDY
 from trainers.device import Site, cache_folder, resolve_device
 from trainers.errors import UserError
@@ -34,33 +35,15 @@ from trainers.run import EpochRow, Run
 from trainers.seeding import seed_for
 from trainers.sweeps.sweep import Sweep
 
-PRODUCT = f"{OURS}, expected, confirmed"
-"""The strategy that answers as the product does."""
+COMMAND = "python -m benchmarks.trained --write docs/benchmarks/trained.md"
 
-COMPARED = {
-    "a plain Optuna": ("a plain Optuna",),
-    "b without pruner": ("b without pruner",),
-    RIVAL: (RIVAL, f"{RIVAL}, expected"),
-    OURS: (OURS, f"{OURS}, confirmed", f"{OURS}, expected", PRODUCT),
-}
-"""Search -> the strategies whose answers are trained."""
-
-DIFFERENCES = {
-    **{
-        f"ours minus {strategy}": (PRODUCT, strategy)
-        for strategies in COMPARED.values()
-        for strategy in strategies
-        if strategy != PRODUCT
-    },
-    **{
-        f"{strategy}: expected minus single": (f"{strategy}, expected", strategy)
-        for strategy in (RIVAL, OURS)
-    },
-}
-"""What is said of which strategy, and which other is taken off it."""
-
-Answer = dict[str, float]
-"""A configuration."""
+OPENING = """
+Searches of `cifar-small`, CIFAR-10 (JPEG), whose answers were trained with fresh seeds, the same
+for all. The strategies are those of [search.md](search.md); "ours" is `e tpe, expected,
+confirmed`. Accuracies are in %, differences in points, both with the 95 % t interval over
+searches; differences are paired by search. "Replay says" is what the surrogate takes the same
+answers to score on the validation split.
+"""
 
 
 class Trained:
@@ -136,89 +119,82 @@ class Saved:
             typer.echo(f"{key}: {value}", err=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Accuracies:
-    """Accuracies of the answers of each strategy in percent: means over the fresh seeds.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """Which searches: `budget` in full cycles, and how many of each strategy."""
 
-    `said` is what a replay takes the answers to score on the validation split. The searches of all
-    strategies are in the same order.
-    """
+    budget: int
+    searches: int
+    replayed: bool
 
-    answers: Mapping[str, Sequence[Answer]]
-    said: Mapping[str, Sequence[float]]
-    validation: Mapping[str, Sequence[float]]
-    test: Mapping[str, Sequence[float]]
+    @property
+    def how(self) -> str:
+        """The searches in words."""
+        return f"{self.budget} cycles{' replayed' * self.replayed}"
 
-    @classmethod
-    def of(
-        cls,
-        answers: Mapping[str, Sequence[Answer]],
-        scores: Mapping[str, Sequence[Sequence[float]]],
-        truth: Callable[[Sequence[Params]], Sequence[float]],
-    ) -> "Accuracies":
-        """Average the `scores` of each answer: per seed one of validation and one of test."""
-
-        def means(split: int) -> dict[str, list[float]]:
-            return {
-                strategy: [
-                    100 * fmean(pair[split] for pair in scores[json.dumps(params)])
-                    for params in found
-                ]
-                for strategy, found in answers.items()
-            }
-
-        said = {
-            strategy: [100 * score for score in truth([Params(**params) for params in found])]
-            for strategy, found in answers.items()
+    def keys(self) -> dict[str, tuple[str, int]]:
+        """Return each search by its key in a file: its name and number."""
+        return {
+            f"{name}, {self.how}, {number}": (name, number)
+            for number in range(self.searches)
+            for name in COMPARED
         }
-        return cls(answers, said, means(0), means(1))
 
-    def table(self) -> str:
-        """Return the means over searches, with t intervals, as Markdown."""
-        lines = [
-            "| strategy | n | replay says | validation | test | max_lr, pct_start of each |",
-            "|---|---|---|---|---|---|",
-        ]
-        for strategy, found in self.answers.items():
-            cells = [strategy, str(len(found)), f"{fmean(self.said[strategy]):.2f}"]
-            for split in (self.validation, self.test):
-                means = estimate(split[strategy])
-                cells.append(f"{means.mean:.2f} ± {means.half_width:.2f}")
-            cells.append("; ".join("{max_lr:.3g}, {pct_start:.2f}".format(**p) for p in found))
-            lines.append("| " + " | ".join(cells) + " |")
-        return "\n".join(lines)
+    def answers(self, saved: Saved) -> dict[str, list[Answer]]:
+        """Return the answers of each strategy, in the order of the searches."""
+        answers: dict[str, list[Answer]] = {}
+        for key, (name, _) in self.keys().items():
+            for strategy in COMPARED[name]:
+                answers.setdefault(strategy, []).append(saved.found[key][strategy])
+        return answers
 
-    def differences(self) -> str:
-        """Return DIFFERENCES, paired by search, with t intervals, as Markdown."""
-        lines = ["| difference | replay says | validation | test |", "|---|---|---|---|"]
-        for label, (one, other) in DIFFERENCES.items():
-            cells = [label, f"{fmean(self.said[one]) - fmean(self.said[other]):+.2f}"]
-            for split in (self.validation, self.test):
-                ahead = compare(split[one], split[other]).difference
-                cells.append(f"{ahead.mean:+.2f} [{ahead.low:+.2f}, {ahead.high:+.2f}]")
-            lines.append("| " + " | ".join(cells) + " |")
-        return "\n".join(lines)
-
-    def agreement(self) -> str:
-        """Return how the replay's scores of the answers, each counted once, fit trained ones."""
-        by_answer = {
-            json.dumps(params): (said, trained)
-            for strategy, found in self.answers.items()
-            for params, said, trained in zip(
-                found, self.said[strategy], self.validation[strategy], strict=True
-            )
-        }
-        said, trained = np.array(list(by_answer.values())).T
-        off = trained - said
-        return (
-            f"Over {len(off)} answers, trained scores (validation) and the replay's correlate "
-            f"{np.corrcoef(said, trained)[0, 1]:.2f}; trained minus replay: {off.mean():+.2f}, "
-            f"standard deviation {off.std(ddof=1):.2f}."
+    def text(self, saved: Saved) -> str:
+        """Return the tables of a file that is whole, as Markdown."""
+        answers = self.answers(saved)
+        counts = {len(saved.found[json.dumps(p)]) for found in answers.values() for p in found}
+        n_seeds = " or ".join(map(str, sorted(counts)))
+        accuracies = Accuracies.of(answers, saved.found, world_of(STUDY.name).truth)
+        title = (
+            f"{STUDY.name}, searches of {self.how}, "
+            f"each answer trained with {n_seeds} fresh seeds:"
+        )
+        return "\n\n".join(
+            [title, accuracies.table(), accuracies.differences(), accuracies.agreement()]
         )
 
 
+KEPT = {
+    "trained": (
+        Asked(budget=40, searches=3, replayed=False),
+        "All cycles of the searches were trained (`--seeds 10 --device cuda --workers 16`):\n"
+        "NVIDIA H200, bf16, torch 2.11.0, optuna 5.0.0; about 750 cycles in eight minutes.",
+    ),
+    "replayed": (
+        Asked(budget=100, searches=6, replayed=True),
+        "The searches were replayed, their answers trained (`--replayed --budget 100 "
+        "--searches 6`):\nan AMD EPYC without bf16, fp32, torch 2.14.1.",
+    ),
+}
+"""The files that the page shows: how their searches were asked for, and where they trained."""
+
+
+def page() -> Page:
+    """Return the page of the kept files."""
+    sections = []
+    for name, (asked, where) in KEPT.items():
+        saved = Saved(RECORDED / "search" / f"{STUDY.name}.{name}.jsonl")
+        sections.append((f"Searches of {asked.how}", f"{where}\n\n{asked.text(saved)}"))
+    title = "The search: what the answers score when they are trained"
+    return Page(title=title, command=COMMAND, opening=OPENING, sections=sections)
+
+
 def main(
-    save: Annotated[Path, typer.Option(help="Where results are kept, and found again.")],
+    save: Annotated[
+        Path | None, typer.Option(help="Where results are kept, and found again.")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="Write the page of the kept files, and end.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="CIFAR-10 as an ImageFolder.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "cpu",
     workers: Annotated[int, typer.Option(min=1, help="Processes of one thread each.")] = 1,
@@ -228,30 +204,30 @@ def main(
     replayed: Annotated[bool, typer.Option(help="Look the searches' cycles up.")] = False,
 ) -> None:
     """Print what the answers are worth."""
-    saved, how = Saved(save), f"{budget} cycles{' replayed' * replayed}"
-    keys = {
-        f"{name}, {how}, {number}": (name, number)
-        for number in range(searches)
-        for name in COMPARED
-    }
-    answers: dict[str, list[Answer]] = {}
+    if write is not None:
+        try:
+            page().write(write)
+        except UserError as error:
+            raise typer.BadParameter(str(error)) from error
+        return
+    if save is None:
+        raise typer.BadParameter("give --save FILE, or --write PAGE for what is kept")
+    saved, asked = Saved(save), Asked(budget=budget, searches=searches, replayed=replayed)
     try:
         site = Site(device=resolve_device(device), data=data, cache=cache_folder())
         do = partial(search, site, budget=budget, replayed=replayed)
-        saved.do({key: partial(do, *job) for key, job in keys.items()}, workers)
-        for key, (name, _) in keys.items():
-            for strategy in COMPARED[name]:
-                answers.setdefault(strategy, []).append(saved.found[key][strategy])
-        every = {json.dumps(params): params for found in answers.values() for params in found}
+        saved.do({key: partial(do, *job) for key, job in asked.keys().items()}, workers)
+        every = {
+            json.dumps(params): params
+            for found in asked.answers(saved).values()
+            for params in found
+        }
         saved.do(
             {key: partial(again, site, params, seeds) for key, params in every.items()}, workers
         )
     except UserError as error:
         raise typer.BadParameter(str(error)) from error
-    n_seeds = " or ".join(map(str, sorted({len(saved.found[key]) for key in every})))
-    found = Accuracies.of(answers, saved.found, world_of(STUDY.name).truth)
-    print(f"{STUDY.name}, searches of {how}, each answer trained with {n_seeds} fresh seeds:\n")
-    print(found.table(), found.differences(), found.agreement(), sep="\n\n")
+    print(asked.text(saved))
 
 
 if __name__ == "__main__":

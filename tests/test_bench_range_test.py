@@ -1,4 +1,4 @@
-"""The range test's benchmark goes on where it ended; its tables follow from its files alone."""
+"""The range test's benchmark resumes where it ended; its tables follow from its files alone."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,9 +13,10 @@ from benchmarks.optimum import fit, interval
 from benchmarks.perform import Job, perform
 from benchmarks.plan import Tool, Work
 from benchmarks.range_report import report
-from benchmarks.range_test import Experiment
+from benchmarks.range_test import Experiment, main
 from benchmarks.records import CycleRecord, Record, SuggestionRecord, SweepRecord
 from benchmarks.settings import N_SWEEPS, SETTINGS, Setting, number_of, rate_of
+from tests.conftest import ROOT
 from trainers.device import Site
 from trainers.errors import UserError
 from trainers.sweeps.judgement import EDGE_TO_MAX_LR, judge
@@ -109,12 +110,13 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def text(complete: Path) -> str:
-    return report(Experiment(complete))
+    return report(Experiment(complete)).markdown()
 
 
 def rows(text: str, title: str) -> list[dict[str, str]]:
     """Return one table of a report, a dictionary by column for each row."""
-    lines = text.split(f"### {title}")[1].split("\n\n")[1].splitlines()
+    section = text.split(f"\n## {title}")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
     head, _, *body = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [dict(zip(head, row, strict=True)) for row in body]
 
@@ -124,7 +126,7 @@ def row(table: list[dict[str, str]], **cells: str) -> dict[str, str]:
     return found
 
 
-def test_a_killed_start_goes_on_with_what_is_missing(tmp_path: Path) -> None:
+def test_a_killed_start_resumes_with_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         do(Experiment(tmp_path), n_at_most=400)
     rest = do(Experiment(tmp_path))
@@ -198,16 +200,18 @@ def test_a_suggestion_below_all_cycles_has_at_least_the_regret_of_the_lowest() -
 
 
 def test_the_report_follows_from_the_files_alone(text: str) -> None:
-    optimum = row(rows(text, "Optimum of the grids"), setting="adamw", epochs="4")
+    optimum = row(rows(text, "Where the optimum is"), setting="adamw", epochs="4")
     assert float(optimum["optimum"]) == pytest.approx(10**TOP, rel=0.05)
-    suggestions = rows(text, "Suggestions")
+    suggestions = rows(text, "Ours beside other tools")
     theirs = row(suggestions, setting="cifar-small", steps="100", source="fastai steepest")
     assert (theirs["n"], theirs["sd log10"], theirs["cost, steps"]) == ("8", "0.00", "100")
     expected = HEIGHT - np.interp(TOP - 1, (-2.7, -2.1), (height(-2.7), height(-2.1)))
     assert float(theirs["median regret"]) == pytest.approx(100 * expected, abs=0.1)
     ours = row(suggestions, setting="adamw", steps="200", source="ours, K = 5")
     assert ours["cost, steps"] == str(N_SWEEPS * 200 + 400)
-    checks = rows(text, "Cycles really trained")
+    across = rows(text, "Every source across the settings")
+    assert row(across, source="fastai steepest")["settings below 1 point"] == "0 of 7"
+    checks = rows(text, "Cycles trained at the suggestions")
     assert row(checks, setting="adamw", max_lr="0.00316")["trained"] == "50.0 %"
 
 
@@ -227,7 +231,10 @@ def test_a_tool_that_fails_is_shown_as_failed(text: str) -> None:
     failed = row(rows(text, "Tools that failed"), setting="no-norm", steps="100", source="ignite")
     assert failed["n"] == "4, 4 failed"
     assert failed["error"] == "RuntimeError: too few points"
-    assert row(rows(text, "Suggestions"), setting="no-norm", source="ignite")["median"] == "-"
+    assert (
+        row(rows(text, "Ours beside other tools"), setting="no-norm", source="ignite")["median"]
+        == "-"
+    )
 
 
 @pytest.mark.parametrize("tool", get_args(Tool))
@@ -243,7 +250,29 @@ def test_a_tool_is_asked_as_its_users_ask_it(tool: Tool, tmp_path: Path) -> None
 
 
 def test_an_empty_folder_has_a_report(tmp_path: Path) -> None:
-    assert report(Experiment(tmp_path)).count("Nothing is recorded yet.") == 7
+    text = report(Experiment(tmp_path)).markdown()
+    assert text.count("Nothing is recorded yet.") == 7
+    assert text.endswith("None did.\n")
+
+
+def test_the_page_of_long_tables_is_what_the_recorded_files_say(tmp_path: Path) -> None:
+    kept = tmp_path / "page.md"
+    assert main(["--report", "--write", str(kept)]) == 0
+    assert (ROOT / "docs/benchmarks/range-test.md").read_text() == kept.read_text()
+
+
+def test_a_page_that_cannot_be_written_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--out", str(tmp_path), "--report", "--write", str(tmp_path / "nowhere" / "page.md")]
+    assert main(asked) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_page_without_a_report_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--write", "page.md"])
+    assert "--write needs --report" in capsys.readouterr().err
 
 
 def test_a_sweep_that_passes_for_a_suggestion_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The searches with real cycles: what they answer, what is trained again, what the table says."""
 
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -12,16 +11,16 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks import trained
+from benchmarks import accuracies, trained
 from benchmarks.replay import RECORDED, Synthetic
-from benchmarks.search import OURS
+from benchmarks.search_report import OURS
 from search.stages.space import baseline
+from tests.conftest import ROOT
 from trainers.device import Site
 from trainers.errors import UserError
 from trainers.run import Run
 
 HERE = Site(device="cpu", data=None, cache=Path("unused"))
-ROOT = Path(__file__).parent.parent
 PARAMS = {"max_lr": 0.2, "pct_start": 0.3, "div_factor": 25.0}
 
 
@@ -32,10 +31,10 @@ def looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trained, "world_of", lambda _: Synthetic())
 
 
-@pytest.mark.parametrize("name", trained.COMPARED)
+@pytest.mark.parametrize("name", accuracies.COMPARED)
 def test_a_search_answers_with_a_whole_configuration(name: str) -> None:
     answers = trained.search(HERE, name, 0, budget=20, replayed=False)
-    assert answers.keys() == set(trained.COMPARED[name])
+    assert answers.keys() == set(accuracies.COMPARED[name])
     assert all(answer.keys() == PARAMS.keys() for answer in answers.values())
 
 
@@ -134,7 +133,7 @@ class Counting:
 RATES = (0.1, 0.2, 0.4)
 
 
-def accuracies(**means: Sequence[float]) -> trained.Accuracies:
+def made(**means: Sequence[float]) -> accuracies.Accuracies:
     """Three answers of each strategy, at RATES; test accuracies are half of the validation's."""
     answers = {
         name: [{**PARAMS, "max_lr": rate, "pct_start": 0.1 * number} for rate in RATES]
@@ -145,11 +144,11 @@ def accuracies(**means: Sequence[float]) -> trained.Accuracies:
         for name, found in answers.items()
         for params, mean in zip(found, means[name], strict=True)
     }
-    return trained.Accuracies.of(answers, scores, lambda found: [p.max_lr for p in found])
+    return accuracies.Accuracies.of(answers, scores, lambda found: [p.max_lr for p in found])
 
 
 def test_the_table_has_the_mean_of_the_answers_with_an_interval_over_searches() -> None:
-    said = accuracies(one=(0.60, 0.61, 0.62)).table()
+    said = made(one=(0.60, 0.61, 0.62)).table()
     # t(0.975, 2) = 4.303; a deviation of 1 point over 3 searches
     assert (
         "| one | 3 | 23.33 | 62.00 ± 2.48 | 30.50 ± 1.24 | 0.1, 0.10; 0.2, 0.10; 0.4, 0.10 |"
@@ -158,19 +157,19 @@ def test_the_table_has_the_mean_of_the_answers_with_an_interval_over_searches() 
 
 
 def test_differences_are_paired_by_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trained, "DIFFERENCES", {"one minus other": ("one", "other")})
+    monkeypatch.setattr(accuracies, "DIFFERENCES", {"one minus other": ("one", "other")})
     # t(0.975, 2) = 4.303; 2, 1 and 0 points: a deviation of 1 point
-    found = accuracies(other=(0.60, 0.61, 0.62), one=(0.62, 0.62, 0.62)).differences()
+    found = made(other=(0.60, 0.61, 0.62), one=(0.62, 0.62, 0.62)).differences()
     assert "| one minus other | +0.00 | +1.00 [-1.48, +3.48] | +0.50 [-0.74, +1.74] |" in found
-    found = accuracies(other=(0.50, 0.61, 0.72), one=(0.51, 0.62, 0.73)).differences()
+    found = made(other=(0.50, 0.61, 0.72), one=(0.51, 0.62, 0.73)).differences()
     assert "| one minus other | +0.00 | +1.00 [+1.00, +1.00] |" in found
 
 
 def test_ours_is_compared_with_every_strategy_and_expected_with_single_scores() -> None:
-    strategies = {s for found in trained.COMPARED.values() for s in found}
-    compared = list(trained.DIFFERENCES.values())
-    assert {other for one, other in compared if one == trained.PRODUCT} == strategies - {
-        trained.PRODUCT
+    strategies = {s for found in accuracies.COMPARED.values() for s in found}
+    compared = list(accuracies.DIFFERENCES.values())
+    assert {other for one, other in compared if one == accuracies.PRODUCT} == strategies - {
+        accuracies.PRODUCT
     }
     assert (f"{OURS}, expected", OURS) in compared
     assert {name for pair in compared for name in pair} == strategies
@@ -178,10 +177,10 @@ def test_ours_is_compared_with_every_strategy_and_expected_with_single_scores() 
 
 def test_agreement_counts_an_answer_once_and_takes_an_offset_off() -> None:
     # the replay says 10, 20 and 40; trained (second seed 2 points up): 12, 22 and 42
-    found = accuracies(one=(0.11, 0.21, 0.41))
-    twice = trained.Accuracies(
+    found = made(one=(0.11, 0.21, 0.41))
+    twice = accuracies.Accuracies(
         {**found.answers, "two": found.answers["one"]},
-        {**found.said, "two": found.said["one"]},
+        {**found.replayed, "two": found.replayed["one"]},
         {**found.validation, "two": found.validation["one"]},
         found.test,
     )
@@ -191,24 +190,13 @@ def test_agreement_counts_an_answer_once_and_takes_an_offset_off() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("trained", ()),
-        ("replayed", ("--replayed", "--budget", "100", "--searches", "6")),
-    ],
-)
-def test_the_document_shows_what_the_kept_file_says(
-    name: str, options: Sequence[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_the_page_is_what_the_kept_files_say(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.undo()  # the recorded world
-    kept = shutil.copy(RECORDED / "search" / f"cifar-small.{name}.jsonl", tmp_path)
+    page = tmp_path / "page.md"
     app = typer.Typer()
     app.command()(trained.main)
-    printed = CliRunner().invoke(app, ["--save", str(kept), *options]).stdout
-    title, *shown = printed.strip().split("\n\n")
-    assert title.startswith("cifar-small, searches of")
-    assert len(shown) == 3
-    document = (ROOT / "docs/benchmarks.md").read_text()
-    assert " ".join(shown.pop().split()) in " ".join(document.split())
-    assert all(table in document for table in shown)
+    ended = CliRunner().invoke(app, ["--write", str(page)])
+    assert ended.exit_code == 0, ended.output
+    assert (ROOT / "docs/benchmarks/trained.md").read_text() == page.read_text()

@@ -1,6 +1,8 @@
 """What the documents tell people to do works as written."""
 
+import importlib.util
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 from sqlalchemy import URL
 
+from benchmarks.diagnose import matrix
 from tests.conftest import ROOT, Ended, plain
 from trainers.calls.pitfalls import PITFALLS
 
@@ -64,7 +67,64 @@ def test_the_page_of_pitfalls_is_the_table_that_the_lint_reads() -> None:
     assert [line for line in page.splitlines() if re.match(r"\| \d+ \|", line)] == rows
 
 
+def anchors_of(page: Path) -> set[str]:
+    """Return what the headings of a page are linked by, as forges spell it."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_in_the_documents_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", page.read_text()):
+            linked = page.parent / target if target else page
+            assert linked.exists(), f"{page.name}: {target}"
+            if anchor:
+                assert anchor in anchors_of(linked), f"{page.name}: {target}#{anchor}"
+
+
+LONG_TABLES = sorted((ROOT / "docs" / "benchmarks").glob("*.md"))
+
+
+def rows_of(text: str) -> list[Counter[str]]:
+    """Return the cells of each row of the tables of a page."""
+    return [
+        Counter(cell.strip() for cell in line.strip("|").split("|"))
+        for line in text.splitlines()
+        if line.startswith("|") and not line.startswith("|---")
+    ]
+
+
+def test_each_row_of_a_short_table_is_part_of_a_long_one_that_its_section_links() -> None:
+    compared = 0
+    for section in (ROOT / "docs" / "benchmarks.md").read_text().split("\n## ")[1:]:
+        linked = re.findall(r"\]\((benchmarks/[\w-]+\.md)\)", section)
+        known = [row for page in linked for row in rows_of((ROOT / "docs" / page).read_text())]
+        for row in rows_of(section) if linked else ():
+            assert any(row <= each for each in known), f"{section.splitlines()[0]}: {dict(row)}"
+            compared += 1
+    assert compared > 50
+
+
+def test_the_differences_in_the_readme_are_those_of_the_trained_answers() -> None:
+    section = (ROOT / "README.md").read_text().partition("## How it searches")[2]
+    table = [row for row in rows_of(section.partition("\n## ")[0]) if "plain TPE" in row]
+    trained = rows_of((ROOT / "docs" / "benchmarks" / "trained.md").read_text())
+    ours_minus_plain = [row for row in trained if "ours minus b without pruner" in row]
+    assert len(table) == len(ours_minus_plain) == 2
+    for row, long in zip(table, ours_minus_plain, strict=True):
+        assert Counter(cell for cell in row if "[" in cell) <= long
+
+
+@pytest.mark.parametrize("page", LONG_TABLES, ids=lambda page: page.stem)
+def test_a_page_of_long_tables_names_the_command_that_writes_it(page: Path) -> None:
+    marker = page.read_text().splitlines()[2]
+    written = re.fullmatch(r"Written by `python -m ([\w.]+) (.*)`; not edited by hand\.", marker)
+    assert written is not None
+    assert importlib.util.find_spec(written[1]) is not None
+    assert written[2].endswith(f"--write docs/benchmarks/{page.name}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_page_of_diagnose_is_what_it_says_today() -> None:
+    assert matrix(50) in (ROOT / "docs" / "benchmarks" / "diagnose.md").read_text()

@@ -49,7 +49,7 @@ class Source:
         return stdev(self.given) if len(self.given) > 1 else None
 
 
-class Readings:
+class RangeRecords:
     """The files of a folder: one of sweeps, of cycles and of suggestions for each setting."""
 
     def __init__(self, folder: Path) -> None:
