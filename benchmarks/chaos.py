@@ -23,10 +23,10 @@ from pathlib import Path
 import optuna
 from sqlalchemy import URL, make_url
 
-from search.stages.screening import given
+from search.stages.search import given
 from search.stages.space import Ranges
 from search.starting import catalog
-from search.workers.failures import failure_kind
+from search.workers.outcome import failure_kind
 from search.workers.patience import Patience
 from search.workers.stop import Stop
 from search.workers.worker import Worker
@@ -104,7 +104,7 @@ def warm_up() -> None:
     study = optuna.create_study(sampler=sampler)
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
     site = Site(device="cpu", data=None, cache=Path())
-    ranges = Ranges(space=table_study.STUDY.space, bracket=(0.1, 1), proposal=0.2)
+    ranges = Ranges(others=table_study.STUDY.parameters, bracket=(0.1, 1), proposed_max_lr=0.2)
     given(1, screening=table_study.STUDY.screening, study_seed=0, ranges=ranges)
     failure_kind(ValueError())
     device_name("cpu")

@@ -19,7 +19,7 @@ from benchmarks.plan import Tool, Work
 from benchmarks.records import SuggestionRecord
 from trainers.augment import gather_augmented
 from trainers.device import reproducible
-from trainers.task import load_factory
+from trainers.factories import load_factory
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

@@ -42,7 +42,7 @@ from trainers.table import epoch_row
 from trainers.task import OwnLoop
 
 EPOCHS = 8
-RANGES = Ranges(space=Space(), bracket=(0.05, 0.8), proposal=0.2)
+RANGES = Ranges(others=Space().parameters({}), bracket=(0.05, 0.8), proposed_max_lr=0.2)
 BARE = "bare"
 
 
@@ -100,7 +100,7 @@ def make_both(url: URL) -> None:
         stored = session.get_one(StudyRow, row.id)
         stored.stage = "search"
         stored.bracket_low, stored.bracket_high = RANGES.bracket
-        stored.edge = stored.proposal = 0.2
+        stored.edge = stored.proposed_max_lr = 0.2
         for sweep in session.query(WorkRow):
             sweep.state = "done"
     engine.dispose()
@@ -141,7 +141,7 @@ def fill(url: URL, *, first: int, last: int, n_waiting: int) -> None:
             session.add_all(epoch_record(row.id, n + 1) for n in range(EPOCHS))
         session.query(WorkRow).where(WorkRow.state == "waiting").delete()
         session.add_all(
-            WorkRow(study_id=study_id, stage="search", round=0, length=EPOCHS, slot=last + n)
+            WorkRow(study_id=study_id, stage="search", round=0, epochs=EPOCHS, slot=last + n)
             for n in range(n_waiting)
         )
     engine.dispose()
@@ -153,16 +153,14 @@ def finished_row(study_id: str, slot: int, params: Params) -> WorkRow:
         study_id=study_id,
         stage="search",
         round=0,
-        length=EPOCHS,
+        epochs=EPOCHS,
         slot=slot,
         state="done",
         told=True,
         trial_number=slot,
         score=0.5,
         outcome="completed",
-        max_lr=params.max_lr,
-        pct_start=params.pct_start,
-        div_factor=params.div_factor,
+        params=dict(params),
     )
 
 

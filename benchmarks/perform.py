@@ -77,7 +77,7 @@ def classifier_of(study: Study, site: Site) -> "Classifier":
 
 def _sweep(job: Job, classifier: "Classifier") -> SweepRecord:
     settings = job.study.range_test
-    plan = range_test.plan(settings, n_steps=job.work.length, adaptive=job.study.task.adaptive)
+    plan = range_test.sweep_of(settings, n_steps=job.work.length, adaptive=job.study.task.adaptive)
     run = Run(plan=plan, seed=job.work.run_seed(), split=None)
     before = time.process_time()
     ended = classifier.fit(run)

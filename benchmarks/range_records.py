@@ -89,7 +89,7 @@ class RangeRecords:
     def optimum(self, setting: Setting, epochs: int) -> Optimum | None:
         """Return the fitted optimum of a length; None unless the whole grid is there."""
         scores = self.scores(setting, epochs)
-        at_full_length = epochs == setting.study.full_epochs
+        at_full_length = epochs == setting.study.epochs
         if not scores or (at_full_length and not self.best(setting)):
             return None
         return fit(scores)
@@ -130,7 +130,7 @@ class RangeRecords:
         For a cycle of so many `epochs`, by default the study's.
         """
         study = setting.study
-        cycle_steps = study.steps_of(epochs or study.full_epochs)
+        cycle_steps = study.steps_of(epochs or study.epochs)
         proposals = []
         works = setting.sweeps(n_steps)
         for first in range(0, len(works), N_SWEEPS):

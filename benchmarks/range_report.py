@@ -89,7 +89,7 @@ def _settings() -> str:
         assert isinstance(task, Task)
         net = str(task.model).partition(":")[2]
         optimizer = type(task.optimizer).__name__
-        cells = [task.batch_size, study.full_epochs, study.cycle_steps]
+        cells = [task.batch_size, study.epochs, study.cycle_steps]
         rows.append([f"`{setting.name}`", f"`{net}`", optimizer, *cells])
     return _table("setting|net|optimizer|batch size|epochs of the cycle|steps of the cycle", rows)
 
@@ -97,7 +97,7 @@ def _settings() -> str:
 def _optima(records: RangeRecords) -> str:
     rows = []
     for setting in SETTINGS.values():
-        full = setting.study.full_epochs
+        full = setting.study.epochs
         for epochs in sorted({full, *(epochs for epochs, _ in setting.other_lengths)}):
             optimum = records.optimum(setting, epochs)
             if optimum is None:
@@ -122,7 +122,7 @@ def _optima(records: RangeRecords) -> str:
 def _suggestions(records: RangeRecords) -> str:
     rows = []
     for setting in SETTINGS.values():
-        optimum = records.optimum(setting, setting.study.full_epochs)
+        optimum = records.optimum(setting, setting.study.epochs)
         for n_steps in STEPS:
             for source in _sources(records, setting, n_steps):
                 middle, sd = source.middle, source.sd
@@ -147,7 +147,7 @@ def _across(records: RangeRecords) -> str:
     """Return in how many settings each source is good enough, at its usual length."""
     medians: dict[tuple[str, int], list[tuple[float, bool]]] = {}
     for setting in SETTINGS.values():
-        optimum = records.optimum(setting, setting.study.full_epochs)
+        optimum = records.optimum(setting, setting.study.epochs)
         for source in (*records.ours(setting, 200), *records.theirs(setting, 100)):
             if optimum is not None and source.given:
                 measured = all(map(optimum.is_measured, source.given))
@@ -183,7 +183,7 @@ def _drifts(records: RangeRecords) -> str:
 def _brackets(records: RangeRecords) -> str:
     rows = []
     for setting in SETTINGS.values():
-        optimum = records.optimum(setting, setting.study.full_epochs)
+        optimum = records.optimum(setting, setting.study.epochs)
         for n_steps in STEPS:
             proposals = records.proposals(setting, n_steps)
             found = [proposal for proposal in proposals if proposal is not None]
@@ -213,7 +213,7 @@ def _lengths(records: RangeRecords) -> str:
     """Return what range tests of 200 steps, K = 5, are worth for cycles of each length."""
     rows = []
     for setting in SETTINGS.values():
-        full = setting.study.full_epochs
+        full = setting.study.epochs
         for epochs in sorted({full, *(epochs for epochs, _ in setting.other_lengths)}):
             optimum = records.optimum(setting, epochs)
             proposals = records.proposals(setting, 200, epochs=epochs)
@@ -239,7 +239,7 @@ def _lengths(records: RangeRecords) -> str:
 def _checks(records: RangeRecords) -> str:
     rows = []
     for setting in SETTINGS.values():
-        epochs = setting.study.full_epochs
+        epochs = setting.study.epochs
         optimum = records.optimum(setting, epochs)
         checks = records.scores(setting, epochs, checks=True)
         ours = _our_number(records, setting) if checks else None

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from search.params import Params
+from studies.params import CYCLE
 from trainers.errors import TaskError
 from trainers.onecycle import OneCycle
 from trainers.table import Noise
@@ -186,6 +188,13 @@ def _length(cycles: Sequence[RecordedCycle]) -> _Length:
 
 def places(configurations: Sequence[Any]) -> Vector:
     """Return rows of log10(max_lr), pct_start and log10(div_factor), scaled to about 1 each."""
-    rows = [[c.max_lr, c.pct_start, c.div_factor] for c in configurations]
+    rows = [_of_the_cycle(configuration) for configuration in configurations]
     lr, pct, div = np.array(rows, dtype=np.float64).T
     return np.column_stack([np.log10(lr), 3 * pct, np.log10(div)])
+
+
+def _of_the_cycle(configuration: Any) -> list[float]:
+    """Return max_lr, pct_start and div_factor, by name or as attributes."""
+    if isinstance(configuration, Params):
+        return [float(configuration[name]) for name in CYCLE]
+    return [getattr(configuration, name) for name in CYCLE]

@@ -86,7 +86,7 @@ def to_row(record: Record) -> dict[str, Any]:
     row = asdict(record)
     flat = {**row.pop("work"), **row}
     if isinstance(record, CycleRecord):
-        flat["params"] = record.params.searched()
+        flat["params"] = dict(record.params)
     if isinstance(record, SweepRecord):
         flat["losses"] = [None if math.isnan(loss) else loss for loss in record.losses]
     return flat

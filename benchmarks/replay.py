@@ -54,26 +54,26 @@ class RecordedWorld:
         if not (cycles and sweeps):
             raise UserError(f"{folder}: nothing recorded of {task!r}")
         chance = STUDIES[task].diverged_value
-        lengths = tuple(sorted({record.work.length for record in cycles}))
-        self.study = replace(STUDIES[task], screening=Screening(n_trials=36, epochs=lengths))
+        full_epochs = max(record.work.length for record in cycles)
+        self.study = replace(STUDIES[task], screening=Screening(n_trials=36, epochs=full_epochs))
         self.table = self.recorded = Recorded(
             [_recorded_cycle(record, chance) for record in cycles],
             [_whole(record) for record in sweeps],
         )
-        full = [record for record in cycles if record.work.length == lengths[-1]]
+        full = [record for record in cycles if record.work.length == full_epochs]
         self._curves: dict[Params, list[Sequence[float]]] = {}
         for record in full:
-            curve = padded(record.validation, lengths[-1], chance)
+            curve = padded(record.validation, full_epochs, chance)
             self._curves.setdefault(record.params, []).append(curve)
         self.n_cycles = len(cycles)
 
     def truth(self, configurations: Sequence[Params]) -> Sequence[float]:
         """Return the surrogate's mean."""
-        return list(self.recorded.truth(configurations, epochs=self.study.full_epochs))
+        return list(self.recorded.truth(configurations, epochs=self.study.epochs))
 
     def curve(self, params: Params, *, seed: int) -> Sequence[float]:
         """Return the surrogate's curve, all of it moved by the noise of its end."""
-        epochs = self.study.full_epochs
+        epochs = self.study.epochs
         plan = params.plan(self.study.cycle_steps)
         end, _ = self.table.scores(plan, epochs=epochs, seed=seed)
         means = [float(value) for surface in self._surfaces for value in surface(places([params]))]
@@ -87,7 +87,7 @@ class RecordedWorld:
             Surface(
                 points, [[curve[epoch] for curve in curves] for curves in self._curves.values()]
             )
-            for epoch in range(self.study.full_epochs - 1)
+            for epoch in range(self.study.epochs - 1)
         ]
 
     def described(self) -> str:
@@ -126,11 +126,11 @@ class Synthetic:
 
     def truth(self, configurations: Sequence[Params]) -> Sequence[float]:
         """Return the closed form."""
-        return [_height(params, self.study.full_epochs) for params in configurations]
+        return [_height(params, self.study.epochs) for params in configurations]
 
     def curve(self, params: Params, *, seed: int) -> Sequence[float]:
         """Return accuracies that the present rate holds down, as in a real cycle."""
-        epochs = self.study.full_epochs
+        epochs = self.study.epochs
         end, _ = self.scores(params.plan(self.study.cycle_steps), epochs=epochs, seed=seed)
         held = [0.05 * max(0.0, 1 - (e + 1) / epochs) for e in range(epochs)]
         hot = max(0.0, 2 + math.log10(params.max_lr))
@@ -145,7 +145,8 @@ def _height(params: Any, epochs: int) -> float:
     """A flat top around 0.2, a slope below, a cliff above 2."""
     below = max(0.0, math.log10(0.1 / params.max_lr))
     above = max(0.0, math.log10(params.max_lr / 0.8))
-    small = 0.004 * abs(params.pct_start - 0.35) + 0.001 * abs(math.log10(params.div_factor / 20))
+    small = 0.004 * abs(float(params["pct_start"]) - 0.35)
+    small += 0.001 * abs(math.log10(float(params["div_factor"]) / 20))
     return max(0.1, 0.7 - 0.1 / epochs - 0.03 * below**2 - 0.5 * above**1.5 - small)
 
 
@@ -159,8 +160,8 @@ def _recorded_cycle(record: CycleRecord, chance: float) -> RecordedCycle:
     p = record.params
     return RecordedCycle(
         max_lr=p.max_lr,
-        pct_start=p.pct_start,
-        div_factor=p.div_factor,
+        pct_start=float(p["pct_start"]),
+        div_factor=float(p["div_factor"]),
         epochs=record.work.length,
         score=chance if record.score is None else record.score,
         test_score=chance if record.test_score is None else record.test_score,

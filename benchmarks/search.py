@@ -31,7 +31,8 @@ from benchmarks.simulate import Simulator
 from search.params import Params
 from search.stages.space import Ranges, baseline
 from search.starting.cost import costs
-from studies.definition import Screening, Study
+from studies.definition import Study
+from studies.states import Stage
 from trainers.errors import UserError
 from trainers.seeding import seed_for
 
@@ -63,7 +64,7 @@ def plain(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    epochs, space = world.study.full_epochs, world.study.space
+    epochs, space = world.study.epochs, world.study.space
     samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
     pruners = {
         "median": optuna.pruners.MedianPruner,
@@ -111,7 +112,8 @@ def ours(
     seed: int,
     *,
     name: str,
-    screening: Callable[[Study], Screening],
+    sampler: str,
+    n_initial: int,
     budgets: Sequence[int] = BUDGETS,
 ) -> Found:
     """Search as the product does, each budget turned into a number of configurations.
@@ -120,7 +122,8 @@ def ours(
     chooses, where that takes no more than half of the budget. A budget of the range test alone
     gives the proposal.
     """
-    study = replace(world.study, screening=screening(world.study))
+    screening = replace(world.study.screening, sampler=sampler, n_initial=n_initial)
+    study = replace(world.study, screening=screening)
     confirmation = study.confirmation
     n_confirmed = (confirmation.n_finalists + 1) * confirmation.n_seeds
     range_test = costs(study, n_trials=1)[0].n_images
@@ -148,21 +151,9 @@ def _affordable(study: Study, images: int, *, confirm: bool) -> int:
     n_trials = 0
     while True:
         parts = costs(study, n_trials=n_trials + 1)
-        if sum(c.n_images for c in parts if confirm or c.stage != "confirmation") > images:
+        if sum(c.n_images for c in parts if confirm or c.stage != Stage.CONFIRMATION) > images:
             return n_trials
         n_trials += 1
-
-
-def _screening(
-    study: Study, *, sampler: str, n_lengths: int, share: float, n_initial: int
-) -> Screening:
-    return Screening(
-        n_trials=1,
-        epochs=study.screening.lengths[-n_lengths:],
-        share=share,
-        sampler=sampler,
-        n_initial=n_initial,
-    )
 
 
 def _searches() -> dict[str, Callable[..., Found]]:
@@ -172,24 +163,22 @@ def _searches() -> dict[str, Callable[..., Found]]:
         "c random": partial(plain, sampler="random", pruner="none"),
         "d Hyperband": partial(plain, sampler="tpe", pruner="hyperband"),
     }
-    designs = {
-        RIVAL: ("random", 1, 1.0, 0),
-        **{f"e {sampler}": (sampler, 1, 1.0, 8) for sampler in ("tpe", "gp", "qmc", "cmaes")},
-        **{
-            f"e tpe, {n_lengths} lengths, {share:g} kept": ("tpe", n_lengths, share, 8)
-            for n_lengths, share in ((2, 0.25), (3, 0.5), (3, 0.25))
-        },
-    }
-    for name, (sampler, n_lengths, share, n_initial) in designs.items():
-        screening = partial(
-            _screening, sampler=sampler, n_lengths=n_lengths, share=share, n_initial=n_initial
-        )
-        found[name] = partial(ours, screening=screening)
+    found[RIVAL] = partial(ours, sampler="random", n_initial=0)
+    for sampler in ("tpe", "gp", "qmc", "cmaes"):
+        found[f"e {sampler}"] = partial(ours, sampler=sampler, n_initial=8)
     return {name: partial(search, name=name) for name, search in found.items()}
 
 
 SEARCHES = _searches()
 """Each gives the answers of one or more strategies."""
+ORDER = (
+    *SEARCHES,
+    *(
+        f"e tpe, {design} kept"
+        for design in ("2 lengths, 0.25", "3 lengths, 0.5", "3 lengths, 0.25")
+    ),
+)
+"""The searches of the tables: those of several cycle lengths were recorded before these went."""
 
 
 def searched(task: str, search: str, repetition: int) -> Row:
@@ -239,7 +228,7 @@ def _optimum(task: str) -> float:
 
     world = world_of(task)
     unit = qmc.Sobol(3, scramble=True, seed=0).random_base2(12).tolist()
-    wide = Ranges(space=world.study.space, bracket=WIDE_MAX_LR, proposal=0.1)
+    wide = Ranges(others=world.study.parameters, bracket=WIDE_MAX_LR, proposed_max_lr=0.1)
     points = [wide.at(u) for u in unit]
     return float(max(world.truth([*points, baseline(0.1)])))
 
@@ -263,7 +252,7 @@ def main(
     """Print how the strategies do."""
     if write is not None:
         try:
-            page(KEPT, list(SEARCHES)).write(write)
+            page(KEPT, ORDER).write(write)
         except UserError as error:
             raise typer.BadParameter(str(error)) from error
         return
@@ -282,7 +271,7 @@ def main(
         for ended in as_completed([pool.submit(searched, task, *each) for each in missing]):
             saved.add(ended.result())
             typer.echo(f"{len(saved.rows) - len(there)} of {len(missing)}", err=True)
-    order, kept = list(SEARCHES), Kept.read(save)
+    order, kept = ORDER, Kept.read(save)
     print(kept.world, tables(kept.regrets(order)), samplers(kept, order), sep="\n\n")
 
 

@@ -105,7 +105,7 @@ class Setting:
         return baseline(rate_of(work.number)) if work.kind == "cycle" else None
 
     def _cycle(self, rate: int, seed: int) -> Work:
-        return self._work("cycle", rate, self.study.full_epochs, seed)
+        return self._work("cycle", rate, self.study.epochs, seed)
 
     def _work(self, kind: Kind, number: int, length: int, seed: int = 0) -> Work:
         return Work(task=self.name, kind=kind, number=number, length=length, seed=seed)

@@ -6,11 +6,11 @@ from functools import cached_property
 
 import optuna
 
-from search.history.optuna_study import Histories
+from search.history.optuna_study import History
 from search.params import Params
 from search.stages import range_test
 from search.stages.expected import expected_scores
-from search.stages.screening import BASELINE_SLOT, Standing, given, promote
+from search.stages.search import BASELINE_SLOT, given
 from search.stages.space import Ranges
 from search.stages.statistics import choose, finalists, noise_of_neighbours, spread_finalists
 from studies.definition import Study
@@ -27,7 +27,6 @@ class SimulatedCycle:
     """One cycle of the search; `clock` is when it ended, in training images since the start."""
 
     slot: int
-    length: int
     params: Params
     score: float
     clock: int
@@ -53,14 +52,10 @@ class Simulator:
     def __init__(self, study: Study, table: Table, *, seed: int) -> None:
         self.study, self.table, self.seed = study, table, seed
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        length = study.screening.lengths[0]
-        self.shortest = Histories(
-            optuna.storages.InMemoryStorage(),
-            name=study.name,
-            study_id="simulated",
-            lengths=(length,),
-        ).of(length)
-        self.shortest.create(study.direction)
+        self.history = History(
+            optuna.storages.InMemoryStorage(), name=study.name, study_id="simulated"
+        )
+        self.history.create(study.direction)
         self.images = 0
         self._begun: list[SimulatedCycle] = []
         self._range_test_images = 0
@@ -80,9 +75,6 @@ class Simulator:
             self._begun.append(self._next(said))
         cycles = self._begun[:n_trials]
         self.images = cycles[-1].clock
-        while (promoted := self._promoted(cycles, n_trials)) is not None:
-            slot, length = promoted
-            cycles.append(self._trained(slot, length, cycles[slot].params))
         chosen = self._finalists(cycles, said, confirm=confirm, expects=expects)
         winner = self._confirmed([BASELINE_SLOT, *chosen], cycles) if confirm else chosen[0]
         return Simulation(said, tuple(cycles), tuple(chosen), cycles[winner].params, self.images)
@@ -100,7 +92,7 @@ class Simulator:
 
     def _sweep(self, n_steps: int) -> Sweep:
         adaptive = self.study.task.adaptive
-        return range_test.plan(self.study.range_test, n_steps=n_steps, adaptive=adaptive)
+        return range_test.sweep_of(self.study.range_test, n_steps=n_steps, adaptive=adaptive)
 
     def _swept(self, slot: int, n_steps: int) -> tuple[Point, ...]:
         """Return the points of a sweep, which ends at the first loss that is no number."""
@@ -114,15 +106,18 @@ class Simulator:
         return tuple(points[: broken + 1])
 
     def _ranges(self, said: Proposal) -> Ranges:
-        space = self.study.space
-        return Ranges(space=space, bracket=(said.low, said.high), proposal=said.max_lr)
+        return Ranges(
+            others=self.study.parameters,
+            bracket=(said.low, said.high),
+            proposed_max_lr=said.max_lr,
+        )
 
     def _next(self, said: Proposal) -> SimulatedCycle:
-        """Return the cycle of the next configuration at the shortest length."""
+        """Return the cycle of the next configuration of the search."""
         study, ranges, slot = self.study, self._ranges(said), len(self._begun)
         self.images = self._begun[-1].clock if self._begun else self._range_test_images
         fixed = given(slot, screening=study.screening, study_seed=self.seed, ranges=ranges)
-        number, params = self.shortest.ask(
+        number, params = self.history.ask(
             slot,
             study_seed=self.seed,
             ranges=ranges,
@@ -131,29 +126,21 @@ class Simulator:
             asked_before=False,
             attributes={},
         )
-        cycle = self._trained(slot, study.screening.lengths[0], params)
-        self.shortest.tell(number, cycle.score, {})
+        cycle = self._trained(slot, params)
+        self.history.tell(number, cycle.score, {})
         return cycle
 
-    def _trained(self, slot: int, length: int, params: Params) -> SimulatedCycle:
-        score = self._score(params, length, seed_for(self.seed, "search", 0, slot))
-        return SimulatedCycle(slot, length, params, score, self.images)
+    def _trained(self, slot: int, params: Params) -> SimulatedCycle:
+        score = self._score(params, seed_for(self.seed, "search", 0, slot))
+        return SimulatedCycle(slot, params, score, self.images)
 
-    def _score(self, params: Params, length: int, seed: int) -> float:
+    def _score(self, params: Params, seed: int) -> float:
         """Return the score of a cycle, no worse than that of a cycle that broke."""
-        study, steps = self.study, self.study.steps_of(length)
+        study, steps = self.study, self.study.cycle_steps
         self.images += steps * study.task.batch_size
-        score, _ = self.table.scores(params.plan(steps), epochs=length, seed=seed)
+        score, _ = self.table.scores(params.plan(steps), epochs=study.epochs, seed=seed)
         better = max if study.direction == "maximize" else min
         return better(score, study.diverged_value)
-
-    def _promoted(self, cycles: Sequence[SimulatedCycle], n_trials: int) -> tuple[int, int] | None:
-        return promote(
-            [Standing(c.slot, c.length, ended=True, score=c.score) for c in cycles],
-            screening=self.study.screening,
-            n_trials=n_trials,
-            direction=self.study.direction,
-        )
 
     def _finalists(
         self,
@@ -164,10 +151,9 @@ class Simulator:
         expects: bool,
     ) -> list[int]:
         study, ranges = self.study, self._ranges(said)
-        full = [cycle for cycle in cycles if cycle.length == study.full_epochs]
-        places = {c.slot: ranges.position(c.params) for c in full}
-        whole = {c.slot: c.score for c in full if c.score != study.diverged_value}
-        scores = {c.slot: c.score for c in full}
+        places = {c.slot: ranges.position(c.params) for c in cycles}
+        whole = {c.slot: c.score for c in cycles if c.score != study.diverged_value}
+        scores = {c.slot: c.score for c in cycles}
         if expects:
             scores = expected_scores(scores, places, direction=study.direction)
         if not confirm:
@@ -185,8 +171,5 @@ class Simulator:
             seed_for(self.seed, "confirmation", 0, replicate)
             for replicate in range(self.study.confirmation.n_seeds)
         ]
-        epochs = self.study.full_epochs
-        scores = {
-            slot: [self._score(cycles[slot].params, epochs, s) for s in seeds] for slot in slots
-        }
+        scores = {slot: [self._score(cycles[slot].params, s) for s in seeds] for slot in slots}
         return choose(scores, direction=self.study.direction)

@@ -78,7 +78,7 @@ class Trained:
         plan = params.plan(self.study.cycle_steps)
         self.classifier.fit(Run(plan=plan, seed=seed, on_epoch=rows.append))
         accuracies = [row.validation_accuracy for row in rows]
-        return padded(accuracies, self.study.full_epochs, self.study.diverged_value)
+        return padded(accuracies, self.study.epochs, self.study.diverged_value)
 
 
 def search(
@@ -92,7 +92,7 @@ def search(
         params = found.answers[strategy][budget]
         if params is None:
             raise UserError(f"--budget {budget}: full cycles too few for an answer of {name}")
-        answers[strategy] = params.searched()
+        answers[strategy] = dict(params)
     return answers
 
 
@@ -100,7 +100,7 @@ def again(site: Site, params: Answer, n_seeds: int) -> list[tuple[float, float]]
     """Return the scores of a configuration with each fresh seed."""
     world, plan = Trained(site), Params(**params).plan(STUDY.cycle_steps)
     seeds = [seed_for(0, "trained", "again", number) for number in range(n_seeds)]
-    return [world.scores(plan, epochs=STUDY.full_epochs, seed=seed) for seed in seeds]
+    return [world.scores(plan, epochs=STUDY.epochs, seed=seed) for seed in seeds]
 
 
 class Saved:

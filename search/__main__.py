@@ -82,7 +82,7 @@ def main(called_as: str | None = None) -> None:
     except SystemExit as ended:
         if ended.code != EXIT_INTERRUPTED:  # Typer's end after Ctrl-C, of which it says nothing
             raise
-        code, text = EXIT_INTERRUPTED, "interrupted: the same command goes on"
+        code, text = EXIT_INTERRUPTED, "interrupted: the same command resumes it"
     print(text, file=sys.stderr)
     sys.exit(code)
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from search.errors import UsageError
 from search.history.samplers import check_installed
-from search.queue.work import ENDED
 from search.results.result import StudyResult, load_result
 from search.stages.range_test import measured_at_all, with_stored_range_test
 from search.starting import catalog, slurm
 from search.starting.cost import Started, estimate, load_task, warm_up
 from search.starting.opening import opened, settle_ended
+from search.starting.slurm import Batch, batch_script
 from search.starting.start import (
     Asked,
     Watch,
@@ -26,7 +26,6 @@ from search.starting.start import (
     work_here,
     work_on,
 )
-from search.starting.submit import Batch, batch_script
 from search.starting.target import Target, n_trials_of
 from search.workers.patience import Patience
 from search.workers.stop import Stop
@@ -34,12 +33,11 @@ from studies.database import POSTGRESQL_FORM, masked_text, reading, sqlite_file,
 from studies.definition import Study, check_name
 from studies.protocol import compare, declared
 from studies.registry import Definition, load
+from studies.states import Stage
 from studies.tables import StudyRow
 from trainers.sweeps.result import RangeTestResult
 
 log = logging.getLogger(__name__)
-
-RANGE_TEST = "range_test"
 
 
 def run(
@@ -64,7 +62,7 @@ def run(
     are then confirmed with fresh seeds; a `budget` ("200epochs", "2h") may stand for the number.
     Raises UserError for what the user must fix, NoResultError when the study ended without a
     usable result, GivenBackError when `timeout_min` or a signal ended this start early, and
-    KeyboardInterrupt after Ctrl-C; in the last two cases the same call goes on later.
+    KeyboardInterrupt after Ctrl-C; in the last two cases the same call resumes later.
     """
     definition = _definition(study)
     name = _checked_name(definition.study.name if name is None else name)
@@ -101,8 +99,9 @@ def range_test(
 ) -> RangeTestResult:
     """Do the range test of a study, its first stage, and return what it measured and says.
 
-    It is stored: run() goes on from there, and a range test that has ended is only read. `sweeps`,
-    `steps` and the rates replace the study's own; that is another protocol, and takes a `name`.
+    It is stored: run() continues from there, and a range test that has ended is only read.
+    `sweeps`, `steps` and the rates replace the study's own; that is another protocol, and takes a
+    `name`.
     Of a study that searches batch sizes it is the one at the task's own, which holds the others.
     See run() for the other parameters and for what is raised, trainers.range_test.range_test for
     a model, optimizer and loader of your own.
@@ -116,9 +115,9 @@ def range_test(
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
     with stop.on_signals(), opened(storage, make=True) as engine:
         row = catalog.find_matching(engine, definition, name=name, seed=seed, target=Target())
-        if row is None or row.stage == RANGE_TEST:
+        if row is None or row.stage == Stage.RANGE_TEST:
             asked = Asked(name, seed, Target(), device, data, workers)
-            work_on(engine, definition, row, asked, stop=stop, watch=watch, only=RANGE_TEST)
+            work_on(engine, definition, row, asked, stop=stop, watch=watch, only=Stage.RANGE_TEST)
         with reading(engine) as session:
             return measured_at_all(session, catalog.find(engine, name))
 
@@ -182,7 +181,7 @@ def _check_counts(
         raise UsageError(f"timeout-min must be above 0 minutes, got {timeout_min:g}")
 
 
-def plan(
+def dry_run(
     study: str | Path | Study,
     *,
     trials: int | str | None = None,
@@ -253,7 +252,7 @@ def join(
     data: str | Path | None = None,
     timeout_min: float | None = None,
     until_stdin_closes: bool = False,
-    only: str | None = None,
+    only: Stage | None = None,
 ) -> None:
     """Work on a stored study in this process until it, or `only` one stage of it, has ended.
 
@@ -267,7 +266,7 @@ def join(
         patiently = Patience(stop)
     with stop.on_signals(), opened(storage, patiently=patiently) as engine:
         row = patiently(catalog.find, engine, name)
-        if row.stage not in ENDED:
+        if not row.stage.is_end:
             definition = _stored_definition(row)
             check_installed(definition.study.screening.sampler)
             trainer, site = load_task(definition, row, device=device, data=data)
@@ -278,16 +277,16 @@ def join(
             raise_if_stopped(ended, stop)
             if only is None:
                 catalog.remove_checkpoints(row.id, site.cache)
-        if patiently(catalog.find, engine, name).stage == "failed":
+        if patiently(catalog.find, engine, name).stage == Stage.FAILED:
             load_result(engine, name)
 
 
 def _stored_definition(row: StudyRow) -> Definition:
-    """Load what a stored study was made from; raise UserError where that is not to be had."""
+    """Load what a stored study was made from; raise UserError where that is not available."""
     if not row.spec:
         raise UsageError(
             f"study {row.name!r} was made from a Study object of another program: "
-            "only that program can go on with it"
+            "only that program can resume it"
         )
     definition = with_stored_range_test(load(row.spec), row)
     compare(row.name, row.declared, declared(definition.study, definition.source))

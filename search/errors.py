@@ -18,7 +18,7 @@ class NoResultError(Exception):
 
 
 class GivenBackError(Exception):
-    """This start ended early, its work was given back; start again to go on.
+    """This start ended early, its work was given back; start again to resume.
 
     `start_again`: whoever started it should do so at once, for nobody wanted the work to end.
     """

@@ -1,42 +1,65 @@
-"""One configuration: the parameters of a cycle, by torch's names."""
+"""One configuration: its parameters by name, as the table of parameters declares them."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
 
+from studies.params import CYCLE, Value, parameter
 from trainers.onecycle import OneCycle
 
 
-@dataclass(frozen=True, slots=True)
-class Params:
-    """One configuration, in torch's names; None: not searched, the task's own."""
+class Params(Mapping[str, Value]):
+    """The values of one configuration by name; what a study does not search is not in it.
 
-    max_lr: float
-    pct_start: float
-    div_factor: float
-    weight_decay: float | None = None
-    batch_size: int | None = None
+    Equal, with equal hashes, where names and values are equal.
+    """
 
-    def searched(self) -> dict[str, Any]:
-        """Return what was searched, by name."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+    __slots__ = ("_values",)
+
+    def __init__(self, **values: Value) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> Value:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        # Mapping defines equality, and with that takes the hash away.
+        return hash(frozenset(self._values.items()))
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {text}" for name, text in self.texts().items())
+
+    def __repr__(self) -> str:
+        return f"Params({', '.join(f'{name}={value!r}' for name, value in self.items())})"
+
+    @property
+    def max_lr(self) -> float:
+        """The peak of the cycle."""
+        return float(self._values["max_lr"])
+
+    @property
+    def batch_size(self) -> int | None:
+        """The batch size, None where it is not searched."""
+        size = self._values.get("batch_size")
+        return None if size is None else int(size)
+
+    def texts(self) -> dict[str, str]:
+        """Return each value as it is shown, by name."""
+        return {name: parameter(name).text(value) for name, value in self.items()}
+
+    def of_the_task(self) -> dict[str, Value]:
+        """Return what the training itself is told: all that is not the cycle's."""
+        return {name: value for name, value in self.items() if name not in CYCLE}
 
     def plan(self, total_steps: int) -> OneCycle:
         """Return the cycle of `total_steps` optimizer steps under this configuration."""
         return OneCycle(
             max_lr=self.max_lr,
             total_steps=total_steps,
-            pct_start=self.pct_start,
-            div_factor=self.div_factor,
+            pct_start=float(self["pct_start"]),
+            div_factor=float(self["div_factor"]),
         )
-
-    def __str__(self) -> str:
-        words = [
-            f"max_lr {self.max_lr:.3g}",
-            f"pct_start {self.pct_start:.2f}",
-            f"div_factor {self.div_factor:.3g}",
-        ]
-        if self.weight_decay is not None:
-            words.append(f"weight_decay {self.weight_decay:.3g}")
-        if self.batch_size is not None:
-            words.append(f"batch_size {self.batch_size}")
-        return ", ".join(words)

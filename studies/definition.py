@@ -1,26 +1,43 @@
 """A study as its author writes it: what is trained, searched and confirmed."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Literal
 
+from studies.params import (
+    CYCLE,
+    Choice,
+    Domain,
+    Parameter,
+    Range,
+    Value,
+    domain_of,
+    parameter,
+    searched,
+)
+from studies.states import Direction
 from trainers.calls.lint import Call, errors
 from trainers.calls.schedule import Schedule
 from trainers.onecycle import LAST_RATE_DIVISOR
-from trainers.readings import Readings
 from trainers.sweeps.sweep import LEAST_STEPS
 from trainers.task import Workload
 
+# The width of the column (studies.tables.StudyRow.name).
 MAX_NAME_LENGTH = 200
+MOST_SCORE = 1e100
+"""A score beyond this, to either side, counts as no number: its square would overflow."""
+# tpe first: only gp was shown ahead of it, late and in one task of two, at 18 times the CPU time
+# (docs/benchmarks.md).
 SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random")
 MOST_WEIGHT_DECAY = {"sgd": 0.02, "adaptive": 0.1}
 """A larger one moves the edge by more than the noise of a sweep, so that one range test would not
-do for the whole range (docs/log.md); by the kind of optimizer."""
+do for the whole range (docs/log.md); by the type of optimizer."""
 
 
 def _at_least(low: int, **values: int) -> None:
     for name, value in values.items():
+        # Not isinstance: True is an int.
         if type(value) is not int or value < low:
             raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
 
@@ -49,7 +66,10 @@ class RangeTest:
     tells how far; fewer than 100 say little.
     """
 
+    # One sweep lost up to 2.4 points in `no-norm`, the median of five at most 0.3
+    # (docs/benchmarks.md).
     n_sweeps: int = 5
+    # In `cifar-small` the edge moves by 0.9 decades from 100 to 200 steps, then stands still.
     n_steps: int = 200
     start_lr: float = 1e-5
     end_lr: float = 10.0
@@ -78,12 +98,18 @@ class Space:
     `weight_decay` (a range, log scaled) and `batch_size` (its values) are searched where they are
     given; the task's own, which must be among them, is the baseline's. Then Optuna samples max_lr
     as a multiple of the proposal, which each batch size has from a range test of its own.
+
+    `extra` names further parameters of the training, each with a Range, a Choice, or a plain
+    tuple: two numbers are a range, several values a choice. The run is told them
+    (`run.params["dropout"]`). The baseline has the task's own value; where the task does not know
+    one, the range says it: Range(0.0, 0.5, baseline=0.1).
     """
 
     pct_start: tuple[float, float] = (0.05, 0.6)
     div_factor: tuple[float, float] = (2.0, 100.0)
     weight_decay: tuple[float, float] | None = None
     batch_size: tuple[int, ...] | None = None
+    extra: Mapping[str, Domain | tuple[Value, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _rising_within(0, 1, pct_start=self.pct_start)
@@ -96,68 +122,57 @@ class Space:
                 f"batch_size must be two whole numbers or more that rise from at least 1, "
                 f"got {sizes!r}"
             )
+        for name, given in self.extra.items():
+            if name in (*CYCLE, "weight_decay", "batch_size"):
+                raise ValueError(f"extra[{name!r}]: Space({name}=...) is the place for it")
+            domain_of(f"extra[{name!r}]", given)
+
+    def domains(self) -> dict[str, Domain]:
+        """Return where each parameter beside max_lr comes from, in the order of the search."""
+        ranges = {
+            "pct_start": self.pct_start,
+            "div_factor": self.div_factor,
+            "weight_decay": self.weight_decay,
+        }
+        domains: dict[str, Domain] = {
+            name: Range(float(ends[0]), float(ends[1]), log=parameter(name).log)
+            for name, ends in ranges.items()
+            if ends is not None
+        }
+        if self.batch_size is not None:
+            domains["batch_size"] = Choice(self.batch_size)
+        return domains | self.extra_domains()
+
+    def parameters(self, own_values: Mapping[str, Value]) -> tuple[Parameter, ...]:
+        """Return what is searched beside max_lr; `own_values` are the task's."""
+        return tuple(
+            searched(name, domain, baseline=own_values.get(name))
+            for name, domain in self.domains().items()
+        )
+
+    def extra_domains(self) -> dict[str, Domain]:
+        """Return where each further parameter comes from."""
+        return {name: domain_of(name, given) for name, given in self.extra.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Screening:
-    """`n_trials` configurations, each trained for one complete cycle.
-
-    `epochs` is the length of that cycle, or several that rise: then all configurations are
-    trained at the shortest, and at each greater length the better `share` of those at the length
-    before, anew from the start (`share` is one for all of them, or one for each). That pays only
-    where short cycles like the same configurations; with SGD they did not (docs/benchmarks.md).
+    """`n_trials` configurations, each trained for one complete cycle of `epochs`.
 
     After the baseline and `n_initial` points of a scrambled Sobol sequence the `sampler` proposes.
     """
 
     n_trials: int
-    epochs: int | tuple[int, ...]
-    share: float | tuple[float, ...] = 0.5
+    epochs: int
     sampler: str = "tpe"
+    # A power of two, at which a Sobol sequence is balanced (scipy.stats.qmc.Sobol).
     n_initial: int = 8
 
     def __post_init__(self) -> None:
-        _at_least(1, n_trials=self.n_trials)
+        _at_least(1, n_trials=self.n_trials, epochs=self.epochs)
         _at_least(0, n_initial=self.n_initial)
-        lengths = self.lengths
-        whole = all(type(length) is int and length >= 1 for length in lengths)
-        if not (lengths and whole and list(lengths) == sorted(set(lengths))):
-            raise ValueError(
-                f"epochs must be a whole number of at least 1, or several that rise, "
-                f"got {self.epochs!r}"
-            )
-        shares = self.shares
-        if len(shares) != len(lengths) - 1 or not all(0 < share <= 1 for share in shares):
-            raise ValueError(
-                f"share must be above 0 and at most 1, one for all or one for each of the "
-                f"{len(lengths) - 1} length(s) after the first, got {self.share!r}"
-            )
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}")
-
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """Epochs of the cycles, shortest first; the last is the full length."""
-        return self.epochs if isinstance(self.epochs, tuple) else (self.epochs,)
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """The share of the configurations kept for each length after the first."""
-        if isinstance(self.share, tuple):
-            return self.share
-        return (self.share,) * (len(self.lengths) - 1)
-
-    def counts(self, n_trials: int) -> tuple[int, ...]:
-        """Return the number of cycles of each length: ceil(share x the number before)."""
-        found = [n_trials]
-        for share in self.shares:
-            found.append(self.kept(share, found[-1]))
-        return tuple(found)
-
-    @staticmethod
-    def kept(share: float, n: int) -> int:
-        """Return how many of `n` configurations go on: ceil(share x n)."""
-        return math.ceil(share * n - 1e-9)  # 0.1 * 30 is a little above 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,29 +193,30 @@ class Confirmation:
 class Study:
     """One question: which max_lr, pct_start and div_factor for this task and cycle length?
 
-    A space that holds weight_decay or batch_size adds these to the question.
+    A space that holds more parameters adds these to the question.
 
     `metric` names what the trainer's score is; accuracies are shown in percent.
     `diverged_value` is what a cycle that broke is worth: for accuracy, 1 / number of classes.
-    A score that is worse, or no number, counts as that. `readings` are taken in the cycles of the
-    search and stored; only the bundled loop takes them.
+    A score that is worse, or no number, counts as that.
     """
 
     name: str
     task: Workload
     screening: Screening
     diverged_value: float
-    direction: Literal["maximize", "minimize"] = "maximize"
+    direction: Direction = "maximize"
     metric: str = "accuracy"
     range_test: RangeTest = field(default_factory=RangeTest)
     space: Space = field(default_factory=Space)
     confirmation: Confirmation = field(default_factory=Confirmation)
-    readings: Readings | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if not math.isfinite(self.diverged_value):
-            raise ValueError(f"diverged_value must be a number, got {self.diverged_value}")
+        if not abs(self.diverged_value) <= MOST_SCORE:
+            raise ValueError(
+                f"diverged_value must be a number of at most {MOST_SCORE:g}, "
+                f"got {self.diverged_value}"
+            )
         if self.direction not in ("maximize", "minimize"):
             raise ValueError(f"direction must be maximize or minimize, got {self.direction!r}")
         if self.space.weight_decay is not None:
@@ -210,8 +226,29 @@ class Study:
                 f"batch_size must hold the task's own, {self.task.batch_size}, which the baseline "
                 f"has; got {self.space.batch_size}"
             )
+        for name, domain in self.space.extra_domains().items():
+            self._check_extra(name, domain)
         for batch_size in self.batch_sizes:
-            self._check_cycles(self.steps_of(self.screening.lengths[0], batch_size=batch_size))
+            self._check_cycles(self.steps_of(self.epochs, batch_size=batch_size))
+
+    def _check_extra(self, name: str, domain: Domain) -> None:
+        known = self.task.own_values()
+        if name not in known and not self.task.takes_any:
+            raise ValueError(
+                f"extra[{name!r}]: the bundled loop has no such parameter; it has "
+                f"{', '.join(sorted(known))}, and a loop of your own may have any"
+            )
+        own = known.get(name)
+        if own is None and domain.baseline is None:
+            raise ValueError(
+                f"extra[{name!r}]: the baseline's value is not known; say it, as in "
+                f"Range(low, high, baseline=...) or Choice((...), baseline=...)"
+            )
+        if domain.baseline is None and own is not None and not domain.holds(own):
+            raise ValueError(
+                f"extra[{name!r}] must hold the task's own, {own!r}, which the baseline has; "
+                f"got {domain}"
+            )
 
     def _check_weight_decay(self, low: float, high: float) -> None:
         own, got = self.task.weight_decay, f"got {(low, high)}"
@@ -224,7 +261,7 @@ class Study:
         if high > most:
             kind = "Adam" if self.task.adaptive else "SGD"
             raise ValueError(
-                f"weight_decay must be at most {most:g} with an optimizer of {kind}'s kind, "
+                f"weight_decay must be at most {most:g} with an {kind}-type optimizer, "
                 f"{got}: a larger one moves the edge, and all share one range test"
             )
         if not low <= own <= high:
@@ -259,14 +296,19 @@ class Study:
         return (own, *(size for size in self.space.batch_size or () if size != own))
 
     @property
-    def full_epochs(self) -> int:
-        """Epochs of a cycle of the full length, which confirmation and answer are about."""
-        return self.screening.lengths[-1]
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What is searched beside max_lr, each with its domain and its baseline's value."""
+        return self.space.parameters(self.task.own_values())
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a cycle."""
+        return self.screening.epochs
 
     @property
     def cycle_steps(self) -> int:
-        """Optimizer steps of one complete cycle of the full length, at the task's batch size."""
-        return self.steps_of(self.full_epochs)
+        """Optimizer steps of one complete cycle, at the task's batch size."""
+        return self.steps_of(self.epochs)
 
     def steps_of(self, epochs: int, *, batch_size: int | None = None) -> int:
         """Return the optimizer steps of a cycle: epochs x steps per epoch.
@@ -277,7 +319,7 @@ class Study:
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError for a study name that would not do as one (a path, a Python file)."""
+    """Raise ValueError for text that cannot name a study (a path, a Python file)."""
     plain = name.isprintable() and name == name.strip() and 0 < len(name) <= MAX_NAME_LENGTH
     if not plain or "/" in name or name.endswith(".py"):
         raise ValueError(

@@ -10,14 +10,16 @@ from typing import Any
 from studies.definition import RangeTest, Study
 from studies.errors import ProtocolError
 
+# A study may be stored under another name with --name.
 _NOT_PROTOCOL = frozenset({"name"})
-_ONLY_WHERE_GIVEN = frozenset({"space.weight_decay", "space.batch_size", "task.weight_decay"})
-"""Left out where they are None, so that studies from before these fields stay what they were."""
-_SEARCHED = {
-    "weight_decay": ("task.optimizer.weight_decay", "task.weight_decay"),
-    "batch_size": ("task.batch_size",),
+_ONLY_WHERE_GIVEN = {
+    "space.weight_decay": "None",
+    "space.batch_size": "None",
+    "space.extra": "{}",
+    "task.weight_decay": "None",
 }
-"""Fields of the task by what replaces them in the space: they are the baseline's alone then."""
+"""Fields that are left out where they have this value, so that studies from before these fields
+stay what they were."""
 
 
 def declared(study: Study, source: str) -> dict[str, str]:
@@ -28,14 +30,16 @@ def declared(study: Study, source: str) -> dict[str, str]:
     holds is not a field of the task, but the baseline still has one value of it.
     """
     fields = {name: text for name, text in _flat("", study) if name not in _NOT_PROTOCOL}
-    for name in _ONLY_WHERE_GIVEN:
-        if fields.get(name) == "None":
+    for name, text in _ONLY_WHERE_GIVEN.items():
+        if fields.get(name) == text:
             del fields[name]
-    for name, replaced in _SEARCHED.items():
-        for field in replaced if getattr(study.space, name) is not None else ():
+    for name in study.space.domains():
+        for field in (f"task.optimizer.{name}", f"task.{name}"):
             if field in fields:
                 fields[f"baseline.{name}"] = fields.pop(field)
     fields["code of the study file"] = _code_digest(source)
+    # From the package's metadata: importing torch takes two seconds. To the minor version, because
+    # patch releases of torch mend regressions only.
     fields["torch"] = ".".join(importlib.metadata.version("torch").split(".")[:2])
     return fields
 
@@ -72,6 +76,7 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
 
 def _code_digest(source: str) -> str:
     """Return a digest of Python source that comments, blank lines and layout do not move."""
+    # Parsing drops comments, and unparsing writes one layout.
     return hashlib.sha256(ast.unparse(ast.parse(source)).encode()).hexdigest()[:16]
 
 

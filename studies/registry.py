@@ -45,24 +45,28 @@ def load(spec: str) -> Definition:
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         raise StudyFileError(f"{path}: no STUDY = Study(...) in it, got {type(study).__name__}")
+    # As Python itself reads it, with the file's own declaration of its encoding (PEP 263).
     return Definition(study, importlib.util.decode_source(path.read_bytes()), spec)
 
 
 def _module_at(path: Path) -> ModuleType:
     """Import the file at `path`; modules beside it can be imported by it."""
     name = f"onecycle_study_{path.stem}"
-    found = importlib.util.spec_from_file_location(name, path)
-    assert found is not None
-    assert found.loader is not None
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
     if str(path.parent) not in sys.path:
+        # At the end: a file beside it that is named like a package must not hide that package.
         sys.path.append(str(path.parent))
-    module = importlib.util.module_from_spec(found)
+    module = importlib.util.module_from_spec(module_spec)
+    # Before it runs: dataclasses look up their module there.
     sys.modules[name] = module
     try:
-        found.loader.exec_module(module)
+        module_spec.loader.exec_module(module)
     except SyntaxError as error:
         where = f"{error.filename or path}, line {error.lineno or '?'}"
         raise StudyFileError(f"{where}: {error.msg}") from error
+    # A script that calls exit() when it is imported must not end our process without a word.
     except (Exception, SystemExit) as error:
         line = next(
             (

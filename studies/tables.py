@@ -1,37 +1,74 @@
 """Our tables, beside Optuna's in the same database."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     DateTime,
+    Dialect,
+    Enum,
     Float,
     ForeignKey,
     Index,
     Integer,
     String,
     Text,
+    TypeDecorator,
     UniqueConstraint,
     func,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from studies.answer import Answer, NoAnswer, ending_from_json, ending_to_json
+from studies.params import Value
+from studies.states import Direction, FailureKind, RunState, Stage
+from trainers.run import Outcome
+
+# alembic_version is Optuna's in this database, which refuses a revision that it does not know
+# (https://github.com/optuna/optuna/issues/5360).
 VERSION_TABLE = "onecycle_alembic_version"
-HEAD = "0006"
+# The newest of studies/migrations/versions: every start compares the database with it.
+HEAD = "0007"
 
 
 class Base(DeclarativeBase):
     """The metadata of our tables; Optuna's are not part of it."""
 
 
+class Ending(TypeDecorator[Answer | NoAnswer]):
+    """A column of JSON that holds what a study ended with."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: Answer | NoAnswer | None, dialect: Dialect) -> Any:
+        """Return the value as JSON; None is stored as JSON's null, as it always was."""
+        return None if value is None else ending_to_json(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Answer | NoAnswer | None:
+        """Return the value of stored JSON."""
+        return None if value is None else ending_from_json(value)
+
+
+def _one_of(states: type[StrEnum], length: int) -> Enum:
+    """Return a column of text that is read as one of these states, and holds nothing else."""
+    return Enum(
+        states,
+        native_enum=False,  # plain text: a new state then needs no migration
+        length=length,
+        values_callable=lambda each: [state.value for state in each],
+    )
+
+
 class StudyRow(Base):
     """One stored study: its protocol, where it stands, and its answer.
 
-    `batch_size`, `steps_per_epoch`, `edge`, `bracket_low`, `bracket_high` and `proposal` are those
-    of the baseline. `batch_sizes` holds, where several are searched, `steps_per_epoch` of each by
-    its text, and `edge` and `proposal` once they are frozen.
+    `batch_size`, `steps_per_epoch`, `edge`, `bracket_low`, `bracket_high` and `proposed_max_lr`
+    are those of the baseline. `batch_sizes` holds, where several are searched, `steps_per_epoch`
+    of each by its text, and `edge` and `proposal` once they are frozen. `epochs`: of a cycle.
     """
 
     __tablename__ = "study"
@@ -42,69 +79,82 @@ class StudyRow(Base):
     source: Mapped[str] = mapped_column(Text)
     declared: Mapped[dict[str, str]] = mapped_column(JSON)
     resolved: Mapped[dict[str, str] | None] = mapped_column(JSON)
+    # Seeds have up to 63 bits (trainers.seeding); Integer has 32 on PostgreSQL.
     seed: Mapped[int] = mapped_column(BigInteger)
-    direction: Mapped[str] = mapped_column(String(8))
+    direction: Mapped[Direction] = mapped_column(String(8))
     metric: Mapped[str] = mapped_column(String(40))
+    # 53 bits are a double on every database: a score must come back to the last digit.
     diverged_value: Mapped[float] = mapped_column(Float(53))
     batch_size: Mapped[int] = mapped_column(Integer)
     steps_per_epoch: Mapped[int] = mapped_column(Integer)
     batch_sizes: Mapped[dict[str, dict[str, float]] | None] = mapped_column(JSON)
     n_trials: Mapped[int] = mapped_column(Integer)
-    lengths: Mapped[list[int]] = mapped_column(JSON)
+    epochs: Mapped[int] = mapped_column(Integer)
     budget: Mapped[str | None] = mapped_column(String(40))
     beat_s: Mapped[float] = mapped_column(Float(53))
     grace_s: Mapped[float] = mapped_column(Float(53))
-    stage: Mapped[str] = mapped_column(String(16))
+    stage: Mapped[Stage] = mapped_column(_one_of(Stage, 16))
     bugs_in_a_row: Mapped[int] = mapped_column(Integer, default=0)
     edge: Mapped[float | None] = mapped_column(Float(53))
     bracket_low: Mapped[float | None] = mapped_column(Float(53))
     bracket_high: Mapped[float | None] = mapped_column(Float(53))
-    proposal: Mapped[float | None] = mapped_column(Float(53))
-    result: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    proposed_max_lr: Mapped[float | None] = mapped_column("proposal", Float(53))
+    ending: Mapped[Answer | NoAnswer | None] = mapped_column("result", Ending)
     created_at: Mapped[datetime] = mapped_column(DateTime, server_default=func.now())
     finished_at: Mapped[datetime | None] = mapped_column(DateTime)
+
+    @property
+    def answer(self) -> Answer | None:
+        """The answer of the last confirmation; trials that were added since are not part of it."""
+        return self.ending if isinstance(self.ending, Answer) else None
+
+    @property
+    def reason(self) -> str | None:
+        """Why the study ended without an answer."""
+        return self.ending.reason if isinstance(self.ending, NoAnswer) else None
 
 
 class WorkRow(Base):
     """One run: who does it under which fencing token, and what came out.
 
-    `batch_size` and `weight_decay` are NULL where the study does not search them.
+    `epochs` is the length of a cycle, `sweep_steps` that of a sweep; the other is NULL. `params`
+    holds the configuration by name: of a cycle all of it, of a sweep the batch size where several
+    are searched; NULL before a slot has asked.
     """
 
     __tablename__ = "work"
     __table_args__ = (
-        UniqueConstraint("study_id", "stage", "round", "length", "slot", name="uq_work_slot"),
+        # Whatever goes wrong in opening a stage, no cycle is there twice.
+        UniqueConstraint("study_id", "stage", "round", "epochs", "slot", name="uq_work_slot"),
         Index("ix_work_study_state", "study_id", "state"),
     )
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     study_id: Mapped[str] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
-    stage: Mapped[str] = mapped_column(String(16))
+    stage: Mapped[Stage] = mapped_column(_one_of(Stage, 16))
     round: Mapped[int] = mapped_column(Integer)
-    length: Mapped[int] = mapped_column(Integer)
+    epochs: Mapped[int | None] = mapped_column(Integer)
+    sweep_steps: Mapped[int | None] = mapped_column(Integer)
     slot: Mapped[int] = mapped_column(Integer)
     candidate: Mapped[int | None] = mapped_column(Integer)
     replicate: Mapped[int | None] = mapped_column(Integer)
 
-    state: Mapped[str] = mapped_column(String(8), default="waiting")
+    state: Mapped[RunState] = mapped_column(_one_of(RunState, 8), default=RunState.WAITING)
     token: Mapped[int] = mapped_column(Integer, default=0)
-    attempts: Mapped[int] = mapped_column(Integer, default=0)
     failures: Mapped[int] = mapped_column(Integer, default=0)
+    # server_default: the column was added to tables that held rows.
     deaths: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     owner: Mapped[str | None] = mapped_column(Text)
     process: Mapped[str | None] = mapped_column(Text)
     beat: Mapped[int] = mapped_column(Integer, default=0)
     beat_at: Mapped[datetime | None] = mapped_column(DateTime)
 
-    max_lr: Mapped[float | None] = mapped_column(Float(53))
-    pct_start: Mapped[float | None] = mapped_column(Float(53))
-    div_factor: Mapped[float | None] = mapped_column(Float(53))
-    batch_size: Mapped[int | None] = mapped_column(Integer)
-    weight_decay: Mapped[float | None] = mapped_column(Float(53))
+    # SQL's NULL for None, which `params IS NULL` finds; JSON's null it would not.
+    params: Mapped[dict[str, Value] | None] = mapped_column(JSON(none_as_null=True))
     trial_number: Mapped[int | None] = mapped_column(Integer)
     told: Mapped[bool] = mapped_column(default=False)
 
-    outcome: Mapped[str | None] = mapped_column(String(16))
+    outcome: Mapped[Outcome | None] = mapped_column(String(16))
     score: Mapped[float | None] = mapped_column(Float(53))
     sealed_score: Mapped[float | None] = mapped_column(Float(53))
     diverged_step: Mapped[int | None] = mapped_column(Integer)
@@ -113,8 +163,20 @@ class WorkRow(Base):
     n_images: Mapped[int | None] = mapped_column(BigInteger)
     seconds: Mapped[float | None] = mapped_column(Float(53))
     device: Mapped[str | None] = mapped_column(Text)
-    failure: Mapped[str | None] = mapped_column(String(16))
+    failure: Mapped[FailureKind | None] = mapped_column(_one_of(FailureKind, 16))
     traceback: Mapped[str | None] = mapped_column(Text)
+
+    @property
+    def length(self) -> int:
+        """Epochs of a cycle, optimizer steps of a sweep."""
+        length = self.sweep_steps if self.epochs is None else self.epochs
+        assert length is not None
+        return length
+
+    @property
+    def had_owner(self) -> bool:
+        """Whether the present owner is not the first: each claim raises the token by one."""
+        return self.token > 1
 
 
 class WorkerRow(Base):
@@ -150,20 +212,6 @@ class EpochRecord(Base):
     images_per_s: Mapped[float] = mapped_column(Float(53))
 
 
-class ReadingRecord(Base):
-    """One look at the averaged weights inside a cycle (trainers.run.Reading)."""
-
-    __tablename__ = "reading"
-
-    work_id: Mapped[int] = mapped_column(
-        ForeignKey("work.id", ondelete="CASCADE"), primary_key=True
-    )
-    step: Mapped[int] = mapped_column(Integer, primary_key=True)
-    loss: Mapped[float] = mapped_column(Float(53))
-    accuracy: Mapped[float] = mapped_column(Float(53))
-    seconds: Mapped[float] = mapped_column(Float(53))
-
-
 class PointRecord(Base):
     """One step of a sweep, as measured; `loss` is NULL where it was not finite.
 
@@ -181,4 +229,3 @@ class PointRecord(Base):
     other_lrs: Mapped[list[float] | None] = mapped_column(JSON)
     loss: Mapped[float | None] = mapped_column(Float(53))
     grad_norm: Mapped[float | None] = mapped_column(Float(53))
-    finite: Mapped[bool] = mapped_column()

@@ -40,7 +40,7 @@ def upgrade(url: URL) -> tuple[Upgraded, ...]:
     """
     engine = open_engine(url)
     if sqlite_file(url) is not None:
-        # A changed table is made anew and the old one dropped, which would empty its children.
+        # A changed table is made again and the old one dropped, which would empty its children.
         event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys=OFF"))
     try:
         with _in_one_line(engine), schema_lock(engine):

@@ -1,12 +1,12 @@
 """A small finished study as rows: three configurations, one diverged, two confirmed."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 
 import numpy as np
 from sqlalchemy import Engine
 
 from search.stages import statistics as confirmation
+from studies.answer import Answer, Noise
 from studies.database import transaction
 from studies.tables import Base, PointRecord, StudyRow, WorkRow
 from trainers.onecycle import OneCycle
@@ -43,37 +43,41 @@ def study_row() -> StudyRow:
         batch_size=64,
         steps_per_epoch=STEPS_PER_EPOCH,
         n_trials=len(SEARCH),
-        lengths=[EPOCHS],
+        epochs=EPOCHS,
         beat_s=5.0,
         grace_s=30.0,
         stage="finished",
         edge=1.1,
         bracket_low=0.025,
         bracket_high=0.4,
-        proposal=0.08,
-        result={
-            "winner": 1,
-            "comparisons": [asdict(comparison)],
-            "test": {str(slot): list(scores) for slot, scores in TEST.items()},
-            "importances": {"max_lr": 0.7, "pct_start": 0.2, "div_factor": 0.1},
-            "search_noise": {"deviation": 0.004, "freedom": 4, "source": "neighbours"},
-            "schedules": {
-                slot: OneCycle(max_lr=max_lr, total_steps=EPOCHS * STEPS_PER_EPOCH).samples(50)
-                for slot, max_lr in (("0", 0.08), ("1", 0.2))
+        proposed_max_lr=0.08,
+        ending=Answer(
+            winner=1,
+            comparisons=(comparison,),
+            compared=True,
+            test=TEST,
+            importances={"max_lr": 0.7, "pct_start": 0.2, "div_factor": 0.1},
+            search_noise=Noise(0.004, 4, "neighbours"),
+            schedules={
+                slot: tuple(
+                    OneCycle(max_lr=max_lr, total_steps=EPOCHS * STEPS_PER_EPOCH).samples(50)
+                )
+                for slot, max_lr in ((0, 0.08), (1, 0.2))
             },
-        },
+            versions={},
+        ),
     )
 
 
 def run_row(stage: str, slot: int, **columns: object) -> WorkRow:
     shared = {"round": 0, "state": "done", "n_images": 6400, "seconds": 1.5, "device": "TestChip"}
-    length = 120 if stage == "range_test" else EPOCHS
-    values = {**shared, "length": length, "outcome": "completed", **columns}
+    length = {"sweep_steps": 120} if stage == "range_test" else {"epochs": EPOCHS}
+    values = {**shared, **length, "outcome": "completed", **columns}
     return WorkRow(study_id="the-study", stage=stage, slot=slot, **values)
 
 
-def configuration(slot: int) -> dict[str, float]:
-    return dict(zip(("max_lr", "pct_start", "div_factor"), SEARCH[slot], strict=False))
+def configuration(slot: int) -> dict[str, dict[str, float]]:
+    return {"params": dict(zip(("max_lr", "pct_start", "div_factor"), SEARCH[slot], strict=False))}
 
 
 def rows() -> Iterator[WorkRow]:
@@ -116,6 +120,5 @@ def put(engine: Engine) -> None:
                         step=step,
                         lr=float(SWEEP_LRS[step]),
                         loss=float(loss) if finite else None,
-                        finite=finite,
                     )
                 )

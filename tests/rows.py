@@ -23,7 +23,7 @@ def study_row(**values: object) -> StudyRow:
         "batch_size": 10,
         "steps_per_epoch": 10,
         "n_trials": 4,
-        "lengths": [4],
+        "epochs": 4,
         "beat_s": 5.0,
         "grace_s": 30.0,
         "stage": "search",

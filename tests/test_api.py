@@ -108,7 +108,7 @@ def test_a_study_object_has_one_worker(tmp_path: Path) -> None:
         api.run(SMALL, storage=storage, workers=2)
     assert not (tmp_path / "a.db").exists()
     assert api.run(SMALL, storage=storage, workers=None).n_trials == 4
-    assert api.plan(SMALL).n_workers == 1
+    assert api.dry_run(SMALL).n_workers == 1
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_progress_can_be_watched(tmp_path: Path) -> None:
 
     api.run(SMALL, storage=f"sqlite:///{tmp_path}/a.db", watch=watch)
     (started,) = seen
-    assert [(c.stage, c.n_runs) for c in started.plan] == [
+    assert [(c.stage, c.n_runs) for c in started.costs] == [
         ("range_test", 4),
         ("search", 4),
         ("confirmation", 9),
@@ -227,7 +227,7 @@ def test_the_data_folder_reaches_an_own_loop(tmp_path: Path) -> None:
     study = dataclasses.replace(
         SMALL, task=OwnLoop(factory=factory, batch_size=10, steps_per_epoch=10)
     )
-    api.plan(study, data=tmp_path, device="cpu")
+    api.dry_run(study, data=tmp_path, device="cpu")
     assert sites == [Site(device="cpu", data=tmp_path, cache=tmp_path / "cache")]
 
 

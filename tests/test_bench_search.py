@@ -52,7 +52,7 @@ def test_ours_spends_no_more_than_the_budget_and_the_rest_would_not_pay_for_one_
 
     class Table(Synthetic):
         def scores(self, cycle, *, epochs, seed):  # type: ignore[no-untyped-def]
-            spent.append(epochs / world.study.full_epochs)
+            spent.append(epochs / world.study.epochs)
             return super().scores(cycle, epochs=epochs, seed=seed)
 
     world.table = Table()

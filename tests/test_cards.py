@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,11 @@ from sqlalchemy import Engine, make_url, select, text
 
 from search.results.result import load_result
 from search.views.dashboard.cards import Cards, Shown
+from studies.answer import NoAnswer
 from studies.database import open_engine, reading, transaction
+from studies.states import Stage
 from studies.tables import StudyRow
 from tests.conftest import Ended, Finished
-from tests.test_lengths import LADDER
 
 Main = Callable[..., Ended]
 
@@ -28,11 +28,11 @@ def engine(finished: Finished, tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-def shown(engine: Engine, name: str = "table", *, cards: Cards | None = None) -> Shown:
-    """Return what the page of the Optuna study `name` gets."""
+def shown(engine: Engine, *, cards: Cards | None = None) -> Shown:
+    """Return what the page of the Optuna study of ours gets."""
     with reading(engine) as session:
         row = session.scalars(select(StudyRow)).one()
-    found = (cards or Cards(engine)).of(row.id, name)
+    found = (cards or Cards(engine)).of(row.id)
     assert found is not None
     return found
 
@@ -71,7 +71,7 @@ def test_a_study_that_has_not_moved_on_is_not_drawn_again(engine: Engine) -> Non
     assert shown(engine, cards=cards) is first
     with transaction(engine) as session:
         row = session.scalars(select(StudyRow)).one()
-        row.stage, row.n_trials = "search", row.n_trials + 8
+        row.stage, row.n_trials = Stage.SEARCH, row.n_trials + 8
     later = shown(engine, cards=cards)
     assert later is not first
     assert list(later.figures) == ["onecycle-range-test", "onecycle-search"]
@@ -96,7 +96,8 @@ def test_the_note_holds_verdict_values_seeds_cost_and_commands(engine: Engine) -
 def test_the_note_has_no_html_and_shows_its_words_as_they_are(engine: Engine) -> None:
     with transaction(engine) as session:
         row = session.scalars(select(StudyRow)).one()
-        row.stage, row.result = "failed", {"reason": "<b>no</b> such *thing* | `x`\nnor $this$"}
+        row.stage = Stage.FAILED
+        row.ending = NoAnswer("<b>no</b> such *thing* | `x`\nnor $this$")
     note = shown(engine).note
     assert "**Ended without a result**" in note
     assert re.search(r"(?<!\\)[<>]", note) is None
@@ -113,8 +114,8 @@ def begin_again(engine: Engine, *statements: str) -> None:
     """Put the study back to its range test, then run SQL."""
     with transaction(engine) as session:
         row = session.scalars(select(StudyRow)).one()
-        row.stage, row.result = "range_test", None
-        row.edge = row.proposal = row.bracket_low = row.bracket_high = None
+        row.stage, row.ending = Stage.RANGE_TEST, None
+        row.edge = row.proposed_max_lr = row.bracket_low = row.bracket_high = None
         session.flush()
         for statement in statements:
             session.execute(text(statement))
@@ -134,13 +135,13 @@ def test_a_range_test_under_way_proposes_nothing_yet(engine: Engine) -> None:
     assert "proposed" not in said
     assert "| range test | \N{EM SPACE}3 | \N{EM SPACE}1 |" in seen.note
     assert "proposed" not in seen.note
-    assert "Cards of promotions, confirmation and schedules come" in seen.note
+    assert "Cards of confirmation and schedules come" in seen.note
 
 
 def test_a_search_under_way_is_drawn_as_far_as_it_has_come(engine: Engine) -> None:
     with transaction(engine) as session:
         row = session.scalars(select(StudyRow)).one()
-        row.stage, row.result = "search", None
+        row.stage, row.ending = Stage.SEARCH, None
         session.execute(text("DELETE FROM work WHERE stage = 'confirmation'"))
         later = "WHERE stage = 'search' AND slot > 4"
         session.execute(text(f"UPDATE work SET state = 'waiting', score = NULL {later}"))
@@ -159,20 +160,3 @@ def test_a_study_without_a_finished_run_has_a_note_alone(engine: Engine) -> None
     seen = shown(engine)
     assert dict(seen.figures) == {}
     assert "cost so far: nothing" in seen.note
-
-
-def test_each_cycle_length_shows_its_own_cycles(main_here: Main, tmp_path: Path) -> None:
-    (tmp_path / "ladder.py").write_text(LADDER)
-    url = f"sqlite:///{tmp_path}/a.db"
-    study = ("--study", str(tmp_path / "ladder.py"), "--storage", url, "--workers", "1")
-    assert main_here("run", *study).code == 0
-    engine = open_engine(make_url(url))
-    seen = {name: shown(engine, name) for name in ("ladder", "ladder/screen-4")}
-    engine.dispose()
-    counts = {name: len(figure("search", s)["data"][0]["x"]) for name, s in seen.items()}
-    assert counts == {"ladder": 3, "ladder/screen-4": 5}
-    titles = [figure("search", s)["layout"]["title"]["text"] for s in seen.values()]
-    assert titles == ["Search: cycles of 8 epochs", "Search: cycles of 4 epochs"]
-    assert "promoted to 8 epochs" in legend(figure("screening", seen["ladder"]))
-    rest = [replace(s, figures={**s.figures, "onecycle-search": ""}) for s in seen.values()]
-    assert rest[0] == rest[1]

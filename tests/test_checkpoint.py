@@ -260,7 +260,7 @@ def test_a_damaged_file_gives_way_to_the_one_before_and_then_to_none(
     assert loaded is not None
     assert loaded["number"] == 1
     assert said.startswith(f"checkpoint {checkpoint.path} ")
-    assert said.endswith(": the run goes on from the one before")
+    assert said.endswith(": the run resumes from the one before")
     damage(checkpoint.previous, kind)
     loaded, (said,) = loaded_with(checkpoint, caplog)
     assert loaded is None
@@ -304,7 +304,7 @@ def test_a_folder_out_of_reach_stops_nothing_and_is_told_once(
     checkpoint.remove()
     (said,) = caplog.messages
     assert said.startswith(f"checkpoint folder {folder}/study cannot be written: ")
-    assert said.endswith("; training goes on without, a new owner starts over")
+    assert said.endswith("; training continues without, a new owner starts over")
     Checkpoint(checkpoint.path).remove()
     assert "cannot be removed" in caplog.messages[1]
 

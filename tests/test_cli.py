@@ -429,7 +429,7 @@ def test_out_of_time_gives_work_back_and_a_changed_fact_is_refused(
     assert ended.out == ""
     states = rows(storage, "SELECT state FROM work")
     assert ("running",) not in states
-    given_back = "SELECT count(*) FROM work WHERE state = 'waiting' AND attempts = 1"
+    given_back = "SELECT count(*) FROM work WHERE state = 'waiting' AND token = 1"
     assert rows(storage, given_back) == [(1,)]
 
     monkeypatch.delenv("TABLE_SLEEP_S")
@@ -456,7 +456,7 @@ def test_trials_as_csv_equal_the_database(finished: Finished, main_here: Main) -
     read = list(csv.DictReader(io.StringIO(ended.out)))
     stored = rows(
         finished.storage,
-        "SELECT slot, trial_number, state, outcome, score, max_lr, pct_start, div_factor, n_steps "
+        "SELECT slot, trial_number, state, outcome, score, params, n_steps, epochs "
         "FROM work WHERE stage = 'search' ORDER BY slot",
     )
     assert len(read) == len(stored) == 12
@@ -464,10 +464,11 @@ def test_trials_as_csv_equal_the_database(finished: Finished, main_here: Main) -
         assert (
             (line["state"], line["outcome"]) == (row.state, row.outcome) == ("done", "completed")
         )
-        for name in ("slot", "trial_number", "n_steps"):
+        for name in ("slot", "trial_number", "n_steps", "epochs"):
             assert int(line[name]) == getattr(row, name)
-        for name in ("score", "max_lr", "pct_start", "div_factor"):
-            assert float(line[name]) == getattr(row, name)
+        assert float(line["score"]) == row.score
+        params = {name: float(line[name]) for name in ("max_lr", "pct_start", "div_factor")}
+        assert params == json.loads(row.params)
 
 
 def test_csv_before_the_search_is_the_same_header_alone(
@@ -589,7 +590,7 @@ def test_signals_give_work_back_and_the_next_start_finishes_with_exact_counts(
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
         assert process.returncode == code, err
-        assert "the same command goes on" in err.splitlines()[-1]
+        assert "the same command resumes it" in err.splitlines()[-1]
         assert "Traceback" not in err
         assert out == ""
         assert rows(storage, "SELECT count(*) FROM work WHERE state = 'running'") == [(0,)]

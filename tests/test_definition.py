@@ -52,7 +52,7 @@ from trainers.task import SGD, AdamW, OwnLoop, Task
         (Screening, "epochs", (4, 2)),
         (Screening, "epochs", (2, 2)),
         (Screening, "epochs", (2, 4.0)),
-        (Screening, "share", (0.5,)),
+        (Screening, "epochs", (2, 4)),
         (Screening, "sampler", "tpee"),
         (Screening, "n_initial", -1),
         (Confirmation, "n_finalists", 0),
@@ -139,12 +139,12 @@ DIGITS = Task(data=Digits(n_train=896, n_validation=400), model="a:b", batch_siz
         (
             DIGITS,
             {"weight_decay": (1e-5, 0.1)},
-            "weight_decay must be at most 0.02 with an optimizer of SGD's kind, got (1e-05, 0.1)",
+            "weight_decay must be at most 0.02 with an SGD-type optimizer, got (1e-05, 0.1)",
         ),
         (
             dataclasses.replace(DIGITS, optimizer=AdamW()),
             {"weight_decay": (1e-5, 0.2)},
-            "weight_decay must be at most 0.1 with an optimizer of Adam's kind",
+            "weight_decay must be at most 0.1 with an Adam-type optimizer",
         ),
         (
             dataclasses.replace(DIGITS, optimizer=SGD(weight_decay=0)),

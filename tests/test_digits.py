@@ -68,18 +68,13 @@ def test_every_cycle_has_its_epochs_with_the_rates_of_its_plan(
 ) -> None:
     rows = query(
         finished_digits,
-        "SELECT max_lr, pct_start, div_factor, epoch, lr_first, lr_last FROM epoch "
+        "SELECT params, epoch, lr_first, lr_last FROM epoch "
         "JOIN work ON work.id = work_id WHERE outcome = 'completed'",
     )
     assert len(rows) == 10 * (24 + 20)
     per_epoch = STUDY.task.steps_per_epoch
-    for max_lr, pct_start, div_factor, epoch, lr_first, lr_last in rows:
-        plan = OneCycle(
-            max_lr=float(str(max_lr)),
-            total_steps=10 * per_epoch,
-            pct_start=float(str(pct_start)),
-            div_factor=float(str(div_factor)),
-        )
+    for params, epoch, lr_first, lr_last in rows:
+        plan = OneCycle(total_steps=10 * per_epoch, **json.loads(str(params)))
         first = (int(str(epoch)) - 1) * per_epoch
         assert lr_first == pytest.approx(plan.lrs()[first], rel=1e-9)
         assert lr_last == pytest.approx(plan.lrs()[first + per_epoch - 1], rel=1e-9)
@@ -129,18 +124,12 @@ def test_the_protocol_is_stored(finished_digits: FinishedStudy) -> None:
 def test_any_run_can_be_repeated_alone_with_the_same_numbers(
     finished_digits: FinishedStudy,
 ) -> None:
-    ((slot, max_lr, pct_start, div_factor, score),) = query(
+    ((slot, params, score),) = query(
         finished_digits,
-        "SELECT slot, max_lr, pct_start, div_factor, score FROM work "
-        "WHERE stage = 'search' AND slot = 5",
+        "SELECT slot, params, score FROM work WHERE stage = 'search' AND slot = 5",
     )
     trainer = STUDY.task.trainer(Site(device="cpu", data=None, cache=finished_digits.cache))
-    plan = OneCycle(
-        max_lr=float(str(max_lr)),
-        total_steps=STUDY.cycle_steps,
-        pct_start=float(str(pct_start)),
-        div_factor=float(str(div_factor)),
-    )
+    plan = OneCycle(total_steps=STUDY.cycle_steps, **json.loads(str(params)))
     result = trainer.fit(Run(plan=plan, seed=seed_for(0, "search", 0, int(str(slot)))))
     assert result.score == score
 

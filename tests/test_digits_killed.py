@@ -39,12 +39,12 @@ STUDY = replace(
 )
 """
 
-SLOT = "w.stage, w.round, w.length, w.slot"
-WORK = """w.candidate, w.replicate, w.state, w.failures, w.max_lr, w.pct_start, w.div_factor,
+SLOT = "w.stage, w.round, w.epochs, w.slot"
+WORK = """w.candidate, w.replicate, w.state, w.failures, w.params, w.sweep_steps,
 w.outcome, w.score, w.sealed_score, w.diverged_step, w.diverged_lr, w.n_steps, w.n_images"""
 EPOCH = """e.epoch, e.lr_first, e.lr_last, e.train_loss, e.train_accuracy, e.validation_loss,
 e.validation_accuracy"""
-POINT = "p.step, p.lr, p.loss, p.grad_norm, p.finite"
+POINT = "p.step, p.lr, p.loss, p.grad_norm"
 OF_WORK = f"JOIN work w ON w.id = work_id ORDER BY {SLOT}, 5"
 FACTS = {
     "work": f"SELECT {SLOT}, {WORK} FROM work w ORDER BY {SLOT}",

@@ -83,7 +83,7 @@ def make(database: URL) -> None:
     with transaction(engine) as session:
         session.add(row)
         session.flush()
-        work = WorkRow(study_id=row.id, stage="search", round=0, length=1, slot=0, state="done")
+        work = WorkRow(study_id=row.id, stage="search", round=0, epochs=1, slot=0, state="done")
         session.add(work)
         session.flush()
         rates = {"lr_first": 0.1, "lr_last": 0.1, "seconds": 1.0, "images_per_s": 1.0}
@@ -365,10 +365,7 @@ def test_missing_tables_of_ours_are_made_beside_optunas(url: URL, main_here: Mai
     make(url)
     change(
         url,
-        *(
-            f"DROP TABLE {name}"
-            for name in ("point", "epoch", "reading", "work", "worker", "study")
-        ),
+        *(f"DROP TABLE {name}" for name in ("point", "epoch", "work", "worker", "study")),
     )
     change(url, f"DELETE FROM {VERSION_TABLE}")
     refused = main_here("list", "--storage", plain(url))

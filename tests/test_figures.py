@@ -13,6 +13,7 @@ from sqlalchemy import Engine, make_url
 
 import search
 from search.results.result import Candidate, StudyResult, load_result
+from search.results.trials import trials
 from search.stages import range_test
 from search.stages import statistics as confirmation
 from search.starting import catalog
@@ -22,7 +23,7 @@ from search.views.figures.answer_figures import (
     schedule_figure,
 )
 from search.views.figures.rate_figures import median_curve, range_test_figure
-from search.views.figures.trial_figures import Searched, screening_figure, search_figure
+from search.views.figures.trial_figures import Searched, search_figure
 from studies.database import open_engine, reading
 from tests.finished_rows import NAME, put, sweep_losses
 from tests.table_study import sweep_loss
@@ -119,7 +120,7 @@ def test_the_slow_sweep_is_drawn_as_one_of_its_own() -> None:
 def test_the_search_figure_marks_diverged_baseline_and_winner(
     engine: Engine, result: StudyResult
 ) -> None:
-    figure = search_figure(catalog.trials(engine, NAME), Searched.of(result))
+    figure = search_figure(trials(engine, NAME), Searched.of(result))
     completed, diverged, baseline, winner = figure.data
     assert list(completed.y) == [97.0, 98.0]
     assert list(completed.marker.color) == [0.3, 0.4]
@@ -133,8 +134,8 @@ def test_the_search_figure_marks_diverged_baseline_and_winner(
 def test_a_search_in_which_all_diverged_still_gives_a_figure(
     engine: Engine, result: StudyResult
 ) -> None:
-    trials = [{**t, "outcome": "diverged"} for t in catalog.trials(engine, NAME)]
-    assert len(search_figure(trials, Searched.of(result)).data[1].x) == 3
+    broken = [replace(trial, outcome="diverged") for trial in trials(engine, NAME)]
+    assert len(search_figure(broken, Searched.of(result)).data[1].x) == 3
 
 
 def test_the_schedule_figure_peaks_where_the_plans_do(result: StudyResult) -> None:
@@ -171,28 +172,11 @@ def test_the_median_of_sweeps_ends_where_most_of_them_are_broken() -> None:
 
 
 def test_a_bar_within_the_noise_of_a_seed_is_told_apart(result: StudyResult) -> None:
-    noise = confirmation.Noise(0.25**0.5 * result.screens[0].spread, 4, "neighbours")
+    noise = confirmation.Noise(0.25**0.5 * result.spread, 4, "neighbours")
     above, within = importance_figure(replace(result, search_noise=noise)).data
     assert (above.y, above.x) == (("max_lr",), (70.0,))
     assert set(within.y) == {"pct_start", "div_factor"}
     assert within.name == "within the noise (n = 3 configurations)"
-
-
-def test_the_screening_figure_follows_each_configuration_over_the_lengths(
-    engine: Engine, result: StudyResult
-) -> None:
-    full = catalog.trials(engine, NAME)
-    short = [{**t, "slot": t["slot"] + n, "length": 2} for n in (0, 3) for t in full]
-    two = replace(result, screens=(replace(result.screens[0], epochs=2), *result.screens))
-    figure = screening_figure([*full, *short], two)
-    stopped, promoted, baseline, winner = figure.data
-    assert stopped.name == "not promoted (3)"
-    assert promoted.name == "promoted to 4 epochs (1)"
-    assert list(promoted.x) == [0, 1, None]
-    assert promoted.marker.symbol[:2] == ("x", "x")  # slot 2 diverged
-    assert list(winner.y) == [98.0, 98.0, None]
-    assert baseline.name == "baseline"
-    assert figure.layout.xaxis.ticktext == ("2 epochs<br>3 cycles", "4 epochs<br>3 cycles")
 
 
 def test_a_drawn_schedule_is_thinned_but_keeps_its_ends_and_its_peak() -> None:

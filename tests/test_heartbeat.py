@@ -27,7 +27,7 @@ def engine(postgres_url: URL) -> Iterator[Engine]:
     with transaction(engine) as session:
         session.add(study_row(id="s", beat_s=BEAT_S, grace_s=1.0))
         session.flush()
-        session.add(WorkRow(study_id="s", stage="search", round=0, length=4, slot=0))
+        session.add(WorkRow(study_id="s", stage="search", round=0, epochs=4, slot=0))
     yield engine
     engine.dispose()
 

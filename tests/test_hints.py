@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, make_url
 
-from search.results.pasting import Shell, free_name, storage_flag
+from search.params import Params
+from search.results.provenance import Shell, free_name, storage_flag
 from search.stages.statistics import Comparison, Estimate
 from search.views.findings import Findings, findings
 from search.views.hints import Hint, hints
@@ -77,7 +78,7 @@ def test_where_nothing_is_in_doubt_nothing_is_said(found: Findings) -> None:
 @pytest.mark.parametrize(("max_lr", "side"), [(0.026, "lower"), (0.39, "upper")])
 def test_a_winner_at_a_bound_of_the_bracket(found: Findings, max_lr: float, side: str) -> None:
     winner = found.result.winner
-    there = replace(winner, params=replace(winner.params, max_lr=max_lr))
+    there = replace(winner, params=Params(**{**winner.params, "max_lr": max_lr}))
     hint = told(found, winner=there)["bound"]
     assert f"lies at the {side} bound of the bracket 0.025 to 0.4" in hint.text
     assert flags_of(hint.commands[0])[1]["name"] == "digits-2"

@@ -25,7 +25,7 @@ from studies.definition import SAMPLERS, Screening, Space
 from studies.errors import StudyError
 
 BRACKET = (0.05, 0.8)
-RANGES = Ranges(space=Space(), bracket=BRACKET, proposal=0.2)
+RANGES = Ranges(others=Space().parameters({}), bracket=BRACKET, proposed_max_lr=0.2)
 
 
 @pytest.fixture
@@ -67,9 +67,9 @@ def test_parameters_lie_in_the_space(history: History) -> None:
     for slot in range(8):
         number, params = ask(history, slot)
         assert BRACKET[0] <= params.max_lr <= BRACKET[1]
-        assert space.pct_start[0] <= params.pct_start <= space.pct_start[1]
-        assert space.div_factor[0] <= params.div_factor <= space.div_factor[1]
-        history.tell(number, params.pct_start, {})
+        assert space.pct_start[0] <= params["pct_start"] <= space.pct_start[1]
+        assert space.div_factor[0] <= params["div_factor"] <= space.div_factor[1]
+        history.tell(number, params["pct_start"], {})
 
 
 def test_a_slot_keeps_its_trial_through_any_number_of_owners(history: History) -> None:
@@ -190,7 +190,7 @@ def test_a_study_made_anew_behind_our_back_is_noticed(history: History, url: URL
     optuna.delete_study(study_name="some", storage=history.storage)
     optuna.create_study(study_name="some", storage=history.storage)
     fresh = History(optuna_storage(url), name="some", study_id="uuid-1")
-    with pytest.raises(StudyError, match="deleted and made anew"):
+    with pytest.raises(StudyError, match="deleted and made again"):
         _ = fresh.study
     close_optuna(fresh.storage)
 
@@ -198,7 +198,7 @@ def test_a_study_made_anew_behind_our_back_is_noticed(history: History, url: URL
 def test_importances_name_the_parameter_that_matters(history: History) -> None:
     for slot in range(16):
         number, params = ask(history, slot)
-        history.tell(number, -abs(params.pct_start - 0.3), {})
+        history.tell(number, -abs(params["pct_start"] - 0.3), {})
     shares = history.importances()
     assert max(shares, key=lambda name: shares[name]) == "pct_start"
     assert sum(shares.values()) == pytest.approx(1)
@@ -245,7 +245,7 @@ def test_every_sampler_is_seeded_by_slot_and_stays_in_the_space(sampler: str) ->
                 asked_before=False,
                 attributes={},
             )
-            study.tell(number, -abs(params.pct_start - 0.3), {})
+            study.tell(number, -abs(params["pct_start"] - 0.3), {})
             found.append(params)
         return found
 

@@ -13,13 +13,14 @@ from sqlalchemy import Engine, make_url, update
 from search.starting.cost import StageCost, Started
 from search.views.terminal.live_view import View
 from studies.database import open_engine, transaction
+from studies.states import Stage
 from studies.tables import Base, EpochRecord, StudyRow, WorkRow
 from tests.rows import study_row
 from trainers.table import epoch_row
 
 PLAN = (
-    StageCost("range_test", "range test", 2, 100, 2000),
-    StageCost("search", "search", 20, 40, 8000),
+    StageCost(Stage.RANGE_TEST, 2, 100, 2000),
+    StageCost(Stage.SEARCH, 20, 40, 8000),
 )
 PARAMS = {"max_lr": 0.123456, "pct_start": 0.3, "div_factor": 25.0}
 
@@ -32,7 +33,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     with transaction(engine) as session:
         session.add(study_row(id="s", n_trials=20))
         session.flush()
-        session.add(work(0, state="running", **PARAMS))
+        session.add(work(0, state="running", params=PARAMS))
         session.add_all(work(slot, state="running") for slot in range(1, 10))
         session.add_all(work(slot, state="waiting") for slot in range(10, 20))
         session.flush()
@@ -44,7 +45,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 def work(slot: int, **columns: Any) -> WorkRow:
-    return WorkRow(study_id="s", stage="search", round=0, length=4, slot=slot, **columns)
+    return WorkRow(study_id="s", stage="search", round=0, epochs=4, slot=slot, **columns)
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def view(engine: Engine) -> View:
     with transaction(engine) as session:
         row = session.get_one(StudyRow, "s")
     parts: dict[str, Any] = dict.fromkeys(("definition", "site", "trainer"))
-    view = View(engine, Started(row, **parts, plan=PLAN, n_workers=2, images_per_s=490.0))
+    view = View(engine, Started(row, **parts, costs=PLAN, n_workers=2, images_per_s=490.0))
     assert view.look()
     return view
 
@@ -87,7 +88,7 @@ def test_all_runs_are_counted_and_a_low_terminal_shows_fewer_of_them(view: View)
 def test_every_event_is_told_once(view: View, engine: Engine) -> None:
     assert view.news() == []
     with transaction(engine) as session:
-        session.execute(update(StudyRow).values(proposal=0.12))
+        session.execute(update(StudyRow).values(proposed_max_lr=0.12))
         ended = {"state": "done", "outcome": "completed", "score": 0.5, "n_images": 400}
         session.execute(update(WorkRow).where(WorkRow.slot == 0).values(**ended))
     assert view.look()

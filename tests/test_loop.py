@@ -171,13 +171,29 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(
 def test_a_run_with_another_batch_size_and_weight_decay_is_that_of_a_task_with_them(
     classify: Callable[..., Classifier], optimizer: SGD | AdamW
 ) -> None:
-    tried = train(classify(optimizer=optimizer), batch_size=50, weight_decay=0.1)
+    tried = train(classify(optimizer=optimizer), params={"batch_size": 50, "weight_decay": 0.1})
     own = train(classify(optimizer=replace(optimizer, weight_decay=0.1), batch_size=50))
     assert same_weights(tried, own)
     assert tried.facts() == own.facts()
     assert tried.result.n_images == 50 * N_STEPS
     assert [row.epoch for row in tried.rows] == [1, 2, 3, 4, 5], "4 steps of 50 of 200 images"
-    assert not same_weights(tried, train(classify(optimizer=optimizer), batch_size=50))
+    assert not same_weights(tried, train(classify(optimizer=optimizer), params={"batch_size": 50}))
+
+
+def test_a_run_with_another_label_smoothing_trains_so_and_is_judged_as_the_task_is(
+    classify: Callable[..., Classifier],
+) -> None:
+    plain, smoothed = classify(), classify(label_smoothing=0.2)
+    tried = train(plain, params={"label_smoothing": 0.2})
+    own = train(smoothed)
+    assert same_weights(tried, own)
+    assert [row.train_loss for row in tried.rows] == [row.train_loss for row in own.rows]
+    assert tried.result.score == own.result.score
+    model = model_of(plain)
+    loss, _ = plain.evaluate(model, "validation")
+    assert tried.rows[-1].validation_loss == loss, "losses of one search compare"
+    assert own.rows[-1].validation_loss == smoothed.evaluate(model, "validation")[0] > loss
+    assert not same_weights(tried, train(plain))
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -54,7 +54,7 @@ def test_what_it_measured_is_read_again_and_the_search_goes_on_from_it(
     bracket = query(make_url(storage), "SELECT bracket_low, bracket_high, proposal FROM study")
     said = json.loads(first.out)["proposal"]
     assert bracket == [(said["low"], said["high"], said["max_lr"])]
-    sweeps = "SELECT sum(attempts) FROM work WHERE stage = 'range_test'"
+    sweeps = "SELECT sum(token) FROM work WHERE stage = 'range_test'"
     assert query(make_url(storage), sweeps) == [(4,)], "no sweep was trained twice"
     assert len(trained) >= 4
 
@@ -82,7 +82,8 @@ def test_another_range_test_takes_a_name_and_a_search_goes_on_from_it(
     assert worker.code == 0, worker.err
     run = main_here("run", *STUDY, *named)
     assert run.code == 0, run.err
-    sweeps = "SELECT length, count(*) FROM work WHERE stage = 'range_test' GROUP BY 1 ORDER BY 1"
+    lengths = "SELECT sweep_steps, count(*) FROM work WHERE stage = 'range_test'"
+    sweeps = f"{lengths} GROUP BY 1 ORDER BY 1"
     assert query(make_url(storage), sweeps) == [(80, 2), (160, 1)]
 
 

@@ -47,7 +47,7 @@ def table() -> Recorded:
 
 
 def test_the_surrogate_follows_what_was_recorded_and_states_its_error(table: Recorded) -> None:
-    seen = [Params(lr, 0.3, 20.0) for lr in (0.02, 0.1, 0.3, 1.5)]
+    seen = [Params(max_lr=lr, pct_start=0.3, div_factor=20.0) for lr in (0.02, 0.1, 0.3, 1.5)]
     truth = table.truth(seen, epochs=4)
     assert truth == pytest.approx([height(p.max_lr) for p in seen], abs=0.005)
     assert table.lengths == (4,)
@@ -61,11 +61,11 @@ def test_the_surrogate_of_what_was_recorded_promises_no_more_than_was_seen(task:
     cycles = Journal(RECORDED / f"{task}.cycles.jsonl").records.values()
     scores: dict[Params, list[float]] = {}
     for cycle in cycles:
-        if isinstance(cycle, CycleRecord) and cycle.work.length == world.study.full_epochs:
+        if isinstance(cycle, CycleRecord) and cycle.work.length == world.study.epochs:
             scores.setdefault(cycle.params, []).append(cycle.score or 0.0)
     best_mean = max(fmean(each) for each in scores.values() if len(each) == 2)
     unit = qmc.Sobol(3, scramble=True, seed=0).random_base2(10).tolist()
-    wide = Ranges(space=world.study.space, bracket=WIDE_MAX_LR, proposal=0.1)
+    wide = Ranges(others=world.study.parameters, bracket=WIDE_MAX_LR, proposed_max_lr=0.1)
     best = max(world.truth([wide.at(point) for point in unit]))
     assert best_mean - 0.01 < best < best_mean + 0.002
 
@@ -134,11 +134,11 @@ def test_a_recorded_sweep_that_broke_breaks_again(table: Recorded) -> None:
 def test_what_is_recorded_so_far_makes_a_world_to_search() -> None:
     world = RecordedWorld("cifar-small")
     curve = world.curve(baseline(0.2), seed=1)
-    assert len(curve) == world.study.full_epochs
+    assert len(curve) == world.study.epochs
     assert (
         curve[-1]
         == world.table.scores(
-            baseline(0.2).plan(world.study.cycle_steps), epochs=world.study.full_epochs, seed=1
+            baseline(0.2).plan(world.study.cycle_steps), epochs=world.study.epochs, seed=1
         )[0]
     )
     assert "held-out error" in world.described()

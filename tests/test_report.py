@@ -21,7 +21,7 @@ from search.views.figures.answer_figures import schedule_figure
 from search.views.findings import Findings, findings
 from search.views.page.report import default_path, page, write_report
 from search.views.summary import summary
-from search.views.wording import call_lines
+from search.views.wording import call_code
 from studies.database import open_engine, transaction
 from studies.tables import StudyRow
 from tests.conftest import Ended, Finished
@@ -91,7 +91,7 @@ def test_the_page_holds_the_verdict_the_call_and_the_sealed_test_scores(found: F
     result = found.result
     text = Document(page(found)).text
     assert one_line(result.verdict()) in text
-    assert one_line("\n".join(call_lines(result)[1:])) in text
+    assert one_line(call_code(result)) in text
     assert text.count("sealed") == 1
     third = replace(result.winner, slot=2, test=None)
     more = replace(result, candidates=(*result.candidates, third))
@@ -114,8 +114,8 @@ def test_the_head_of_the_page_has_the_values_the_gain_and_what_it_cost(found: Fi
 
 
 def test_the_page_says_how_sure_the_edge_is_across_sweeps(found: Findings) -> None:
-    assert found.result.range_test.interval is not None
-    low, high = (f"{lr:.3g}" for lr in found.result.range_test.interval)
+    assert found.result.proposal.interval is not None
+    low, high = (f"{lr:.3g}" for lr in found.result.proposal.interval)
     text = Document(page(found)).text
     assert "median of n = 2 sweeps" in text
     assert f"t interval of log10(edge) {low} to {high}." in text
@@ -153,7 +153,8 @@ def test_the_page_says_where_its_numbers_come_from(engine: Engine) -> None:
     versions = {"Python": "3.99", "torch": "2.99.1", "optuna": "5.9"}
     with transaction(engine) as session:
         row = session.get_one(StudyRow, "the-study")
-        row.result = {**(row.result or {}), "versions": versions}
+        assert row.answer is not None
+        row.ending = replace(row.answer, versions=versions)
     text = Document(page(findings(engine, NAME))).text
     assert "Python 3.99, torch 2.99.1, optuna 5.9" in text
     assert "TestChip (11 runs)" in text
@@ -161,18 +162,6 @@ def test_the_page_says_where_its_numbers_come_from(engine: Engine) -> None:
     assert "study seed 7;" in text
     assert "range_test.n_steps 120" in text
     assert "--study digits --name 'a<b>-2' --seed 7 --trials 3 --storage sqlite:///" in text
-
-
-def test_a_study_of_several_lengths_shows_its_promotions(found: Findings) -> None:
-    assert "promoted" not in page(found)
-    result = found.result
-    two = replace(result, screens=(replace(result.screens[0], epochs=2), *result.screens))
-    short = [{**trial, "length": 2} for trial in found.trials]
-    html = page(replace(found, result=two, trials=[*short, *found.trials]))
-    assert "figure-screening" in html
-    assert "1 of 3 cycles of 2 epochs diverged, 1 of 3 cycles of 4 epochs diverged." in (
-        Document(html).text
-    )
 
 
 def test_a_study_without_importances_has_no_figure_of_them(found: Findings) -> None:

@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import URL, Engine, select
 
-from search.queue.processes import process_identity
-from search.queue.roster import Roster
+from search.queue.roster import Roster, process_identity
 from studies.database import open_engine, prepare, reading, transaction
 from studies.errors import DatabaseError
 from studies.tables import StudyRow, WorkerRow, WorkRow
@@ -101,7 +100,7 @@ def test_a_sqlite_file_in_use_on_another_host_is_refused(engine: Engine) -> None
 def test_a_worker_elsewhere_is_seen_by_the_beats_of_its_run(sqlite_url: URL) -> None:
     engine = open_engine(sqlite_url)
     prepare(engine)
-    run = WorkRow(study_id="s", stage="search", round=0, length=4, slot=0, state="running")
+    run = WorkRow(study_id="s", stage="search", round=0, epochs=4, slot=0, state="running")
     run.owner, run.beat_at = "far:1:x", datetime.now(UTC).replace(tzinfo=None)
     with transaction(engine) as session:
         session.add(study_row(id="s"))

@@ -280,3 +280,13 @@ def test_a_run_stops_when_it_is_asked_to() -> None:
     asked[0] = True
     assert run.should_stop()
     assert not run.diverged()
+
+
+def test_a_run_knows_by_name_what_the_study_tries_in_it() -> None:
+    plan = OneCycle(max_lr=0.1, total_steps=10)
+    run = Run(plan=plan, seed=1, params={"batch_size": 64, "dropout": 0.2})
+    assert (run.batch_size, run.weight_decay, run.params["dropout"]) == (64, None, 0.2)
+    own = Run(plan=plan, seed=1)
+    assert (own.batch_size, own.weight_decay, dict(own.params)) == (None, None, {})
+    with pytest.raises(AttributeError):
+        run.batch_size = 32  # type: ignore[misc]

@@ -15,7 +15,7 @@ from tests.conftest import Ended
 from tests.rows import query
 from tests.table_study import STUDY, Formula
 
-LADDER = """
+SEARCHED = """
 from dataclasses import replace
 
 from studies.definition import Screening
@@ -23,8 +23,8 @@ from tests.table_study import STUDY as TABLE
 
 STUDY = replace(
     TABLE,
-    name="ladder",
-    screening=Screening(n_trials=14, epochs=(4, 8), n_initial=4, sampler={sampler!r}),
+    name="searched",
+    screening=Screening(n_trials=14, epochs=4, n_initial=4, sampler={sampler!r}),
 )
 """
 
@@ -33,8 +33,8 @@ STUDY = replace(
 def test_the_command_line_with_one_worker_does_what_the_simulation_says(
     sampler: str, main_here: Callable[..., Ended], tmp_path: Path
 ) -> None:
-    path, storage = tmp_path / "ladder.py", f"sqlite:///{tmp_path}/a.db"
-    path.write_text(LADDER.format(sampler=sampler))
+    path, storage = tmp_path / "searched.py", f"sqlite:///{tmp_path}/a.db"
+    path.write_text(SEARCHED.format(sampler=sampler))
     run = ("run", "--study", str(path), "--storage", storage, "--workers", "1", "--seed", "5")
     ended = main_here(*run, "--json")
     assert ended.code == 0, ended.err
@@ -42,11 +42,10 @@ def test_the_command_line_with_one_worker_does_what_the_simulation_says(
     assert said is not None
     rows = query(
         make_url(storage),
-        "SELECT slot, length, max_lr, pct_start, div_factor, score FROM work "
-        "WHERE stage = 'search' ORDER BY id",
+        "SELECT slot, epochs, params, score FROM work WHERE stage = 'search' ORDER BY id",
     )
-    simulated = [(c.slot, c.length, *c.params.searched().values(), c.score) for c in said.cycles]
-    assert rows == simulated
+    stored = [(slot, epochs, json.loads(params), score) for slot, epochs, params, score in rows]
+    assert stored == [(c.slot, 4, dict(c.params), c.score) for c in said.cycles]
     answer = json.loads(ended.out)
     assert [c["slot"] for c in answer["candidates"]] == [0, *said.finalists]
     winner = next(c for c in answer["candidates"] if c["slot"] == answer["winner"])
@@ -61,7 +60,7 @@ def test_the_simulated_search_finds_the_optimum_of_the_formula() -> None:
 
 
 def test_a_search_of_more_configurations_begins_as_one_of_fewer_and_changes_nothing() -> None:
-    screening = Screening(n_trials=1, epochs=(4, 8), n_initial=4)
+    screening = Screening(n_trials=1, epochs=4, n_initial=4)
     study = replace(STUDY, screening=screening)
     shared = Simulator(study, Formula(), seed=3)
     for n_trials in (20, 8, 14):

@@ -1,34 +1,40 @@
 """What a study asks Optuna for: by default three parameters, else max_lr beside its proposal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import optuna
 import pytest
 
-from search.history.optuna_study import Histories, History
+from search.history.optuna_study import History
 from search.params import Params
-from search.stages.screening import given
+from search.stages.search import given
 from search.stages.space import RELATIVE_MAX_LR, Ranges
 from studies.definition import SAMPLERS, Screening, Space
 
-PLAIN = Ranges(space=Space(), bracket=(0.05, 0.8), proposal=0.2)
-WIDE = Ranges(
-    space=Space(weight_decay=(1e-5, 1e-2), batch_size=(32, 64, 256)),
-    bracket=(0.05, 0.8),
-    proposal=0.2,
-    proposals={64: 0.2, 32: 0.15, 256: 0.5},
-    weight_decay=5e-4,
-    batch_size=64,
+OWN = {"weight_decay": 5e-4, "batch_size": 64, "label_smoothing": 0.1}
+
+
+def ranges_of(space: Space, proposals: Mapping[int, float] | None = None) -> Ranges:
+    """Return what is searched around a proposal of 0.2, for a task of these OWN values."""
+    return Ranges(
+        others=space.parameters(OWN),
+        bracket=(0.05, 0.8),
+        proposed_max_lr=0.2,
+        proposals=proposals or {},
+    )
+
+
+PLAIN = ranges_of(Space())
+WIDE = ranges_of(
+    Space(weight_decay=(1e-5, 1e-2), batch_size=(32, 64, 256)), {64: 0.2, 32: 0.15, 256: 0.5}
 )
 
 
 def asked(ranges: Ranges, screening: Screening, *, n: int) -> tuple[list[Params], History]:
     """Ask for `n` slots as a worker does; small batches and weight decays score well."""
-    histories = Histories(
-        optuna.storages.InMemoryStorage(), name="s", study_id="u", lengths=screening.lengths
-    )
-    histories.create("maximize")
-    history, found = histories.of(screening.lengths[0]), []
+    history = History(optuna.storages.InMemoryStorage(), name="s", study_id="u")
+    history.create("maximize")
+    found = []
     for slot in range(n):
         number, params = history.ask(
             slot,
@@ -49,7 +55,7 @@ def test_a_plain_space_asks_for_torchs_three_parameters_and_notes_nothing_else()
     bracket = optuna.distributions.FloatDistribution(0.05, 0.8, log=True)
     for params, trial in zip(found, history.study.trials, strict=True):
         assert list(trial.params) == ["max_lr", "pct_start", "div_factor"]
-        assert trial.params == params.searched()
+        assert trial.params == dict(params)
         assert trial.distributions["max_lr"] == bracket
         assert trial.user_attrs.keys() == {"slot"}
     fixed = history.study.trials[0].system_attrs["fixed_params"]
@@ -69,11 +75,10 @@ def test_every_sampler_searches_max_lr_beside_its_proposal_in_one_range(sampler:
         )
         assert trial.user_attrs["max_lr"] == params.max_lr
         assert params.batch_size is not None
-        assert params.weight_decay is not None
         factor = params.max_lr / WIDE.proposals[params.batch_size]
         assert trial.params[RELATIVE_MAX_LR] == pytest.approx(factor, rel=1e-12)
         assert 0.25 <= trial.params[RELATIVE_MAX_LR] <= 4
-        assert 1e-5 <= params.weight_decay <= 1e-2
+        assert 1e-5 <= float(params["weight_decay"]) <= 1e-2
     if sampler in ("tpe", "gp", "cmaes"):
         shares = history.importances()
         assert shares.keys() == {
@@ -86,7 +91,7 @@ def test_every_sampler_searches_max_lr_beside_its_proposal_in_one_range(sampler:
 
 
 def test_the_baseline_has_the_tasks_own_values_at_their_proposal() -> None:
-    own = Params(0.2, 0.3, 25.0, weight_decay=5e-4, batch_size=64)
+    own = Params(max_lr=0.2, pct_start=0.3, div_factor=25.0, weight_decay=5e-4, batch_size=64)
     found, history = asked(WIDE, Screening(n_trials=1, epochs=4), n=1)
     assert found == [own]
     assert history.study.trials[0].params[RELATIVE_MAX_LR] == 1
@@ -101,7 +106,7 @@ def test_the_same_multiple_is_another_max_lr_at_another_batch_size() -> None:
     assert found[2].max_lr / found[0].max_lr == pytest.approx(0.5 / 0.15)
 
 
-def test_a_promoted_configuration_is_the_same_to_the_last_digit() -> None:
+def test_a_given_configuration_is_the_same_to_the_last_digit() -> None:
     found, _ = asked(WIDE, Screening(n_trials=9, epochs=4), n=9)
     history = History(optuna.storages.InMemoryStorage(), name="s", study_id="u")
     history.create("maximize")
@@ -123,12 +128,11 @@ def test_the_corners_of_the_cube_are_those_of_the_space_and_back(ranges: Ranges)
     for corner in (0.0, 1.0):
         point = [corner] * ranges.n_dimensions
         assert ranges.position(ranges.at(point)) == pytest.approx(point, abs=1e-12)
-    assert ranges.at([0.0] * ranges.n_dimensions).pct_start == ranges.space.pct_start[0]
+    assert ranges.at([0.0] * ranges.n_dimensions)["pct_start"] == Space().pct_start[0]
 
 
 def test_weight_decay_alone_has_one_proposal() -> None:
-    space = Space(weight_decay=(1e-5, 1e-2))
-    ranges = Ranges(space=space, bracket=(0.05, 0.8), proposal=0.2, weight_decay=5e-4)
+    ranges = ranges_of(Space(weight_decay=(1e-5, 1e-2)))
     found, history = asked(ranges, Screening(n_trials=4, epochs=4, n_initial=3), n=4)
     assert all(params.batch_size is None for params in found)
     assert all("batch_size" not in trial.params for trial in history.study.trials)
@@ -140,4 +144,4 @@ def test_weight_decay_alone_has_one_proposal() -> None:
 def test_a_configuration_says_what_was_searched() -> None:
     assert str(PLAIN.baseline()) == "max_lr 0.2, pct_start 0.30, div_factor 25"
     assert str(WIDE.baseline()).endswith("div_factor 25, weight_decay 0.0005, batch_size 64")
-    assert PLAIN.baseline().searched() == {"max_lr": 0.2, "pct_start": 0.3, "div_factor": 25.0}
+    assert dict(PLAIN.baseline()) == {"max_lr": 0.2, "pct_start": 0.3, "div_factor": 25.0}

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import URL, Engine, select
 
 from search.stages.order import advance
+from studies.answer import Answer
 from studies.database import open_engine, prepare, reading, transaction
 from studies.protocol import declared
 from studies.tables import PointRecord, StudyRow, WorkRow
@@ -25,11 +26,15 @@ def engine(sqlite_url: URL) -> Iterator[Engine]:
 
 def add_study(engine: Engine, *rows: WorkRow, **values: object) -> None:
     with transaction(engine) as session:
-        bracket = {"bracket_low": 0.05, "bracket_high": 0.8, "proposal": 0.2}
+        bracket = {"bracket_low": 0.05, "bracket_high": 0.8, "proposed_max_lr": 0.2}
         frozen = {} if values["stage"] == "range_test" else bracket
         session.add(study_row(id="s", **frozen, **values))
         session.flush()
         session.add_all(rows)
+
+
+def params_at(max_lr: float) -> dict[str, float]:
+    return {"max_lr": max_lr, "pct_start": 0.3, "div_factor": 25.0}
 
 
 def work(stage: str, slot: int, **values: object) -> WorkRow:
@@ -37,12 +42,10 @@ def work(stage: str, slot: int, **values: object) -> WorkRow:
         "study_id": "s",
         "stage": stage,
         "round": 0,
-        "length": 4,
+        "epochs": 4,
         "slot": slot,
         "state": "done",
-        "max_lr": 0.1 + slot / 100,
-        "pct_start": 0.3,
-        "div_factor": 25.0,
+        "params": params_at(0.1 + slot / 100),
     }
     return WorkRow(**{**columns, **values})
 
@@ -62,11 +65,20 @@ def study_of(engine: Engine) -> StudyRow:
         return session.get_one(StudyRow, "s")
 
 
+def answer_of(engine: Engine) -> Answer:
+    answer = study_of(engine).answer
+    assert answer is not None
+    return answer
+
+
 def add_sweeps(engine: Engine, losses_of: "list[object]") -> None:
     plan = Sweep(start_lr=1e-5, end_lr=10.0, total_steps=60)
     add_study(
         engine,
-        *(work("range_test", slot, length=60, max_lr=None) for slot in range(len(losses_of))),
+        *(
+            work("range_test", slot, sweep_steps=60, epochs=None, params=None)
+            for slot in range(len(losses_of))
+        ),
         stage="range_test",
         declared=declared(STUDY, ""),
     )
@@ -74,7 +86,7 @@ def add_sweeps(engine: Engine, losses_of: "list[object]") -> None:
         for row, loss_of in zip(session.scalars(select(WorkRow)), losses_of, strict=True):
             for step, lr in enumerate(plan.lrs()):
                 loss = loss_of(lr)  # type: ignore[operator]
-                session.add(PointRecord(work_id=row.id, step=step, lr=lr, loss=loss, finite=True))
+                session.add(PointRecord(work_id=row.id, step=step, lr=lr, loss=loss))
 
 
 def test_a_stage_with_open_runs_stays(engine: Engine) -> None:
@@ -87,9 +99,9 @@ def test_finished_sweeps_freeze_the_bracket_and_open_the_search(engine: Engine) 
     assert stage_after(engine) == "search"
     study = study_of(engine)
     assert study.edge is not None
-    assert study.proposal == pytest.approx(0.16 * study.edge * 76 / 312)
-    assert study.bracket_low == pytest.approx(study.proposal / 4)
-    assert study.bracket_high == pytest.approx(study.proposal * 4)
+    assert study.proposed_max_lr == pytest.approx(0.16 * study.edge * 76 / 312)
+    assert study.bracket_low == pytest.approx(study.proposed_max_lr / 4)
+    assert study.bracket_high == pytest.approx(study.proposed_max_lr * 4)
     assert 1.6 < study.edge < 2.0, "where half of the drop is lost again"
     assert [row.slot for row in rows_of(engine, "search")] == list(range(study.n_trials))
 
@@ -97,7 +109,7 @@ def test_finished_sweeps_freeze_the_bracket_and_open_the_search(engine: Engine) 
 def test_sweeps_that_say_nothing_end_the_study_and_say_what_to_do(engine: Engine) -> None:
     add_sweeps(engine, [lambda lr: 2.3 - 0.1 * math.log10(lr / 1e-5)] * 3)
     assert stage_after(engine) == "failed"
-    assert "raise end_lr (now 10)" in (study_of(engine).result or {})["reason"]
+    assert "raise end_lr (now 10)" in (study_of(engine).reason or "")
     assert rows_of(engine, "search") == []
 
 
@@ -111,7 +123,7 @@ def test_finalists_and_baseline_are_confirmed_with_the_same_seeds(engine: Engine
     assert [(row.candidate, row.replicate) for row in confirmed] == [
         (slot, replicate) for slot in (0, 4, 1) for replicate in range(3)
     ], "the best, and of those within noise the one farthest from it"
-    assert {row.max_lr for row in confirmed if row.candidate == 4} == {0.14}
+    assert {(row.params or {})["max_lr"] for row in confirmed if row.candidate == 4} == {0.14}
 
 
 def test_a_lucky_score_among_poor_neighbours_is_not_the_first_finalist(engine: Engine) -> None:
@@ -119,7 +131,10 @@ def test_a_lucky_score_among_poor_neighbours_is_not_the_first_finalist(engine: E
     scores[4] = 0.895
     add_study(
         engine,
-        *(work("search", n, score=s, max_lr=0.06 + 0.66 * n / 19) for n, s in enumerate(scores)),
+        *(
+            work("search", n, score=s, params=params_at(0.06 + 0.66 * n / 19))
+            for n, s in enumerate(scores)
+        ),
         stage="search",
     )
     assert stage_after(engine) == "confirmation"
@@ -170,10 +185,10 @@ def test_the_winner_is_chosen_by_validation_and_compared_once_on_the_test_split(
     ]
     add_study(engine, *rows, stage="confirmation")
     assert stage_after(engine) == "finished"
-    result = study_of(engine).result or {}
-    assert result["winner"] == 1, "the best test score does not choose"
-    assert set(result["test"]) == {"0", "1"}, "the other sealed scores are not read"
-    assert [c["difference"]["mean"] for c in result["comparisons"]] == [pytest.approx(0.02)]
+    answer = answer_of(engine)
+    assert answer.winner == 1, "the best test score does not choose"
+    assert set(answer.test) == {0, 1}, "the other sealed scores are not read"
+    assert [c.difference.mean for c in answer.comparisons] == [pytest.approx(0.02)]
     assert stage_after(engine) == "finished"
 
 
@@ -181,8 +196,8 @@ def test_when_the_baseline_wins_nothing_is_compared(engine: Engine) -> None:
     rows = [*confirmed(0, [0.6, 0.6], [0.5, 0.5]), *confirmed(1, [0.5, 0.6], [0.9, 0.9])]
     add_study(engine, *rows, stage="confirmation")
     assert stage_after(engine) == "finished"
-    result = study_of(engine).result or {}
-    assert (result["winner"], result["comparisons"]) == (0, [])
+    answer = answer_of(engine)
+    assert (answer.winner, answer.comparisons, answer.compared) == (0, (), False)
 
 
 def test_a_finalist_that_lacks_a_seed_is_left_out(engine: Engine) -> None:
@@ -193,11 +208,34 @@ def test_a_finalist_that_lacks_a_seed_is_left_out(engine: Engine) -> None:
     ]
     add_study(engine, *rows, stage="confirmation")
     assert stage_after(engine) == "finished"
-    assert (study_of(engine).result or {})["winner"] == 0
+    assert answer_of(engine).winner == 0
 
 
 def test_lower_is_better_where_the_study_minimises(engine: Engine) -> None:
     rows = [*confirmed(0, [0.5, 0.6], [0.5, 0.6]), *confirmed(1, [0.4, 0.4], [0.4, 0.4])]
     add_study(engine, *rows, stage="confirmation", direction="minimize")
     assert stage_after(engine) == "finished"
-    assert (study_of(engine).result or {})["winner"] == 1
+    assert answer_of(engine).winner == 1
+
+
+def test_a_search_in_which_every_cycle_broke_opens_no_confirmation(engine: Engine) -> None:
+    rows = [work("search", n, score=0.1, outcome="diverged") for n in range(4)]
+    add_study(engine, *rows, stage="search")
+    assert stage_after(engine) == "failed"
+    assert (study_of(engine).reason or "").startswith("each of its 4 cycles broke: ")
+    assert rows_of(engine, "confirmation") == []
+
+
+def test_one_whole_cycle_is_enough_to_be_confirmed(engine: Engine) -> None:
+    rows = [work("search", n, score=0.1, outcome="diverged") for n in range(3)]
+    add_study(engine, *rows, work("search", 3, score=0.4, outcome="completed"), stage="search")
+    assert stage_after(engine) == "confirmation"
+
+
+def test_a_confirmation_in_which_every_cycle_broke_has_no_answer(engine: Engine) -> None:
+    rows = [*confirmed(0, [0.1, 0.1], [0.1, 0.1]), *confirmed(1, [0.1, 0.1], [0.1, 0.1])]
+    for row in rows:
+        row.outcome = "diverged"
+    add_study(engine, *rows, stage="confirmation")
+    assert stage_after(engine) == "failed"
+    assert (study_of(engine).reason or "").startswith("each of its 4 cycles broke: ")

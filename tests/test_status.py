@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 from sqlalchemy import URL, Engine, insert, select, text, update
 
-from search.queue.processes import process_identity
-from search.queue.reaper import running
-from search.queue.roster import Roster
+from search.queue.leases import running
+from search.queue.roster import Roster, process_identity
 from search.queue.rows import release
 from search.queue.work import Claim, FencedOffError, Queue
-from search.results.status import overview, stored_definition
+from search.results.status import overview, plan_of, stored_definition
 from studies.database import open_engine, prepare, reading, transaction
 from studies.registry import load
+from studies.states import FailureKind
 from studies.tables import EpochRecord, StudyRow, WorkRow
 from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished, plain
 from tests.rows import study_row
@@ -81,15 +81,16 @@ def searching(url: URL, study_file: Path) -> Iterator[Engine]:
             )
         )
         session.flush()
-        session.add_all(work(slot=n, length=60, **sweep) for n in range(3))
+        session.add_all(work(slot=n, sweep_steps=60, **sweep) for n in range(3))
         session.add_all(work(slot=n) for n in range(N_TRIALS))
     yield engine
     engine.dispose()
 
 
 def work(**values: object) -> WorkRow:
-    columns: dict[str, object] = {"study_id": "s", "stage": "search", "round": 0, "length": 4}
-    return WorkRow(**{**columns, **values})
+    columns: dict[str, object] = {"study_id": "s", "stage": "search", "round": 0}
+    length = {} if "sweep_steps" in values else {"epochs": 4}
+    return WorkRow(**{**columns, **length, **values})
 
 
 def queue_on(engine: Engine, owner: str, process: str | None = None) -> Queue:
@@ -211,10 +212,10 @@ def test_failed_attempts_are_told_by_kind_with_the_end_of_a_traceback(
 ) -> None:
     queue = queue_on(engine, "host:1:a")
     bug = claimed(queue)
-    queue.fail(bug, "bug", "Traceback:\n  line 1\nValueError: first")
-    queue.fail(claimed(queue), "bug", "Traceback:\n  line 1\nValueError: \x1b[2Jboom\n")
+    queue.fail(bug, FailureKind.BUG, "Traceback:\n  line 1\nValueError: first")
+    queue.fail(claimed(queue), FailureKind.BUG, "Traceback:\n  line 1\nValueError: \x1b[2Jboom\n")
     change(engine, bug, state="done")
-    queue.fail(claimed(queue), "memory", "Traceback:\nMemoryError")
+    queue.fail(claimed(queue), FailureKind.MEMORY, "Traceback:\nMemoryError")
     assert [tuple(each.values()) for each in document(engine, main_here)["failures"]] == [
         ("bug", 1, 2, "ValueError: \x1b[2Jboom"),
         ("memory", 1, 1, "MemoryError"),
@@ -376,7 +377,7 @@ def test_watching_repaints_a_terminal(sqlite: Engine) -> None:
 def test_three_thousand_finished_runs_are_told_in_half_a_second(engine: Engine) -> None:
     ended = {"state": "done", "score": 0.5, "n_images": 400, "seconds": 1.0, "owner": "a:1:a"}
     with transaction(engine) as session:
-        rows = [{"study_id": "s", "stage": "search", "round": 1, "length": 4, "slot": n, **ended}
+        rows = [{"study_id": "s", "stage": "search", "round": 1, "epochs": 4, "slot": n, **ended}
                 for n in range(3000)]  # fmt: skip
         session.execute(insert(WorkRow), rows)
         ids = session.scalars(select(WorkRow.id).where(WorkRow.round == 1)).all()
@@ -387,7 +388,7 @@ def test_three_thousand_finished_runs_are_told_in_half_a_second(engine: Engine) 
     with reading(engine) as session:
         row = session.get_one(StudyRow, "s")
     started = time.perf_counter()
-    found = overview(engine, "table", stored_definition(row))
+    found = overview(engine, "table", plan_of(row, stored_definition(row)))
     seconds = time.perf_counter() - started
     print(f"{engine.dialect.name}: {seconds:.3f} s")
     assert found.stages[1].done == 3000

@@ -1,6 +1,5 @@
 """How many configurations: numbers, more of them, budgets; and a study that was extended."""
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +10,12 @@ from sqlalchemy import make_url
 from search.errors import UsageError
 from search.starting.cost import costs
 from search.starting.target import Budget, Target
-from studies.definition import Screening
 from tests.conftest import TABLE_STUDY, Ended
 from tests.rows import query
 from tests.table_study import STUDY
+from tests.test_tuned import STUDY as THREE_SIZES
 
 Main = Callable[..., Ended]
-LADDER = dataclasses.replace(STUDY, screening=Screening(n_trials=12, epochs=(4, 8), share=0.3))
 EPOCH = STUDY.task.steps_per_epoch * STUDY.task.batch_size
 
 
@@ -25,7 +23,7 @@ def images_of(study: object, n_trials: int) -> int:
     return sum(cost.n_images for cost in costs(study, n_trials=n_trials))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("study", [STUDY, LADDER], ids=["one length", "two lengths"])
+@pytest.mark.parametrize("study", [STUDY, THREE_SIZES], ids=["one size", "three sizes"])
 @pytest.mark.parametrize("n_trials", [1, 2, 7, 40, 1000])
 def test_a_budget_is_the_inverse_of_the_costs(study: object, n_trials: int) -> None:
     exact = images_of(study, n_trials) / EPOCH

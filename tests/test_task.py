@@ -15,6 +15,7 @@ from torch import nn
 from trainers.augment import Augment
 from trainers.data import Digits
 from trainers.device import Site
+from trainers.errors import TaskError
 from trainers.models import digits_net, resnet9, small_cnn
 from trainers.task import SGD, AdamW, OwnLoop, Task, load_factory
 
@@ -143,3 +144,26 @@ def test_what_a_study_file_imports_does_not_import_torch() -> None:
     loaded = set(json.loads(out.stdout))
     assert {f"trainers.{name}" for name in modules} < loaded
     assert not {"torch", "torchvision", "optuna", "sqlalchemy"} & loaded
+
+
+def test_a_task_under_parameters_is_the_task_with_these_values() -> None:
+    task = Task(**GOOD, label_smoothing=0.1, optimizer=AdamW(weight_decay=0.02))
+    changed = task.under({"label_smoothing": 0.2, "weight_decay": 0.03, "batch_size": 50})
+    assert changed.own_values() == {"batch_size": 50, "weight_decay": 0.03, "label_smoothing": 0.2}
+    assert changed.optimizer == AdamW(weight_decay=0.03)
+    assert changed.steps_per_epoch == 2
+    assert task.under({}) == task
+
+
+@pytest.mark.parametrize("name", ["dropout", "max_lr", "momentum"])
+def test_a_parameter_that_a_task_has_not_is_refused_by_name(name: str) -> None:
+    allowed = "it takes batch_size, weight_decay, label_smoothing"
+    with pytest.raises(TaskError, match=rf"no parameter '{name}'; {allowed}"):
+        Task(**GOOD).under({"batch_size": 10, name: 0.5})
+
+
+def test_a_loop_of_ones_own_knows_what_it_was_told_of_itself() -> None:
+    loop = OwnLoop(factory="a:b", batch_size=8, steps_per_epoch=5)
+    assert loop.own_values() == {"batch_size": 8}
+    known = OwnLoop(factory="a:b", batch_size=8, steps_per_epoch=5, weight_decay=0.0)
+    assert known.own_values() == {"batch_size": 8, "weight_decay": 0.0}, "zero is known"

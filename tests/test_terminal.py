@@ -13,13 +13,16 @@ import termios
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from search.starting.catalog import TRIAL_COLUMNS
+from search.params import Params
+from search.results.trials import Trial
 from search.starting.opening import opened
 from search.views.findings import Findings, findings
 from search.views.terminal.answer import print_findings, print_studies, print_trials
+from studies.states import RunState, Stage
 from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished
 
 OUTSIDE_CI = {name: value for name, value in os.environ.items() if name != "CI"}
@@ -126,7 +129,7 @@ def test_the_widest_values_still_fit(found: Findings, capsys: pytest.CaptureFixt
             slot=candidate.slot and 1000 + candidate.slot,
             scores=(1.0, 0.0, 1.0),
             test=(1.0, 0.0, 1.0),
-            params=dataclasses.replace(candidate.params, max_lr=1.234e-05, div_factor=12.345),
+            params=Params(**{**candidate.params, "max_lr": 1.234e-05, "div_factor": 12.345}),
         )
         for candidate in found.result.candidates
     )
@@ -157,7 +160,7 @@ def test_trials_are_a_table_that_fits(finished: Finished, main_here: Callable[..
     assert_plain(ended.out)
     lines = ended.out.splitlines()
     assert len(lines) == 2 + 12
-    assert lines[0].split()[:5] == ["slot", "length", "state", "outcome", "score"]
+    assert lines[0].split()[:5] == ["slot", "epochs", "state", "outcome", "score"]
     assert max(map(len, lines)) <= 80
     assert "…" not in ended.out
     assert [line.split()[:4] for line in lines[2:]] == [
@@ -166,14 +169,15 @@ def test_trials_are_a_table_that_fits(finished: Finished, main_here: Callable[..
 
 
 def test_trials_that_have_not_run_have_empty_cells(capsys: pytest.CaptureFixture[str]) -> None:
-    row = {**dict.fromkeys(TRIAL_COLUMNS), "slot": 3, "length": 4, "state": "waiting"}
+    empty: dict[str, Any] = dict.fromkeys(Trial.__slots__)
+    row = Trial(**{**empty, "slot": 3, "epochs": 4, "state": RunState.WAITING})
     print_trials([row], csv=False)
     assert capsys.readouterr().out.splitlines()[2].split() == ["3", "4", "waiting"]
 
 
 def test_long_names_of_studies_are_kept_whole(capsys: pytest.CaptureFixture[str]) -> None:
     name = "".join(chr(ord("a") + n % 26) for n in range(200))
-    print_studies([(name, "confirmation", 12, 12, datetime(2026, 1, 2, 3, 4))])
+    print_studies([(name, Stage.CONFIRMATION, 12, 12, datetime(2026, 1, 2, 3, 4))])
     out = capsys.readouterr().out
     assert_plain(out)
     assert max(map(len, out.splitlines())) <= 80

@@ -26,6 +26,7 @@ from studies.database import (
 )
 from studies.definition import Confirmation, RangeTest, Screening, Space
 from studies.registry import Definition
+from studies.states import RunState, Stage
 from studies.tables import StudyRow, WorkRow
 from tests.conftest import Ended
 from tests.table_study import STUDY as TABLE
@@ -57,7 +58,7 @@ def test_digits_at_two_batch_sizes(main_here: Callable[..., Ended], tmp_path: Pa
     assert len(cycles) == 4
     assert {c["batch_size"] for c in cycles} == {"64", "128"}
     for cycle in cycles:
-        size, epochs = int(cycle["batch_size"]), int(cycle["length"])
+        size, epochs = int(cycle["batch_size"]), int(cycle["epochs"])
         assert int(cycle["n_steps"]) == epochs * (896 // size)
         assert int(cycle["n_images"]) == epochs * 896
     baseline = cycles[0]
@@ -125,7 +126,7 @@ STUDY = replace(
     name="wide",
     task=OwnLoop(factory=Loop, batch_size=10, steps_per_epoch=10, weight_decay=1e-3),
     space=Space(pct_start=(0.1, 0.6), weight_decay=(1e-4, 1e-2), batch_size=(5, 10, 20)),
-    screening=Screening(n_trials=6, epochs=(4, 8), n_initial=3),
+    screening=Screening(n_trials=6, epochs=8, n_initial=3),
     range_test=RangeTest(n_sweeps=1, n_steps=60),
     confirmation=Confirmation(n_finalists=1, n_seeds=2),
 )
@@ -144,19 +145,21 @@ def stored(engine: Engine) -> StudyRow:
     return catalog.find_or_create(engine, definition, name="wide", seed=None)
 
 
-def work(engine: Engine, row: StudyRow, loop: Loop, stop: Stop, *, only: str | None = None) -> str:
+def work(
+    engine: Engine, row: StudyRow, loop: Loop, stop: Stop, *, only: Stage | None = None
+) -> str:
     site = loop.site
     return Worker(engine, row, STUDY, trainer=loop, site=site, stop=stop, only=only).work()
 
 
 def rows_of(engine: Engine) -> list[WorkRow]:
     with reading(engine) as session:
-        order = (WorkRow.stage, WorkRow.length, WorkRow.slot)
+        order = (WorkRow.stage, WorkRow.round, WorkRow.slot)
         return list(session.scalars(select(WorkRow).order_by(*order)))
 
 
 def summary(row: WorkRow) -> tuple[object, ...]:
-    names = ("stage", "length", "slot", "state", "max_lr", "weight_decay", "batch_size", "score")
+    names = ("stage", "length", "slot", "state", "params", "score")
     return tuple(getattr(row, name) for name in names)
 
 
@@ -186,14 +189,11 @@ def test_a_study_that_is_stopped_in_every_second_run_ends_as_one_that_is_not(
         stop = Stop()
     assert [summary(row) for row in rows_of(engine)] == expected
     storage = optuna_storage(engine.url)
-    trials = [
-        trial
-        for name in ("wide", "wide/screen-4")
-        for trial in optuna.load_study(study_name=name, storage=storage).trials
-    ]
+    trials = optuna.load_study(study_name="wide", storage=storage).trials
     close_optuna(storage)
     search = [row for row in rows_of(engine) if row.stage == "search"]
-    assert sorted(t.user_attrs["max_lr"] for t in trials) == sorted(r.max_lr or 0 for r in search)
+    told = sorted(trial.user_attrs["max_lr"] for trial in trials)
+    assert told == sorted((row.params or {})["max_lr"] for row in search)
     assert {t.state.name for t in trials} == {"COMPLETE"}
 
 
@@ -202,7 +202,7 @@ def test_each_batch_size_has_sweeps_and_a_proposal_of_its_own(
 ) -> None:
     row = stored(engine)
     loop = Loop(Site(device="cpu", data=None, cache=tmp_path))
-    assert work(engine, row, loop, Stop(), only="range_test") == "finished"
+    assert work(engine, row, loop, Stop(), only=Stage.RANGE_TEST) == "finished"
     swept = sorted((run.plan.total_steps, run.batch_size) for run in loop.runs)
     assert swept == [(60, 5), (60, 10), (60, 20), (120, 5), (120, 10), (120, 20)]
     with reading(engine) as session:
@@ -211,7 +211,7 @@ def test_each_batch_size_has_sweeps_and_a_proposal_of_its_own(
         assert range_test.measured(session, row) == said[10]
     assert all(len(result.points) == 1 and result.slow for result in said.values())
     proposals = {size: result.proposal for size, result in said.items() if result.proposal}
-    assert (row.proposal, row.edge) == (proposals[10].max_lr, proposals[10].edge)
+    assert (row.proposed_max_lr, row.edge) == (proposals[10].max_lr, proposals[10].edge)
     for size in (5, 20):
         edges = proposals[size].edge / proposals[10].edge
         assert edges == pytest.approx(size / 10, rel=0.2)
@@ -226,10 +226,10 @@ def test_a_batch_size_without_an_edge_ends_the_study_and_is_named(engine: Engine
     row = stored(engine)
     with transaction(engine) as session:
         for work_row in session.scalars(select(WorkRow)):
-            work_row.state = "failed"
+            work_row.state = RunState.FAILED
     assert advance(engine, row.id, STUDY) == "failed"
     with reading(engine) as session:
-        reason = (session.get_one(StudyRow, row.id).result or {})["reason"]
+        reason = session.get_one(StudyRow, row.id).reason
     assert reason == "at batch_size 10, every sweep of the range test was given up"
 
 

@@ -16,10 +16,11 @@ from sqlalchemy import URL, Engine, make_url, select
 
 from search.params import Params
 from search.queue.leases import Leases
-from search.queue.processes import is_gone, process_identity
+from search.queue.roster import is_gone, process_identity
 from search.queue.rows import MAX_DEATHS, SUSPICIOUS_DEATHS
-from search.queue.work import MAX_FAILURES, Claim, Ended, FailureKind, FencedOffError, Queue
+from search.queue.work import MAX_FAILURES, Claim, Ended, FencedOffError, Queue
 from studies.database import DatabaseUnreachableError, open_engine, prepare, reading, transaction
+from studies.states import FailureKind
 from studies.tables import EpochRecord, PointRecord, StudyRow, WorkRow
 from tests.rows import study_row
 from trainers.run import EpochRow, Point
@@ -37,7 +38,7 @@ def engine(url: URL) -> Iterator[Engine]:
         session.add(study)
         session.flush()
         session.add_all(
-            WorkRow(study_id="s", stage="search", round=0, length=2, slot=slot)
+            WorkRow(study_id="s", stage="search", round=0, epochs=2, slot=slot)
             for slot in range(N_SLOTS)
         )
     yield engine
@@ -122,10 +123,14 @@ def test_slots_are_claimed_in_order(engine: Engine) -> None:
 def test_a_given_back_run_is_the_next_one_claimed_and_keeps_its_parameters(engine: Engine) -> None:
     queue = queue_on(engine)
     first = claimed(queue)
-    queue.bind(first, 7, Params(0.1, 0.3, 25.0))
+    queue.bind(first, 7, Params(max_lr=0.1, pct_start=0.3, div_factor=25.0))
     queue.give_back(first)
     again = claimed(queue)
-    assert (again.slot, again.token, again.params) == (0, 2, Params(0.1, 0.3, 25.0))
+    assert (again.slot, again.token, again.params) == (
+        0,
+        2,
+        Params(max_lr=0.1, pct_start=0.3, div_factor=25.0),
+    )
 
 
 def test_an_owner_that_was_replaced_can_write_nothing(engine: Engine) -> None:
@@ -137,11 +142,11 @@ def test_an_owner_that_was_replaced_can_write_nothing(engine: Engine) -> None:
     before = row_of(engine, claim)
     writes = (
         lambda: old.beat(claim),
-        lambda: old.bind(claim, 3, Params(0.1, 0.3, 25.0)),
+        lambda: old.bind(claim, 3, Params(max_lr=0.1, pct_start=0.3, div_factor=25.0)),
         lambda: old.beat(claim, [EPOCH]),
         lambda: old.finish(claim, ended()),
         lambda: old.give_back(claim),
-        lambda: old.fail(claim, "bug", "..."),
+        lambda: old.fail(claim, FailureKind.BUG, "..."),
     )
     for write in writes:
         with pytest.raises(FencedOffError):
@@ -251,7 +256,9 @@ def test_a_run_that_keeps_failing_is_given_up_with_its_traceback(engine: Engine)
     for attempt in range(1, MAX_FAILURES + 1):
         claim = claimed(queue)
         assert claim.slot == 0
-        assert queue.fail(claim, "bug", f"attempt {attempt}") is (attempt == MAX_FAILURES)
+        assert queue.fail(claim, FailureKind.BUG, f"attempt {attempt}") is (
+            attempt == MAX_FAILURES
+        )
     row = row_of(engine, claim)
     assert (row.state, row.failure, row.traceback) == ("failed", "bug", "attempt 3")
     assert claimed(queue).slot == 1
@@ -347,10 +354,10 @@ def test_the_points_of_a_sweep_are_stored_raw(engine: Engine) -> None:
     queue.finish(claim, ended(score=None, points=points, diverged=points[1]))
     with reading(engine) as session:
         rows = session.scalars(select(PointRecord).order_by(PointRecord.step)).all()
-    assert [(r.step, r.lr, r.other_lrs, r.loss, r.grad_norm, r.finite) for r in rows] == [
-        (0, 1e-5, [1e-4], 2.3, 0.7, True),
-        (1, 1e-4, None, None, None, False),
-        (2, 1e-3, None, None, None, False),
+    assert [(r.step, r.lr, r.other_lrs, r.loss, r.grad_norm) for r in rows] == [
+        (0, 1e-5, [1e-4], 2.3, 0.7),
+        (1, 1e-4, None, None, None),
+        (2, 1e-3, None, None, None),
     ]
     row = row_of(engine, claim)
     assert (row.diverged_step, row.diverged_lr) == (1, 1e-4)
@@ -406,7 +413,10 @@ def test_a_gap_in_the_looks_starts_the_watch_anew() -> None:
     assert leases.is_stale(silent), "answered all the time, and the owner was silent"
 
 
-@pytest.mark.parametrize(("kind", "failures"), [("data", 0), ("infrastructure", 0), ("bug", 1)])
+@pytest.mark.parametrize(
+    ("kind", "failures"),
+    [(FailureKind.DATA, 0), (FailureKind.INFRASTRUCTURE, 0), (FailureKind.BUG, 1)],
+)
 def test_failures_of_the_place_are_recorded_and_not_counted_against_the_run(
     engine: Engine, kind: FailureKind, failures: int
 ) -> None:

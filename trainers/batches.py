@@ -14,7 +14,7 @@ Batch = TypeVar("Batch")
 
 
 class Batches(Generic[Batch]):
-    """Reads `loader` anew for each sweep; says once that it was too short for one.
+    """Reads `loader` again for each sweep; says once that it was too short for one.
 
     Raises DataError for an iterator, which can be read only once.
     """

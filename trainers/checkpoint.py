@@ -17,6 +17,7 @@ from trainers.errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
+# The digest stands first, so that a file cut short is known before anything is unpickled.
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _ALLOWED = "tensors, numbers, text, None, and lists, tuples and dicts of these"
 
@@ -25,7 +26,7 @@ _ALLOWED = "tensors, numbers, text, None, and lists, tuples and dicts of these"
 class Checkpoint:
     """One run's checkpoint: a SHA-256 digest, then what torch.save wrote; and the one before it.
 
-    `expected`: an earlier owner had the run, so a missing checkpoint is worth a word. A folder
+    `expected`: an earlier owner had the run, so a missing checkpoint is logged. A folder
     that cannot be used stops no training: the next owner of the run starts over, and says so.
     """
 
@@ -50,7 +51,7 @@ class Checkpoint:
             self._write(data)
         except OSError as error:
             self._warn(
-                "checkpoint folder %s cannot be written: %s; training goes on without, "
+                "checkpoint folder %s cannot be written: %s; training continues without, "
                 "a new owner starts over",
                 self.path.parent,
                 _words(error),
@@ -65,7 +66,7 @@ class Checkpoint:
         before, fault_before = _read(self.previous)
         if before is not None:
             fault = fault or "is not there"
-            log.warning("checkpoint %s %s: the run goes on from the one before", self.path, fault)
+            log.warning("checkpoint %s %s: the run resumes from the one before", self.path, fault)
         elif fault or fault_before:
             wrong = ((self.path, fault), (self.previous, fault_before))
             faults = ", ".join(f"{path} {what}" for path, what in wrong if what)
@@ -92,6 +93,7 @@ class Checkpoint:
         body = io.BytesIO()
         try:
             torch.save(dict(state), body)
+            # Once a run: its later states are made of the same classes.
             if not self._is_readable:
                 torch.load(io.BytesIO(body.getvalue()), map_location="cpu", weights_only=True)
         except (pickle.PickleError, AttributeError, TypeError) as error:
@@ -106,13 +108,16 @@ class Checkpoint:
 
         A last state that is damaged, or was never looked at, replaces no previous one.
         """
+        # A name of its own: an owner that lost its lease may still write while the next one does.
         draft = self.path.with_name(f"{self.path.stem}.{uuid.uuid4().hex}.tmp")
         try:
             with _created(draft) as file:
                 file.write(hashlib.sha256(data).digest())
                 file.write(data)
                 file.flush()
+                # Before the rename: a power cut could leave a name without data (man 2 fsync).
                 os.fsync(file.fileno())
+            # Between the two renames only the previous file has its name, and load() takes it.
             if self._is_whole:
                 with suppress(FileNotFoundError):  # another owner is between its two renames
                     self.path.replace(self.previous)
@@ -130,7 +135,9 @@ class Checkpoint:
 
 
 def _created(file: Path) -> BinaryIO:
-    """Open a new file, and make its folder: again where another run's end took it away between."""
+    """Open a new file; make its folder, again if the end of another run removes it meanwhile."""
+    # remove() of another run may take the folder away between the two lines. Ten times in a row is
+    # not that any more, and the last try raises.
     for _ in range(10):
         file.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
@@ -141,6 +148,7 @@ def _created(file: Path) -> BinaryIO:
 def _sync_folder(folder: Path) -> None:
     """Make the new names last through a power cut, where the file system can."""
     with suppress(OSError):
+        # fsync of a file does not cover its name in the folder (man 2 fsync).
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -162,6 +170,7 @@ def _read(file: Path) -> tuple[dict[str, Any] | None, str]:
     if hashlib.sha256(data).digest() != digest:
         return None, "is damaged"
     try:
+        # weights_only: unpickling runs whatever a file holds, and the folder may be shared.
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for bytes that it did not write
         return None, f"holds no state ({type(error).__name__})"

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
     from trainers.images.cache import CachedArrays, Source
 
+# Written out, so that a study file is checked without importing scikit-learn or torchvision.
 N_DIGITS = 1797
 N_CIFAR10_TRAIN = 50_000
+# Not the study's seed: all studies share one split, so their scores compare. Another number would
+# mix the train and validation images of studies that are stored.
 PERMUTATION_SEED = 20180326
 
 
@@ -28,6 +31,7 @@ class Digits:
     n_validation: int
 
     def __post_init__(self) -> None:
+        # The digits have no test part of their own: at least one image is left for it.
         _check_counts(self, at_most=N_DIGITS - 1)
 
 
@@ -60,7 +64,7 @@ Data = Digits | Cifar10 | ImageFolder
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Splits:
-    """The images of one data set and who is train, validation and test.
+    """The images of one data set, and which are train, validation and test.
 
     `images` (N, H, W, C) uint8 and `labels` (N,) int64 are the source's train part; `train` and
     `validation` are int64 indices into them. `mean` and `std` (C,) are float32, over the pixel
@@ -195,7 +199,9 @@ def _mean_and_std(images: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tens
     import torch
 
     values = torch.arange(256, dtype=torch.float64)
+    # Whole numbers: exact, and the same in whatever order the pixels are counted.
     counts = torch.zeros(images.shape[-1], 256, dtype=torch.int64)
+    # In parts: indexing copies, and the images may be larger than memory.
     for start in range(0, len(index), 1024):
         pixels = images[index[start : start + 1024]]
         for channel, count in enumerate(counts):

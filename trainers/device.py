@@ -1,6 +1,7 @@
 """Where a run happens: the device, its precision, and what makes it repeat exactly."""
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ Precision = Literal["fp32", "bf16"]
 
 
 def cache_folder() -> Path:
-    """Return the folder of what can be made again: ONECYCLE_CACHE, else the platform's."""
+    """Return the folder of what can be rebuilt: ONECYCLE_CACHE, else the platform's."""
     named = os.environ.get("ONECYCLE_CACHE")
     return Path(named).expanduser() if named else platformdirs.user_cache_path("onecycle")
 
@@ -27,7 +28,7 @@ def cache_folder() -> Path:
 def checkpoint_folder(cache: Path) -> Path:
     """Return the folder of checkpoints: ONECYCLE_CHECKPOINTS, else `checkpoints` in the cache.
 
-    It may lie on shared storage: then a run goes on at another host where it was.
+    It may lie on shared storage: a run then resumes on another host where it stopped.
     """
     named = os.environ.get("ONECYCLE_CHECKPOINTS")
     return Path(named).expanduser() if named else cache / "checkpoints"
@@ -51,8 +52,11 @@ def resolve_device(asked: str) -> DeviceKind:
 
     Raises DeviceError for a kind that this build of torch or this machine does not have.
     """
+    if asked == "cpu":
+        return "cpu"  # every torch has it, and a trainer without torch need not load it
     import torch
 
+    # In the order in which 'auto' prefers them.
     present: dict[DeviceKind, bool] = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -70,13 +74,21 @@ def resolve_device(asked: str) -> DeviceKind:
 
 def device_name(kind: DeviceKind) -> str:
     """Return the device as its maker calls it."""
-    import torch
-
     if kind == "cuda":
+        import torch
+
         return str(torch.cuda.get_device_name())
-    if kind == "mps":
-        return "Apple GPU"
-    return str(torch.cpu.get_capabilities().get("cpu_name") or "CPU")
+    return "Apple GPU" if kind == "mps" else _cpu_name()
+
+
+def _cpu_name() -> str:
+    """Return the processor's name: Linux tells it in /proc/cpuinfo, others by platform."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), platform.processor()) or "CPU"
 
 
 def native_precision(kind: DeviceKind) -> Precision:
@@ -87,6 +99,7 @@ def native_precision(kind: DeviceKind) -> Precision:
     import torch
 
     if kind == "cuda":
+        # torch counts emulation as support by default, which GPUs before Ampere (8.0) need.
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     has = torch.cpu.get_capabilities()
     native = kind == "cpu" and bool(has.get("avx512_bf16") or has.get("amx_bf16"))
@@ -101,12 +114,15 @@ def reproducible(seed: int, kind: DeviceKind) -> Iterator["torch.device"]:
     """
     import torch
 
+    # Named: without a list fork_rng() saves every GPU's generator, and warns where there are many.
     devices = [torch.cuda.current_device()] if kind == "cuda" else []
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         torch.set_num_threads(1 if kind == "cpu" else threads)
         try:
+            # benchmark=True picks kernels by their time, so that two runs may take different ones
+            # (https://docs.pytorch.org/docs/stable/notes/randomness.html).
             with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
                 yield torch.device(kind)
         finally:

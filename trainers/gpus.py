@@ -18,6 +18,7 @@ def use_gpus(names: str) -> None:
     chosen = _indices(names)
     visible = os.environ.get(_VISIBLE)
     if visible is None:
+        # CUDA's own order is the fastest first, nvidia-smi's is that of the PCI bus.
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     os.environ[_VISIBLE] = ",".join(_picked(names, chosen, visible))
     seen = _n_seen()
@@ -34,6 +35,8 @@ def gpu_of(number: int) -> str:
     visible, seen = os.environ.get(_VISIBLE), _n_seen()
     assert seen > 0, "a worker on cuda, where torch sees no GPU"
     if visible is None:
+        # More workers than GPUs share them: 16 on an H200 did 2.2 times what one did
+        # (docs/log.md).
         return str(number % seen)
     return visible.split(",")[number % seen].strip()
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def is_adaptive(optimizer: "Optimizer") -> bool:
-    """Whether the optimizer is of Adam's kind: its step does not grow with the gradient."""
+    """Whether the optimizer is Adam-type: its step does not grow with the gradient."""
     return any("betas" in group for group in optimizer.param_groups)
 
 

@@ -3,22 +3,22 @@
 import logging
 import math
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from trainers.augment import gather_augmented
+from trainers.augment import Augment, gather_augmented
 from trainers.calls.applied import Applied
-from trainers.data import open_splits
+from trainers.data import Cifar10, Digits, ImageFolder, open_splits
 from trainers.device import Precision, Site, native_precision, reproducible, synchronize
+from trainers.factories import load_factory
 from trainers.gradients import gradient_norm
-from trainers.readings import Averages
-from trainers.run import EpochRow, Outcome, Reading, Run, RunResult, Split
+from trainers.run import EpochRow, Outcome, Run, RunResult, Split
 from trainers.seeding import seed_for
-from trainers.task import Task, load_factory
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -26,18 +26,46 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# For memory only: in eval mode an image's output does not depend on its batch.
 _EVALUATION_BATCH = 500
+# The most training that a kill can cost.
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
 
 
-class Classifier:
-    """Trains a Task at a Site; one object serves any number of runs."""
+class ImageTask(Protocol):
+    """What the loop needs of a task: trainers.task.Task has it."""
 
-    def __init__(self, task: Task, site: Site) -> None:
+    @property
+    def data(self) -> Digits | Cifar10 | ImageFolder: ...
+    @property
+    def model(self) -> str | Callable[[], nn.Module]: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def steps_per_epoch(self) -> int: ...
+    @property
+    def label_smoothing(self) -> float: ...
+    @property
+    def augment(self) -> Augment: ...
+    @property
+    def precision(self) -> Literal["auto", "fp32", "bf16"]: ...
+
+    def build_optimizer(self, model: nn.Module) -> "Optimizer":
+        """Return a new optimizer over the model's parameters."""
+
+    def under(self, params: Mapping[str, Any]) -> "ImageTask":
+        """Return the same task with these values in place of its own."""
+
+
+class Classifier:
+    """Trains a task of images at a Site; one object serves any number of runs."""
+
+    def __init__(self, task: ImageTask, site: Site) -> None:
         self.task = task
         self.kind = site.device
         self.device = torch.device(site.device)
         self.splits = open_splits(task.data, folder=site.data, cache=site.cache)
+        # All of them on the device as bytes, a quarter of their size as floats: no loader.
         self.images = self.splits.images.to(self.device)
         self.labels = self.splits.labels.to(self.device)
         self.mean = self.splits.mean.to(self.device)
@@ -47,8 +75,11 @@ class Classifier:
             if task.precision != "auto"
             else site.precision or native_precision(self.kind)
         )
+        # This model is asked for its shapes only, and must not move the caller's generator.
         with torch.random.fork_rng(devices=[]):
             model = load_factory(task.model)()
+        # channels_last makes small_cnn 1.49 times as fast on a CPU (docs/log.md); a tensor that is
+        # not 4-dimensional has no such format.
         convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
         self.memory_format = torch.channels_last if convolves else torch.contiguous_format
         self.shapes = {n: f"{tuple(p.shape)} {p.dtype}" for n, p in model.named_parameters()}
@@ -89,14 +120,19 @@ class Classifier:
         """Turn uint8 (B, H, W, C) into floats (B, C, H, W) of mean 0 and deviation 1."""
         return ((images - self.mean) / self.std).permute(0, 3, 1, 2)
 
-    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean cross-entropy with the task's label smoothing, in fp32."""
-        return nn.functional.cross_entropy(
-            outputs.float(), labels, label_smoothing=self.task.label_smoothing
-        )
+    def loss(self, outputs: Tensor, labels: Tensor, task: ImageTask | None = None) -> Tensor:
+        """Return the mean cross-entropy with a task's label smoothing, in fp32.
+
+        `task`: as a run trains it; None: as it is outside of a search, so that validation losses
+        of different runs compare.
+        """
+        smoothing = (task or self.task).label_smoothing
+        # bf16 has 8 bits of precision, too few for a mean over a batch.
+        return nn.functional.cross_entropy(outputs.float(), labels, label_smoothing=smoothing)
 
     def autocast(self) -> torch.autocast:
         """Return the precision of the forward pass as a context."""
+        # bf16 has the exponents of fp32, so that no GradScaler is needed.
         return torch.autocast(self.kind, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     @torch.no_grad()
@@ -138,22 +174,18 @@ class _Fit:
 
     def __init__(self, classifier: Classifier, run: Run) -> None:
         self.classifier, self.run = classifier, run
-        self.task = classifier.task.at(batch_size=run.batch_size, weight_decay=run.weight_decay)
+        self.task = classifier.task.under(run.params)
         self.model: nn.Module = load_factory(classifier.task.model)()
         self.model.to(device=classifier.device, memory_format=classifier.memory_format)
-        self.optimizer: Optimizer = self.task.optimizer.build(self.model)
+        self.optimizer: Optimizer = self.task.build_optimizer(self.model)
         self.scheduler: LRScheduler = run.plan.scheduler(self.optimizer)
         self.applied = Applied(self.optimizer)
         self.step = 0
         self.seconds = 0.0
         self.validation_accuracy = 0.0
-        self.averages = (
-            Averages(self.model, run.wanted, total_steps=run.plan.total_steps)
-            if run.wanted is not None
-            else None
-        )
         self.tally = self._fresh_tally()
         self.clock = time.perf_counter()
+        # Last: a state is loaded into the objects made above.
         kept = run.load()
         if kept is not None:
             self._take_over(kept)
@@ -164,8 +196,6 @@ class _Fit:
         steps_per_epoch = self.task.steps_per_epoch
         while self.step < run.plan.total_steps and not run.should_stop():
             self._one_step()
-            if self.averages is not None and self.averages.follow(self.model, self.step):
-                self._read(self.averages)
             if self.step % steps_per_epoch == 0 or self.step == run.plan.total_steps:
                 self._end_epoch()
             if time.monotonic() - saved_at > _SECONDS_BETWEEN_CHECKPOINTS:
@@ -182,18 +212,23 @@ class _Fit:
     def _one_step(self) -> None:
         classifier, tally = self.classifier, self.tally
         images, labels = self._batch(self.step)
+        # The forward pass only: backward takes the types that it used (torch's notes on autocast).
         with classifier.autocast():
             outputs = self.model(images)
-        loss = classifier.loss(outputs, labels)
+        loss = classifier.loss(outputs, labels, self.task)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        # Only the steps of sweeps are stored; a cycle need not pay for the norm.
         norm = gradient_norm(self.model.parameters()) if self.run.split is None else None
         self.optimizer.step()
+        # What the optimizer used, by a hook: the scheduler's word for it would prove nothing.
         lrs = [kept[-1] for kept in self.applied.lrs]
         momentum = self.applied.momenta[-1]
         self.run.report(self.step, loss.detach(), lrs=lrs, grad_norm=norm, momentum=momentum)
         self.step += 1
         if self.step < self.run.plan.total_steps:
+            # Not after the last step: OneCycleLR takes one more, and the rate rises again
+            # (https://github.com/pytorch/pytorch/issues/91765).
             self.scheduler.step()
         tally.lr_first = tally.lr_first if tally.n_images else lrs[0]
         tally.lr_last = lrs[0]
@@ -205,28 +240,13 @@ class _Fit:
         size = self.task.batch_size
         return self.classifier.batch(self.run.seed, step, batch_size=size)
 
-    def _read(self, averages: Averages) -> None:
-        """Score the averaged weights; random generators are left as they were."""
-        classifier = self.classifier
-        self._read_clock()
-        devices = [] if classifier.kind in ("cpu", "mps") else [classifier.device]
-        with torch.random.fork_rng(devices=devices, device_type=classifier.kind):
-            first = max(0, self.step - averages.wanted.n_batches)
-            with classifier.autocast():
-                model = averages.recalibrated(
-                    self._batch(step)[0] for step in range(first, self.step)
-                )
-            loss, accuracy = classifier.evaluate(model, "validation")
-        before = self.seconds
-        self._read_clock()
-        self.run.reading(Reading(self.step, loss, accuracy, self.seconds - before))
-
     def _end_epoch(self) -> None:
         """Evaluate and record the epoch of a judged run; a sweep has steps only.
 
         A validation loss that is not finite is the divergence that the next loss would show.
         """
         self._read_clock()
+        # Read before the evaluation, so that images per second are those of training alone.
         tally, training_s = self.tally, self.tally.seconds
         self.run.look()
         if self.run.split is not None and not self.run.diverged():
@@ -277,7 +297,10 @@ class _Fit:
         return _Tally(torch.zeros((), device=device), torch.zeros((), device=device))
 
     def _take_over(self, kept: dict[str, Any]) -> None:
-        """Go on from an earlier owner's state if its device was of this kind: numbers differ."""
+        """Resume an earlier owner's state; start over if its device was of another kind.
+
+        Devices of two kinds compute different numbers.
+        """
         here, there = self.classifier.kind, kept["device"]
         if there == here:
             self._restore(kept)
@@ -297,7 +320,6 @@ class _Fit:
             "step": self.step,
             "seconds": self.seconds,
             "validation_accuracy": self.validation_accuracy,
-            "averages": None if self.averages is None else self.averages.state_dict(),
         }
 
     def _generators(self) -> dict[str, Tensor]:
@@ -310,6 +332,8 @@ class _Fit:
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
+        # Both are needed: OneCycleLR keeps max_lr and initial_lr in the optimizer's groups, and
+        # only its count of steps in its own state.
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         device, generators = self.classifier.device, state["generators"]
@@ -318,13 +342,13 @@ class _Fit:
             torch.get_device_module(kind).set_rng_state(generator)
         sums = {name: state["tally"].pop(name).to(device) for name in ("loss", "correct")}
         self.tally = _Tally(**sums, **state["tally"])
-        if self.averages is not None:
-            self.averages.load_state_dict(state["averages"])
         self.step = state["step"]
         self.seconds = state["seconds"]
         self.validation_accuracy = state["validation_accuracy"]
 
 
+# The steps of an epoch share its order: a permutation of 45,000 images takes milliseconds, as
+# does a step of `cifar-small` on an H200 (docs/log.md).
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, n_train: int) -> Tensor:
     """Return the order of the train images in one epoch."""

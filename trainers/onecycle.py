@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainers.calls.schedule import Schedule, preview
+from trainers.calls.schedule import Schedule
 from trainers.errors import ScheduleError
 from trainers.groups import lr_ratios
 
@@ -28,6 +28,7 @@ class OneCycle:
 
     max_lr: float
     total_steps: int
+    # torch's own defaults, from here on.
     pct_start: float = 0.3
     div_factor: float = 25.0
     base_momentum: float = 0.85
@@ -40,12 +41,16 @@ class OneCycle:
             raise ScheduleError(
                 f"total_steps must be a whole number of at least 2, got {self.total_steps!r}"
             )
+        # torch divides by zero at a warm-up of 1 step, and silently skips a shorter one: the cycle
+        # then starts at max_lr (torch 2.14.1).
         warm_up_steps = self.pct_start * self.total_steps
         if not (0 < self.pct_start < 1) or warm_up_steps < 2:
             raise ScheduleError(
                 f"pct_start must leave a warm-up of at least 2 of the {self.total_steps} steps "
                 f"and an anneal phase, got {self.pct_start:g} ({warm_up_steps:.2g} steps)"
             )
+        # torch checks neither end: at 1 there is no warm-up, below it the cycle starts above its
+        # peak, and at the other end it would start below its last rate.
         if not (1 < self.div_factor < LAST_RATE_DIVISOR):
             raise ScheduleError(
                 f"div_factor must lie between 1 and {LAST_RATE_DIVISOR:,}, got {self.div_factor:g}"
@@ -60,6 +65,7 @@ class OneCycle:
     @property
     def final_div_factor(self) -> float:
         """torch's final_div_factor, relative to the *first* rate: 250,000 / div_factor."""
+        # So div_factor moves the start only: torch's fixed 1e4 would move the last rate as well.
         return LAST_RATE_DIVISOR / self.div_factor
 
     @property
@@ -84,12 +90,37 @@ class OneCycle:
         return self.schedule.scheduler(optimizer, lr_ratios(optimizer))
 
     def lrs(self) -> Sequence[float]:
-        """Return the rate of each of the `total_steps` steps, read from torch's own class."""
-        return preview(self.schedule).lrs
+        """Return the rate of each of the `total_steps` steps: torch's numbers to the last digit.
+
+        Computed as OneCycleLR.get_lr() does, so that nothing but a training loop needs torch.
+        """
+        first, last = self.max_lr / self.div_factor, self._last_lr
+        return self._annealed((first, self.max_lr), (self.max_lr, last))
 
     def momenta(self) -> Sequence[float]:
-        """Return the momentum (Adam: beta1) of each step, read from torch's own class."""
-        return preview(self.schedule).momenta
+        """Return the momentum (Adam: beta1) of each step, as OneCycleLR.get_lr() computes it."""
+        high, low = self.max_momentum, self.base_momentum
+        return self._annealed((high, low), (low, high))
+
+    @property
+    def _last_lr(self) -> float:
+        return self.max_lr / self.div_factor / self.final_div_factor
+
+    def _annealed(
+        self, warm_up: tuple[float, float], anneal: tuple[float, float]
+    ) -> tuple[float, ...]:
+        """Return a value of each step, from the ends of the two phases, cosine between them."""
+        peak = float(self.pct_start * self.total_steps) - 1  # torch's: seldom a whole step
+        last = self.total_steps - 1
+        values = []
+        for step in range(self.total_steps):
+            if step <= peak:
+                (start, end), share = warm_up, step / peak
+            else:
+                (start, end), share = anneal, (step - peak) / (last - peak)
+            # In torch's order of operations: another one moves the last digit.
+            values.append(end + (start - end) / 2.0 * (math.cos(math.pi * share) + 1))
+        return tuple(values)
 
     def samples(self, n: int) -> list[tuple[int, float]]:
         """Return (step, rate) of about `n` steps to draw: first, last and peak among them."""
@@ -100,7 +131,7 @@ class OneCycle:
         return [(step, rates[step]) for step in sorted(steps)]
 
     def call(self, *, total_steps: str | None = None) -> str:
-        """Return the constructor call as Python source, for a loop of one's own.
+        """Return the constructor call as Python source, for your own loop.
 
         Six digits of each parameter; torch's default momenta are left out.
         """
@@ -109,6 +140,7 @@ class OneCycle:
             "total_steps": total_steps or str(self.total_steps),
             "pct_start": f"{self.pct_start:.6g}",
             "div_factor": f"{self.div_factor:.6g}",
+            # A quotient shows that the last rate is max_lr / 250,000; its decimals would not.
             "final_div_factor": f"{LAST_RATE_DIVISOR:_} / {self.div_factor:.6g}",
         }
         if (self.base_momentum, self.max_momentum) != (0.85, 0.95):

@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from trainers.readings import Readings
-
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
@@ -18,7 +16,7 @@ Split = Literal["validation", "test"]
 # A look at the losses waits for the device; a diverged run ends this late.
 _STEPS_BETWEEN_LOOKS = 16
 # A checkpoint that another version of this file wrote starts the run over.
-_CHECKPOINT_FORMAT = 3
+_CHECKPOINT_FORMAT = 4
 
 
 class Plan(Protocol):
@@ -58,7 +56,7 @@ class Point:
     """One optimizer step: the loss before the update and the rates that the update used.
 
     `lr` is that of the first param group, `other_lrs` those of the others; `momentum` (Adam:
-    beta1) that of the first, None where the loop did not say it.
+    beta1) that of the first, None where the loop did not report it.
     """
 
     step: int
@@ -72,19 +70,6 @@ class Point:
     def finite(self) -> bool:
         """Whether the loss is a number."""
         return math.isfinite(self.loss)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What averaged weights scored on the validation split after `step` steps, and the time spent.
-
-    See trainers.readings.
-    """
-
-    step: int
-    loss: float
-    accuracy: float
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,8 +126,8 @@ def _never() -> bool:
 class Run:
     """One sweep or one cycle, as the training loop sees it.
 
-    `batch_size` and `weight_decay` are what a study that searches them tries in this run; None:
-    the loop's own.
+    `params` holds by name what the study searches beside the cycle and tries in this run, such as
+    `params["dropout"]`; what is not in it is the loop's own.
     """
 
     plan: Plan
@@ -153,14 +138,23 @@ class Run:
     stop_asked: Callable[[], bool] = _never
     is_lost: Callable[[], bool] = _never
     checkpoint: CheckpointFile | None = None
-    wanted: Readings | None = None
-    batch_size: int | None = None
-    weight_decay: float | None = None
-    readings: list[Reading] = field(default_factory=list)
+    params: Mapping[str, Any] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
     epochs: list[EpochRow] = field(default_factory=list)
     diverged_at: Point | None = None
     _pending: list["_Pending"] = field(default_factory=list)
+
+    @property
+    def batch_size(self) -> int | None:
+        """The batch size that the study tries in this run; None: the loop's own."""
+        size = self.params.get("batch_size")
+        return None if size is None else int(size)
+
+    @property
+    def weight_decay(self) -> float | None:
+        """The weight decay that the study tries in this run; None: the loop's own."""
+        decay = self.params.get("weight_decay")
+        return None if decay is None else float(decay)
 
     def report(
         self,
@@ -173,9 +167,8 @@ class Run:
     ) -> None:
         """Record one optimizer step: its loss before the update, the rate of each param group.
 
-        `momentum` (Adam: beta1) is audited like the rates where it is given.
-
-        A tensor is read later, several at once, so that a GPU is not made to wait at every step.
+        `momentum` (Adam: beta1) is audited like the rates where it is given. Tensors are read
+        later, several at once, so that a GPU does not have to wait at every step.
         """
         self._pending.append((step, tuple(float(lr) for lr in lrs), loss, grad_norm, momentum))
         if len(self._pending) >= _STEPS_BETWEEN_LOOKS:
@@ -189,6 +182,7 @@ class Run:
             self._pending, losses, strict=True
         ):
             grad_norm = None if norm is None else next(norms)
+            # What follows was trained only because nobody had looked yet; it says nothing.
             if self.diverged_at is None:
                 point = Point(step, lr, loss, grad_norm, tuple(others), momentum)
                 self.points.append(point)
@@ -200,11 +194,6 @@ class Run:
         """Record a finished epoch."""
         self.epochs.append(row)
         self.on_epoch(row)
-
-    def reading(self, reading: Reading) -> None:
-        """Record a look inside the cycle; a loss that is no number is left out."""
-        if math.isfinite(reading.loss):
-            self.readings.append(reading)
 
     def diverged(self) -> bool:
         """Whether a loss seen so far was not finite; what is pending is not looked at."""
@@ -234,8 +223,8 @@ class Run:
                     [p.step, p.lr, p.loss, p.grad_norm, p.momentum, *p.other_lrs]
                     for p in self.points
                 ],
+                # float(): a loop may report numpy's numbers, which weights_only refuses.
                 "epochs": [[row.epoch, *map(float, astuple(row)[1:])] for row in self.epochs],
-                "readings": [[r.step, r.loss, r.accuracy, r.seconds] for r in self.readings],
                 "state": dict(state),
             }
         )
@@ -252,7 +241,6 @@ class Run:
             Point(step, lr, loss, grad_norm, tuple(others), momentum)
             for step, lr, loss, grad_norm, momentum, *others in kept["points"]
         ]
-        self.readings = [Reading(*values) for values in kept["readings"]]
         for values in kept["epochs"]:
             self.epoch(EpochRow(*values))
         return dict(kept["state"])
@@ -261,7 +249,6 @@ class Run:
         """Drop what load() brought back: its state is of no use here."""
         self.points.clear()
         self.epochs.clear()
-        self.readings.clear()
 
 
 def _as_floats(values: Sequence["Tensor | float"]) -> list[float]:
@@ -270,5 +257,6 @@ def _as_floats(values: Sequence["Tensor | float"]) -> list[float]:
         return [float(value) for value in values]
     import torch
 
+    # Stacked on their device: each float() of its own would wait for the GPU once.
     scalars = [torch.as_tensor(value).detach().float().reshape(()) for value in values]
     return [float(value) for value in torch.stack(scalars).tolist()]

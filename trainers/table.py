@@ -72,7 +72,7 @@ class TableTrainer:
 
 
 def epoch_row(epoch: int, lr: float) -> EpochRow:
-    """Return an epoch of which only its number and its last rate say something."""
+    """Return an epoch of which only the number and the last rate mean anything."""
     return EpochRow(
         epoch=epoch,
         lr_first=lr,
@@ -90,6 +90,7 @@ class Noise:
     """Draws for one run: the same run draws the same, whoever asks."""
 
     def __init__(self, cycle: OneCycle, *, epochs: int, seed: int) -> None:
+        # Random() of a text hashes it with SHA-512, the same in every process; hash() is salted.
         self._random = Random(
             f"{cycle.max_lr} {cycle.pct_start} {cycle.div_factor} {epochs} {seed}"
         )

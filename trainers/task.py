@@ -1,8 +1,7 @@
 """What is trained: data, model, optimizer, batch size and precision, as plain values."""
 
-import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -10,25 +9,12 @@ from trainers.augment import Augment
 from trainers.data import Cifar10, Digits, ImageFolder
 from trainers.device import Site
 from trainers.errors import TaskError
+from trainers.factories import load_factory
 from trainers.run import Trainer
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
-
-
-def load_factory(factory: str | Callable[..., Any]) -> Callable[..., Any]:
-    """Return `factory` itself, or what the text "module:name" points to; else TaskError."""
-    if callable(factory):
-        return factory
-    module, _, name = factory.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise TaskError(f'no factory at {factory!r} ("module:name" is meant): {error}') from error
-    if not callable(found):
-        raise TaskError(f"factory {factory!r} must be callable, got {type(found).__name__}")
-    return found  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +33,7 @@ class SGD:
         """Return torch's SGD over `model`, weight decay on matrices only."""
         import torch
 
+        # The plan sets the rate; one lr for both groups keeps their ratio at 1.
         return torch.optim.SGD(
             decay_groups(model, self.weight_decay),
             lr=1.0,
@@ -59,6 +46,7 @@ class SGD:
 class AdamW:
     """AdamW; the cycle moves beta1 as torch's OneCycleLR does."""
 
+    # torch.optim.AdamW's own defaults.
     weight_decay: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.999)
     adaptive: ClassVar[bool] = True
@@ -70,6 +58,7 @@ class AdamW:
         """Return torch's AdamW over `model`, weight decay on matrices only."""
         import torch
 
+        # lr: as in SGD, replaced by the plan's first rate.
         return torch.optim.AdamW(decay_groups(model, self.weight_decay), lr=1.0, betas=self.betas)
 
 
@@ -102,18 +91,23 @@ class Workload(Protocol):
 
     @property
     def adaptive(self) -> bool:
-        """Whether the optimizer is of Adam's kind (it has betas)."""
+        """Whether the optimizer is Adam-type (it has betas)."""
 
     @property
     def weight_decay(self) -> float | None:
         """The optimizer's weight decay; None where it has none, or it is not known."""
 
-    def at(
-        self, *, batch_size: int | None = None, weight_decay: float | None = None
-    ) -> "Workload":
-        """Return the same with another batch size or weight decay; None leaves its own.
+    @property
+    def takes_any(self) -> bool:
+        """Whether it may be told of parameters that own_values() does not name."""
 
-        Raises ValueError for a batch size that an epoch has not images enough for.
+    def own_values(self) -> Mapping[str, float | int | str | bool]:
+        """Return what it trains with outside of a search, by the name of the parameter."""
+
+    def at(self, *, batch_size: int | None = None) -> "Workload":
+        """Return the same with another batch size; None leaves its own.
+
+        Raises ValueError for a batch size larger than the number of images in an epoch.
         """
 
     def trainer(self, site: Site) -> Trainer:
@@ -147,6 +141,8 @@ class Task:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
 
+    takes_any: ClassVar[bool] = False
+
     @property
     def steps_per_epoch(self) -> int:
         """Number of full batches in an epoch."""
@@ -154,7 +150,7 @@ class Task:
 
     @property
     def adaptive(self) -> bool:
-        """Whether the optimizer is of Adam's kind."""
+        """Whether the optimizer is Adam-type."""
         return self.optimizer.adaptive
 
     @property
@@ -162,13 +158,38 @@ class Task:
         """The optimizer's weight decay."""
         return self.optimizer.weight_decay
 
-    def at(self, *, batch_size: int | None = None, weight_decay: float | None = None) -> "Task":
-        """Return the same task with another batch size or weight decay; None leaves its own."""
-        optimizer = self.optimizer
-        if weight_decay is not None:
-            optimizer = replace(optimizer, weight_decay=weight_decay)
-        size = self.batch_size if batch_size is None else batch_size
-        return replace(self, batch_size=size, optimizer=optimizer)
+    def own_values(self) -> Mapping[str, float | int]:
+        """Return what a study may search of a task, and what it has outside of a search."""
+        return {
+            "batch_size": self.batch_size,
+            "weight_decay": self.weight_decay,
+            "label_smoothing": self.label_smoothing,
+        }
+
+    def at(self, *, batch_size: int | None = None) -> "Task":
+        """Return the same task with another batch size; None leaves its own."""
+        return self if batch_size is None else replace(self, batch_size=batch_size)
+
+    def under(self, params: Mapping[str, Any]) -> "Task":
+        """Return the same task with these values of own_values() in place of its own.
+
+        Raises TaskError for a parameter that the bundled loop does not have.
+        """
+        changed = dict(params)
+        unknown = sorted(changed.keys() - self.own_values().keys())
+        if unknown:
+            raise TaskError(
+                f"the bundled loop has no parameter {unknown[0]!r}; it takes "
+                f"{', '.join(self.own_values())}"
+            )
+        if "weight_decay" in changed:
+            decay = changed.pop("weight_decay")
+            changed["optimizer"] = replace(self.optimizer, weight_decay=decay)
+        return replace(self, **changed)
+
+    def build_optimizer(self, model: "nn.Module") -> "Optimizer":
+        """Return a new optimizer over the model's parameters."""
+        return self.optimizer.build(model)
 
     def trainer(self, site: Site) -> Trainer:
         """Return the bundled loop on this task."""
@@ -181,7 +202,7 @@ class Task:
 class OwnLoop:
     """A training loop of your own: `factory(site)` returns an object with `fit(run)`.
 
-    `adaptive`: its optimizer is of Adam's kind (it has betas). The proposal depends on that, and a
+    `adaptive`: its optimizer is Adam-type (it has betas). The proposal depends on that, and a
     sweep refuses the other kind. `weight_decay` is the optimizer's own, for a study that searches
     it. Another batch size takes as many steps per epoch as it has full batches of the same images.
     """
@@ -199,11 +220,17 @@ class OwnLoop:
         if self.weight_decay is not None:
             _check_weight_decay(self.weight_decay)
 
-    def at(self, *, batch_size: int | None = None, weight_decay: float | None = None) -> "OwnLoop":
-        """Return the same loop with another batch size or weight decay; None leaves its own."""
-        decay = self.weight_decay if weight_decay is None else weight_decay
+    takes_any: ClassVar[bool] = True
+
+    def own_values(self) -> Mapping[str, float | int]:
+        """Return what is known of the loop's own values: the batch size, and the weight decay."""
+        decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
+        return {"batch_size": self.batch_size, **decay}
+
+    def at(self, *, batch_size: int | None = None) -> "OwnLoop":
+        """Return the same loop with another batch size; None leaves its own."""
         if batch_size is None:
-            return replace(self, weight_decay=decay)
+            return self
         n_images = self.batch_size * self.steps_per_epoch
         if batch_size > n_images:
             raise ValueError(
@@ -211,7 +238,7 @@ class OwnLoop:
                 f"got {batch_size}"
             )
         steps = n_images // batch_size
-        return replace(self, batch_size=batch_size, steps_per_epoch=steps, weight_decay=decay)
+        return replace(self, batch_size=batch_size, steps_per_epoch=steps)
 
     def trainer(self, site: Site) -> Trainer:
         """Return what the factory makes."""

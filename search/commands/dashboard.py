@@ -14,7 +14,10 @@ def dashboard(
     host: Annotated[
         str, typer.Option("--host", help="Address to listen at; 0.0.0.0 is every one.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8080,
+    port: Annotated[
+        int,
+        typer.Option("--port", min=0, max=65535, help="Port to listen at; 0 takes a free one."),
+    ] = 8080,
     allow_writes: Annotated[
         bool, typer.Option("--allow-writes", help="Let readers change and delete studies.")
     ] = False,

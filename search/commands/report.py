@@ -30,7 +30,6 @@ def report(
     import sys
 
     from search.errors import UsageError
-    from search.queue.work import ENDED
     from search.starting import catalog, opening
     from search.views.findings import findings
     from search.views.page.report import default_path, write_report
@@ -40,7 +39,7 @@ def report(
         raise UsageError("--json --markdown: stdout holds one document; take one of the two flags")
     with opening.opened(storage) as engine:
         row = catalog.find(engine, study)
-        if row.stage in ENDED:
+        if row.stage.is_end:
             opening.settle_ended(engine, row)
         found = findings(engine, study)
         page = html or default_path(engine.url, study)

@@ -57,7 +57,7 @@ def run(
         bool, typer.Option("--dry-run", help="Print the plan and its cost; store nothing.")
     ] = False,
 ) -> None:
-    """Search: range test, trials, confirmation, report. Started again, it goes on."""
+    """Search: range test, trials, confirmation, report. Started again, it resumes."""
     from search import api
     from search.starting.slurm import coming_back
     from search.views.terminal import answer as terminal
@@ -65,7 +65,7 @@ def run(
 
     device = device_with(gpus, device)
     if dry_run:
-        started = api.plan(
+        started = api.dry_run(
             study, trials=trials, budget=budget, workers=workers, device=device, data=data
         )
         terminal.print_plan(started, json=json)

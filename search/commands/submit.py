@@ -44,7 +44,7 @@ def submit(
 ) -> None:
     """Store a study and submit workers on it to Slurm; a study that has ended is left alone."""
     from search import api
-    from search.starting.submit import Batch, batch_script
+    from search.starting.slurm import Batch, batch_script
 
     batch = Batch(
         workers=workers,

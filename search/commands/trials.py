@@ -13,8 +13,9 @@ def trials(
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
 ) -> None:
     """Print every configuration of a study and what came of it."""
-    from search.starting import catalog, opening
+    from search.results.trials import trials as trials_of_study
+    from search.starting import opening
     from search.views.terminal import answer as terminal
 
     with opening.opened(storage) as engine:
-        terminal.print_trials(catalog.trials(engine, study), csv=csv)
+        terminal.print_trials(trials_of_study(engine, study), csv=csv)

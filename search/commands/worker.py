@@ -14,6 +14,7 @@ from search.commands.flags import (
     TimeoutFlag,
     device_with,
 )
+from studies.states import Stage
 
 if TYPE_CHECKING:
     pass
@@ -27,7 +28,7 @@ def worker(
     data: DataFlag = None,
     timeout_min: TimeoutFlag = None,
     until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
-    only: Annotated[str | None, typer.Option(hidden=True)] = None,
+    only: Annotated[Stage | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Join a stored study as one more worker."""
     from search import api

@@ -1,9 +1,8 @@
-"""Optuna's side of a study: what samplers, importances and the dashboard read."""
+"""Optuna's side of a study, and told of what our tables hold."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Literal
 
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
@@ -11,13 +10,16 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import URL
 
+from search.history import optuna_private
 from search.history.samplers import make_sampler
 from search.params import Params
+from search.queue.work import Queue
 from search.stages.space import Ranges
 from studies.database import TRANSIENT, DatabaseUnreachableError, close_optuna, optuna_storage
 from studies.definition import Screening
 from studies.errors import StudyError
-from studies.tables import StudyRow
+from studies.states import Direction, RunState
+from studies.tables import StudyRow, WorkRow
 from trainers.seeding import seed_for
 
 OWNER = "onecycle_study"
@@ -45,12 +47,22 @@ def _lost_connection(error: BaseException | None) -> BaseException | None:
 
 
 class History:
-    """The Optuna study of one cycle length; ours by its user attribute `onecycle_study`."""
+    """The Optuna study of one of ours; ours by its user attribute `onecycle_study`."""
 
     def __init__(self, storage: BaseStorage, *, name: str, study_id: str) -> None:
         self.storage, self.name, self.study_id = storage, name, study_id
 
-    def create(self, direction: Literal["maximize", "minimize"]) -> None:
+    @classmethod
+    def stored(cls, url: URL, row: StudyRow) -> "History":
+        """Return that of a stored study; close it after use."""
+        return cls(optuna_storage(url), name=row.name, study_id=row.id)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        if isinstance(self.storage, RDBStorage):
+            close_optuna(self.storage)
+
+    def create(self, direction: Direction) -> None:
         """Make the Optuna study, or find it made; raise StudyError where it belongs to another.
 
         Call it under the schema lock.
@@ -79,7 +91,7 @@ class History:
         )
         if study.user_attrs.get(OWNER) != self.study_id:
             raise StudyError(
-                f"the Optuna study {self.name!r} was deleted and made anew by something else; "
+                f"the Optuna study {self.name!r} was deleted and made again by something else; "
                 f"delete ours too (delete --study {self.name}) or choose another --name"
             )
         return study
@@ -113,16 +125,15 @@ class History:
                 user_attrs={"slot": slot, **attributes},
                 system_attrs={"fixed_params": ranges.sampled(fixed)} if fixed is not None else {},
             )
-            trial_id = study._storage.create_new_trial(study._study_id, template)
+            trial_id = optuna_private.new_trial(study, template)
         else:
-            trial_id = bound._trial_id
-        study._thread_local.cached_all_trials = None  # as Study.ask() does: samplers read this
+            trial_id = optuna_private.id_of(bound)
         study.sampler = make_sampler(
             screening.sampler if fixed is None else "random",
             seed=seed_for(study_seed, "ask", slot),
             n_initial=screening.n_initial,
         )
-        trial = optuna.trial.Trial(study, trial_id)
+        trial = optuna_private.bound(study, trial_id)
         suggested = ranges.suggest(trial)
         params = fixed or suggested  # a multiple of the proposal may be off by its last digit
         if ranges.relative and trial.user_attrs.get("max_lr") != params.max_lr:
@@ -132,8 +143,8 @@ class History:
     @_translated()
     def tell(self, number: int, value: float | None, attributes: Mapping[str, object]) -> None:
         """Finish a trial, once or again: COMPLETE with its value, FAIL without one."""
-        storage = self.study._storage
-        trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+        storage = optuna_private.storage_of(self.study)
+        trial_id = optuna_private.id_of_number(self.study, number)
         try:
             for name, content in attributes.items():
                 storage.set_trial_user_attr(trial_id, name, content)
@@ -164,61 +175,53 @@ class History:
         return optuna.importance.get_param_importances(self.study, evaluator=evaluator)
 
     def delete(self) -> None:
-        """Delete the Optuna study if it is ours and there."""
-        try:
-            study = optuna.load_study(study_name=self.name, storage=self.storage)
-        except KeyError:
-            return
-        if study.user_attrs.get(OWNER) == self.study_id:
-            optuna.delete_study(study_name=self.name, storage=self.storage)
+        """Delete every Optuna study that is ours, whatever its name.
+
+        Studies of several cycle lengths, which earlier versions made, have one for each.
+        """
+        for summary in optuna.get_all_study_summaries(self.storage, include_best_trial=False):
+            if summary.user_attrs.get(OWNER) == self.study_id:
+                optuna.delete_study(study_name=summary.study_name, storage=self.storage)
 
     def _trial_of(self, slot: int) -> FrozenTrial | None:
         trials = self.study.get_trials(deepcopy=False)
         return next((t for t in trials if t.user_attrs.get("slot") == slot), None)
 
 
-def names(name: str, lengths: Sequence[int]) -> dict[str, int]:
-    """Return the names of the Optuna studies of a study with their cycle length in epochs.
+def repair(queue: Queue, history: History) -> None:
+    """Put right what killed owners left behind: runs that they held, trials half told.
 
-    `NAME` holds the full length, `NAME/screen-2` the cycles of two epochs.
+    A run of a dead process of this host waits again at once, so that the next claim, which takes
+    slots in their order, resumes it before anything new is asked for.
     """
-    screens = {f"{name}/screen-{length}": length for length in lengths[:-1]}
-    return {**screens, name: lengths[-1]}
+    queue.release_dead()
+    settle(queue, history)
+    history.drop_unbound(queue.bound())
 
 
-class Histories:
-    """The Optuna studies of one of ours, one per cycle length, over one storage."""
+def settle(queue: Queue, history: History) -> None:
+    """Tell Optuna of every ended run that it was not told of, whoever did the run."""
+    for row in queue.untold():
+        tell(queue, history, row)
 
-    def __init__(
-        self, storage: BaseStorage, *, name: str, study_id: str, lengths: Sequence[int]
-    ) -> None:
-        self.storage, self.lengths = storage, tuple(lengths)
-        self._of = {
-            length: History(storage, name=each, study_id=study_id)
-            for each, length in names(name, lengths).items()
-        }
 
-    @classmethod
-    def stored(cls, url: URL, row: StudyRow) -> "Histories":
-        """Return those of a stored study."""
-        storage = optuna_storage(url)
-        return cls(storage, name=row.name, study_id=row.id, lengths=row.lengths)
-
-    def of(self, length: int) -> History:
-        """Return the history of the cycles of `length` epochs."""
-        return self._of[length]
-
-    def create(self, direction: Literal["maximize", "minimize"]) -> None:
-        """Make the Optuna study of each length; see History.create()."""
-        for history in self._of.values():
-            history.create(direction)
-
-    def delete(self) -> None:
-        """Delete those that are ours and there."""
-        for history in self._of.values():
-            history.delete()
-
-    def close(self) -> None:
-        """Give the connections back."""
-        if isinstance(self.storage, RDBStorage):
-            close_optuna(self.storage)
+def tell(queue: Queue, history: History, row: WorkRow) -> None:
+    """Tell Optuna how one run of the search ended."""
+    assert row.trial_number is not None
+    attributes: dict[str, object] = {
+        "outcome": row.outcome or row.failure,
+        "seconds": None if row.seconds is None else round(row.seconds, 3),
+        "images_per_s": round(row.n_images / row.seconds)
+        if row.n_images and row.seconds
+        else None,
+        "diverged_step": row.diverged_step,
+        "diverged_lr": row.diverged_lr,
+    }
+    if row.had_owner:  # the trial names the worker that asked for it
+        attributes |= {"worker": row.owner, "device": row.device}
+    history.tell(
+        row.trial_number,
+        row.score if row.state == RunState.DONE else None,
+        {name: value for name, value in attributes.items() if value is not None},
+    )
+    queue.told(row.id)

@@ -1,4 +1,4 @@
-"""Optuna's samplers by the names that a study uses, made anew for every trial."""
+"""Optuna's samplers by the names that a study uses, made new for every trial."""
 
 import importlib.util
 from typing import TYPE_CHECKING
@@ -21,11 +21,14 @@ def check_installed(name: str) -> None:
 def make_sampler(name: str, *, seed: int, n_initial: int) -> "BaseSampler":
     """Return a sampler whose only state is the history that it reads.
 
-    `qmc` has no sampler here: its points are a sequence over the slots (screening.given).
+    `qmc` has no sampler here: its points are a sequence over the slots (stages.search.given).
     """
     from optuna import samplers
 
+    # numpy's RandomState, which TPE and CMA-ES draw from, takes seeds of 32 bits only.
     seed %= 2**32
+    # Optuna counts finished trials: the initial points and the baseline are as many as the sampler
+    # waits for. Its own default of 10 would draw random ones after them.
     if name == "tpe":
         return samplers.TPESampler(seed=seed, n_startup_trials=n_initial + 1)
     if name == "gp":

@@ -44,6 +44,7 @@ class Heartbeat:
 
     def epoch(self, row: EpochRow) -> None:
         """Have an epoch written soon."""
+        # A deque: the training appends while the thread takes from the other end, without a lock.
         self._epochs.append(row)
         if not self._away:
             self._wake.set()
@@ -70,9 +71,10 @@ class Heartbeat:
             return
         except DatabaseUnreachableError as error:
             if not self._away:
-                log.warning("%s; training goes on, and what it reports is kept", error)
+                log.warning("%s; training continues, and what it reports is kept", error)
             self._away = True
             return
+        # Only those that were written: more may have been reported meanwhile.
         for _ in epochs:
             self._epochs.popleft()
         if self._away:

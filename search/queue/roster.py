@@ -1,11 +1,14 @@
-"""Who works on a study: each worker's row, from joining to leaving."""
+"""Who works on a study: each worker's row, and which process it is."""
 
+import os
+import socket
 import time
+import uuid
+from pathlib import Path
 
 from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from search.queue.processes import is_gone, on_another_host
 from studies.database import (
     POSTGRESQL_FORM,
     DatabaseUnreachableError,
@@ -14,7 +17,52 @@ from studies.database import (
     transaction,
 )
 from studies.errors import DatabaseError
+from studies.states import RunState
 from studies.tables import StudyRow, WorkerRow, WorkRow
+
+
+def process_identity(pid: int | None = None) -> str | None:
+    """Return 'boot/pid namespace/pid/start time' of a process; None where it is not there.
+
+    A pid alone is used again and means another process in another container; with these four
+    the text names one process forever. None also on systems without /proc.
+    """
+    pid = os.getpid() if pid is None else pid
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+        # The program's name, field 2, may hold spaces and brackets (man 5 proc): read what
+        # follows. That begins with field 3, the state; field 22 is the start in clock ticks.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    state, started = fields[0], fields[19]
+    # A zombie has ended, and only waits for its parent to ask how.
+    return None if state == "Z" else f"{boot}/{namespace}/{pid}/{started}"
+
+
+def is_gone(identity: str | None) -> bool:
+    """Whether that process surely ended: it ran on this boot of this host, and is not there."""
+    own = process_identity()
+    if identity is None or own is None:
+        return False
+    boot, namespace, pid, _ = identity.split("/")
+    same_host = own.startswith(f"{boot}/{namespace}/")
+    return same_host and process_identity(int(pid)) != identity
+
+
+def on_another_host(identity: str | None) -> bool:
+    """Whether that process surely ran on another host, or before this one was started again."""
+    own = process_identity()
+    if identity is None or own is None:
+        return False
+    return identity.partition("/")[0] != own.partition("/")[0]
+
+
+def worker_name() -> str:
+    """Return a name for this worker that a person can read and no other worker has."""
+    # Containers may share a host name and pids, and a host uses its pids again.
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
 
 
 class Roster:
@@ -25,8 +73,8 @@ class Roster:
     ) -> None:
         self.engine, self.study = engine, study
         self.name, self.process, self.device = name, process, device
-        self._said: str | None = None
-        self._said_at = -float("inf")
+        self._shown: str | None = None
+        self._shown_at = -float("inf")
 
     def join(self) -> None:
         """Enter this worker and drop those of this host that were killed.
@@ -56,10 +104,12 @@ class Roster:
     def _refuse_other_hosts(self, session: Session) -> None:
         beat_at = (
             select(func.max(WorkRow.beat_at))
-            .where(WorkRow.owner == WorkerRow.name, WorkRow.state == "running")
+            .where(WorkRow.owner == WorkerRow.name, WorkRow.state == RunState.RUNNING)
             .scalar_subquery()
         )
+        # SQLite's max() of two values; it is NULL where one of them is.
         last_sign = func.max(WorkerRow.seen_at, func.coalesce(beat_at, WorkerRow.seen_at))
+        # Days as a number, which versions before 3.38 know, too; they have no unixepoch().
         silent_s = 86400 * (func.julianday(func.now()) - func.julianday(last_sign))
         lately = session.scalars(select(WorkerRow).where(silent_s < self.study.grace_s))
         for other in lately:
@@ -72,7 +122,7 @@ class Roster:
 
     def wait(self, reason: str) -> None:
         """Show that this worker lives, and why it waits."""
-        if reason == self._said and time.monotonic() - self._said_at < self.study.beat_s:
+        if reason == self._shown and time.monotonic() - self._shown_at < self.study.beat_s:
             return
         with transaction(self.engine) as session:
             session.execute(
@@ -80,10 +130,10 @@ class Roster:
                 .where(WorkerRow.name == self.name)
                 .values(waits_for=reason, seen_at=func.now())
             )
-        self._said, self._said_at = reason, time.monotonic()
+        self._shown, self._shown_at = reason, time.monotonic()
 
     def leave(self) -> None:
-        """Take the row away; one left behind an outage is dropped by the next join here."""
+        """Drop the row; one that an outage leaves behind is dropped by the next join here."""
         try:
             with transaction(self.engine) as session:
                 forget_worker(session, self.name)

@@ -1,17 +1,24 @@
-"""Rows of work, looked at and released by whoever asks; their owners write through a Queue."""
+"""Rows of work, looked at and released by whoever asks, and what a run reports as rows."""
 
 import logging
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
 
-from sqlalchemy import ColumnElement, Engine, and_, func, select
+from sqlalchemy import ColumnElement, Engine, and_, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from search.params import Params
 from search.queue.roster import forget_worker
 from studies.database import reading, transaction
-from studies.tables import WorkRow
+from studies.states import ENDED_RUNS, FailureKind, RunState, Stage
+from studies.tables import EpochRecord, PointRecord, WorkRow
+from trainers.run import EpochRow, Point
 
 log = logging.getLogger(__name__)
 
+# Given up after five, one run of 40 was lost where workers were killed every 0.7 s and some took
+# longer than that to start, always with the same run in hand (docs/log.md).
 MAX_DEATHS = 7
 """A run whose owners died this often without a new epoch in between is given up: it may be what
 kills them (a crash in native code, the system out of memory)."""
@@ -24,7 +31,7 @@ def running_rows(session: Session, study_id: str) -> list[WorkRow]:
     return list(
         session.scalars(
             select(WorkRow)
-            .where(WorkRow.study_id == study_id, WorkRow.state == "running")
+            .where(WorkRow.study_id == study_id, WorkRow.state == RunState.RUNNING)
             .order_by(WorkRow.id)
         )
     )
@@ -32,17 +39,19 @@ def running_rows(session: Session, study_id: str) -> list[WorkRow]:
 
 def has_waiting(session: Session, study_id: str) -> bool:
     """Return whether a run of the study waits for a worker."""
-    waiting = select(WorkRow.id).where(WorkRow.study_id == study_id, WorkRow.state == "waiting")
+    mine = WorkRow.study_id == study_id
+    waiting = select(WorkRow.id).where(mine, WorkRow.state == RunState.WAITING)
     return session.scalar(waiting.limit(1)) is not None
 
 
-def done_rows(session: Session, study_id: str, stage: str) -> list[WorkRow]:
+def done_rows(session: Session, study_id: str, stage: Stage) -> list[WorkRow]:
     """Return the finished runs of a stage by round, length and slot."""
     return list(
         session.scalars(
             select(WorkRow)
-            .where(WorkRow.study_id == study_id, WorkRow.stage == stage, WorkRow.state == "done")
-            .order_by(WorkRow.round, WorkRow.length, WorkRow.slot)
+            .where(WorkRow.study_id == study_id, WorkRow.stage == stage)
+            .where(WorkRow.state == RunState.DONE)
+            .order_by(WorkRow.round, WorkRow.epochs, WorkRow.slot)
         )
     )
 
@@ -50,7 +59,7 @@ def done_rows(session: Session, study_id: str, stage: str) -> list[WorkRow]:
 def count_ended(engine: Engine, study_id: str) -> int:
     """Return how many runs of the study are finished or given up."""
     with reading(engine) as session:
-        ended = WorkRow.state.in_(("done", "failed"))
+        ended = WorkRow.state.in_(ENDED_RUNS)
         return session.scalars(
             select(func.count()).where(WorkRow.study_id == study_id, ended)
         ).one()
@@ -58,16 +67,16 @@ def count_ended(engine: Engine, study_id: str) -> int:
 
 def params_of(row: WorkRow) -> Params | None:
     """Return the configuration of a row, None for a sweep or a slot not yet asked for."""
-    if row.max_lr is None or row.pct_start is None or row.div_factor is None:
+    if row.params is None or row.stage == Stage.RANGE_TEST:
         return None
-    return Params(row.max_lr, row.pct_start, row.div_factor, row.weight_decay, row.batch_size)
+    return Params(**row.params)
 
 
 def unmoved(row: WorkRow) -> ColumnElement[bool]:
     """Return the condition that a running row is as it was seen: same owner, no beat since."""
     return and_(
         WorkRow.id == row.id,
-        WorkRow.state == "running",
+        WorkRow.state == RunState.RUNNING,
         WorkRow.token == row.token,
         WorkRow.beat == row.beat,
     )
@@ -79,14 +88,15 @@ def release(engine: Engine, row: WorkRow) -> bool:
     The death is counted until the run gets further; at MAX_DEATHS the run is given up.
     """
     with transaction(engine) as session:
+        # Asked again under the row's lock: it may have moved, or been released by another.
         held = session.scalars(select(WorkRow).where(unmoved(row)).with_for_update()).first()
         if held is None:
             return False
         forget_worker(session, held.owner)
         held.deaths += 1
-        held.state = "waiting"
+        held.state = RunState.WAITING
         if held.deaths >= MAX_DEATHS:
-            held.state, held.failure = "failed", "died"
+            held.state, held.failure = RunState.FAILED, FailureKind.DIED
             held.traceback = (
                 f"the process that trained it died {held.deaths} times, the last in {held.owner}: "
                 "killed from outside, out of memory, or a crash in native code"
@@ -94,3 +104,38 @@ def release(engine: Engine, row: WorkRow) -> bool:
             log.error("%s %d given up: %s", held.stage, held.slot, held.traceback)
         held.owner = held.process = None
         return True
+
+
+def write_epochs(session: Session, work_id: int, epochs: Sequence[EpochRow]) -> bool:
+    """Write epochs in place of earlier rows; return whether one is further than any before."""
+    if not epochs:
+        return False
+    of_run = EpochRecord.work_id == work_id
+    furthest = session.scalar(select(func.max(EpochRecord.epoch)).where(of_run))
+    # Deleted and written again: an upsert is spelled differently for SQLite and for PostgreSQL.
+    again = EpochRecord.epoch.in_([epoch.epoch for epoch in epochs])
+    session.execute(delete(EpochRecord).where(of_run, again))
+    # A run that resumed reports its epochs again: the last report of each counts.
+    by_number = {epoch.epoch: epoch for epoch in epochs}
+    session.execute(
+        insert(EpochRecord), [{"work_id": work_id, **asdict(e)} for e in by_number.values()]
+    )
+    return furthest is None or max(by_number) > furthest
+
+
+def point_record(work_id: int, point: Point) -> PointRecord:
+    """Return a step of a sweep as a row; what is not finite is NULL."""
+    return PointRecord(
+        work_id=work_id,
+        step=point.step,
+        lr=point.lr,
+        loss=_number(point.loss),
+        grad_norm=_number(point.grad_norm),
+        other_lrs=list(point.other_lrs) or None,
+    )
+
+
+def _number(value: float | None) -> float | None:
+    """Return a value that every database can hold."""
+    # SQLite would store NaN as NULL, PostgreSQL as NaN.
+    return value if value is not None and math.isfinite(value) else None

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
 
 from sqlalchemy import (
     CursorResult,
@@ -16,24 +15,28 @@ from sqlalchemy.orm import Session
 
 from search.params import Params
 from search.queue.leases import Leases
-from search.queue.processes import is_gone
-from search.queue.records import point_record, write_epochs
-from search.queue.rows import SUSPICIOUS_DEATHS, has_waiting, params_of, release, running_rows
+from search.queue.roster import is_gone
+from search.queue.rows import (
+    SUSPICIOUS_DEATHS,
+    has_waiting,
+    params_of,
+    point_record,
+    release,
+    running_rows,
+    write_epochs,
+)
+from studies.answer import Answer, NoAnswer
 from studies.database import DatabaseUnreachableError, reading, transaction
-from studies.tables import ReadingRecord, StudyRow, WorkRow
-from trainers.run import EpochRow, Point, Reading
+from studies.states import ENDED_RUNS, FailureKind, RunState, Stage
+from studies.tables import StudyRow, WorkRow
+from trainers.run import EpochRow, Outcome, Point
 
 MAX_FAILURES = 3
 """A run whose attempts failed this often, out of memory or by a bug, is given up."""
+# Two runs given up, or more runs that failed: one bad configuration alone cannot do that.
 MAX_BUGS_IN_A_ROW = 6
 """So many attempts of a study, over all workers, that ended in a bug with no finished run between
 them stop the study: the code is broken, not one configuration."""
-ENDED = ("finished", "failed")
-"""The stages in which a study has no more work."""
-
-FailureKind = Literal["memory", "bug", "data", "infrastructure"]
-"""What ended an attempt; the last two are of the place where it ran, not of the run, and are not
-counted against it. A run that was given up because its owners died has the kind "died"."""
 
 
 class FencedOffError(Exception):
@@ -42,25 +45,35 @@ class FencedOffError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One run, ours while the row's token is `token`."""
+    """One run, ours while the row's token is `token`.
+
+    `length`: epochs of a cycle, optimizer steps of a sweep. `swept_batch_size`: of a sweep, where
+    several are searched. `had_owner`: an earlier owner may have left a checkpoint, or a trial.
+    """
 
     work_id: int
     token: int
-    stage: str
+    stage: Stage
     round: int
     length: int
     slot: int
     replicate: int | None
     params: Params | None
-    batch_size: int | None
+    swept_batch_size: int | None
     trial_number: int | None
+    had_owner: bool
+
+    @property
+    def title(self) -> str:
+        """The run in words, for a log."""
+        return f"{self.stage.words} {self.slot}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ended:
     """How a run ended, as it is written."""
 
-    outcome: str
+    outcome: Outcome
     score: float | None
     sealed_score: float | None
     n_steps: int
@@ -69,24 +82,23 @@ class Ended:
     device: str
     diverged: Point | None
     points: Sequence[Point] = ()
-    readings: Sequence[Reading] = ()
 
 
 class Queue:
-    """One worker's hands on a study's table of work; `only` names the one stage to claim of."""
+    """One worker's access to a study's table of work; `only` names the one stage to claim of."""
 
     def __init__(
         self,
         engine: Engine,
-        study: StudyRow,
+        row: StudyRow,
         *,
         owner: str,
         process: str | None,
-        only: str | None = None,
+        only: Stage | None = None,
     ) -> None:
-        self.engine, self.study_id = engine, study.id
+        self.engine, self.study_id = engine, row.id
         self.owner, self.process, self.only = owner, process, only
-        self.leases = Leases(beat_s=study.beat_s, grace_s=study.grace_s)
+        self.leases = Leases(beat_s=row.beat_s, grace_s=row.grace_s)
 
     def claim(self) -> Claim | None:
         """Take the next waiting run, else one whose owner is gone; None when there is neither."""
@@ -105,22 +117,25 @@ class Queue:
 
     def _claim_waiting(self) -> Claim | None:
         with transaction(self.engine) as session:
+            # SQLite has no FOR UPDATE; there transaction() takes the write lock at its beginning.
+            # Without that eight processes took 28 of 200 runs twice.
             if self._is_over(session):
                 return None
             row = session.scalars(
                 select(WorkRow)
                 .where(
                     WorkRow.study_id == self.study_id,
-                    WorkRow.state == "waiting",
+                    WorkRow.state == RunState.WAITING,
                     *([] if self.only is None else [WorkRow.stage == self.only]),
                 )
                 .order_by(
+                    # False sorts before True.
                     WorkRow.deaths >= SUSPICIOUS_DEATHS,
                     WorkRow.round,
-                    WorkRow.length,
                     WorkRow.slot,
                 )
                 .limit(1)
+                # A row that another worker is taking is passed over, not waited for.
                 .with_for_update(skip_locked=True)
             ).first()
             return None if row is None else self._take(row)
@@ -135,13 +150,13 @@ class Queue:
         return self._claim_waiting() if stale else None
 
     def _is_over(self, session: Session) -> bool:
-        stage = select(StudyRow.stage).where(StudyRow.id == self.study_id)
-        return session.scalar(stage) in ENDED
+        stage = session.scalar(select(StudyRow.stage).where(StudyRow.id == self.study_id))
+        return stage is not None and stage.is_end
 
     def _take(self, row: WorkRow) -> Claim:
-        row.state, row.owner, row.process = "running", self.owner, self.process
+        row.state, row.owner, row.process = RunState.RUNNING, self.owner, self.process
+        # The fencing token: what an earlier owner still writes matches no row any more (_hold).
         row.token += 1
-        row.attempts += 1
         row.beat, row.beat_at = 0, func.now()
         return _claim_of(row)
 
@@ -158,15 +173,13 @@ class Queue:
         """Write which Optuna trial and parameters a slot has."""
         with transaction(self.engine) as session:
             row = self._hold(session, claim)
-            row.trial_number = number
-            for name, value in params.searched().items():
-                setattr(row, name, value)
+            row.trial_number, row.params = number, dict(params)
 
     def finish(self, claim: Claim, ended: Ended, epochs: Sequence[EpochRow] = ()) -> WorkRow:
         """Write how the run ended, with its last epochs and its points, in one commit."""
         with transaction(self.engine) as session:
             row = self._hold(session, claim, epochs)
-            row.state = "done"
+            row.state = RunState.DONE
             for name in ("outcome", "score", "sealed_score", "n_steps", "n_images"):
                 setattr(row, name, getattr(ended, name))
             row.seconds, row.device = ended.seconds, ended.device
@@ -175,20 +188,18 @@ class Queue:
                 row.diverged_step, row.diverged_lr = ended.diverged.step, ended.diverged.lr
             session.execute(
                 update(StudyRow)
+                # Where it is 0 the study's row stays unlocked: all workers would queue for it.
                 .where(StudyRow.id == self.study_id, StudyRow.bugs_in_a_row > 0)
                 .values(bugs_in_a_row=0)
             )
             session.add_all(point_record(claim.work_id, point) for point in ended.points)
-            session.add_all(
-                ReadingRecord(work_id=claim.work_id, **asdict(r)) for r in ended.readings
-            )
             return row
 
     def give_back(self, claim: Claim, epochs: Sequence[EpochRow] = ()) -> None:
-        """Let any worker go on with this run at once."""
+        """Let any worker resume this run at once."""
         with transaction(self.engine) as session:
             row = self._hold(session, claim, epochs)
-            row.state, row.owner, row.process = "waiting", None, None
+            row.state, row.owner, row.process = RunState.WAITING, None, None
 
     def fail(self, claim: Claim, kind: FailureKind, traceback: str) -> bool:
         """Write a failed attempt; return whether the run is given up (MAX_FAILURES).
@@ -198,20 +209,22 @@ class Queue:
         with transaction(self.engine) as session:
             row = self._hold(session, claim)
             row.failure, row.traceback = kind, traceback
-            row.failures += kind in ("memory", "bug")
-            row.state = "failed" if row.failures >= MAX_FAILURES else "waiting"
+            row.failures += kind.counts
+            given_up = row.failures >= MAX_FAILURES
+            row.state = RunState.FAILED if given_up else RunState.WAITING
             row.owner = row.process = None
-            if kind == "bug":
+            if kind is FailureKind.BUG:
                 self._count_bug(session, traceback)
-            return row.state == "failed"
+            return given_up
 
     def _count_bug(self, session: Session, traceback: str) -> None:
-        study = session.get_one(StudyRow, self.study_id, with_for_update=True)
-        study.bugs_in_a_row += 1
-        if study.bugs_in_a_row >= MAX_BUGS_IN_A_ROW and study.stage not in ENDED:
+        # Locked, so that bugs of two workers in one moment count as two.
+        row = session.get_one(StudyRow, self.study_id, with_for_update=True)
+        row.bugs_in_a_row += 1
+        if row.bugs_in_a_row >= MAX_BUGS_IN_A_ROW and not row.stage.is_end:
             last = last_line(traceback)
             reason = f"{MAX_BUGS_IN_A_ROW} attempts in a row failed, the last with {last}"
-            end_study(study, "failed", {"reason": reason})
+            end_study(row, NoAnswer(reason))
 
     def held(self) -> int:
         """Return how many runs of the study workers hold; 0 where one waits to be taken."""
@@ -242,22 +255,21 @@ class Queue:
                 session.scalars(
                     select(WorkRow).where(
                         WorkRow.study_id == self.study_id,
-                        WorkRow.stage == "search",
-                        WorkRow.state.in_(("done", "failed")),
+                        WorkRow.stage == Stage.SEARCH,
+                        WorkRow.state.in_(ENDED_RUNS),
                         WorkRow.trial_number.is_not(None),
                         WorkRow.told.is_(False),
                     )
                 )
             )
 
-    def bound(self, length: int) -> dict[int, int]:
-        """Return slot -> number of the Optuna trial it is bound to, for cycles of `length`."""
+    def bound(self) -> dict[int, int]:
+        """Return slot -> number of the Optuna trial it is bound to."""
         with reading(self.engine) as session:
             rows = session.execute(
                 select(WorkRow.slot, WorkRow.trial_number).where(
                     WorkRow.study_id == self.study_id,
-                    WorkRow.stage == "search",
-                    WorkRow.length == length,
+                    WorkRow.stage == Stage.SEARCH,
                     WorkRow.trial_number.is_not(None),
                 )
             )
@@ -270,25 +282,26 @@ class Queue:
             .where(
                 WorkRow.id == claim.work_id,
                 WorkRow.token == claim.token,
-                WorkRow.state == "running",
+                WorkRow.state == RunState.RUNNING,
             )
             .values(beat=WorkRow.beat + 1, beat_at=func.now())
         )
+        # One conditional UPDATE locks the row; its count tells whether the token is still ours.
         assert isinstance(held, CursorResult)
         if held.rowcount != 1:
             raise FencedOffError(f"run {claim.work_id} has another owner")
         got_further = write_epochs(session, claim.work_id, epochs)
+        # The UPDATE went past the session, which may know the row as it was.
         row = session.get_one(WorkRow, claim.work_id, populate_existing=True)
         if got_further:
             row.deaths = 0
         return row
 
 
-def end_study(
-    study: StudyRow, stage: Literal["finished", "failed"], result: dict[str, Any]
-) -> None:
+def end_study(row: StudyRow, ending: Answer | NoAnswer) -> None:
     """Write that a study has ended, and with what."""
-    study.stage, study.result, study.finished_at = stage, result, func.now()
+    row.stage = Stage.FINISHED if isinstance(ending, Answer) else Stage.FAILED
+    row.ending, row.finished_at = ending, func.now()
 
 
 def last_line(traceback: str) -> str:
@@ -306,6 +319,14 @@ def _claim_of(row: WorkRow) -> Claim:
         slot=row.slot,
         replicate=row.replicate,
         params=params_of(row),
-        batch_size=row.batch_size,
+        swept_batch_size=_swept_batch_size(row),
         trial_number=row.trial_number,
+        had_owner=row.had_owner,
     )
+
+
+def _swept_batch_size(row: WorkRow) -> int | None:
+    """Return the batch size of a sweep, None where only the task's own is trained with."""
+    if row.stage != Stage.RANGE_TEST or row.params is None:
+        return None
+    return int(row.params["batch_size"])

@@ -3,6 +3,8 @@
 import json
 from typing import TYPE_CHECKING, Literal
 
+from studies.params import Value
+
 if TYPE_CHECKING:
     from search.results.result import StudyResult
 
@@ -19,7 +21,7 @@ def exported(result: "StudyResult", form: Format) -> str:
 
 def document(result: "StudyResult") -> dict[str, object]:
     """Return the winner's cycle in torch's names, with what it rests on."""
-    found: dict[str, object] = {
+    document: dict[str, object] = {
         "study": result.name,
         "onecycle_lr": result.as_json()["onecycle_lr"],
         "epochs": result.epochs,
@@ -28,22 +30,25 @@ def document(result: "StudyResult") -> dict[str, object]:
         "n_seeds": result.winner.validation.n,
         "verdict": result.verdict(),
     }
-    if result.winner.params.weight_decay is not None:
-        found["weight_decay"] = result.winner.params.weight_decay
-    return found
+    return document | _training(result)
 
 
 def _head(result: "StudyResult") -> str:
     n = result.winner.validation.n
     metric = result.metric
-    decay = result.winner.params.weight_decay
-    optimizer = "" if decay is None else f", weight_decay={decay!r} in the optimizer"
+    told = "".join(f", {name}={value!r}" for name, value in _training(result).items())
     return (
         f"# Study {result.name}, n = {n} fresh seeds: {metric.title} "
         f"{metric.interval(result.winner.scores)} (validation).\n"
         f"# Measured at {result.epochs} epochs of {result.steps_per_epoch} steps with batches of "
-        f"{result.batch_size}{optimizer}."
+        f"{result.batch_size}{told}."
     )
+
+
+def _training(result: "StudyResult") -> dict[str, Value]:
+    """Return what the winner has beside the cycle and the batch size."""
+    told = result.winner.params.of_the_task()
+    return {name: value for name, value in told.items() if name != "batch_size"}
 
 
 def _steps(result: "StudyResult") -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search.stages.statistics import Estimate, estimate
+from search.stages.statistics import estimate
+from studies.answer import Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,8 @@ class Metric:
 
     def interval(self, scores: Sequence[float]) -> str:
         """Return 'mean ± half of the 95 % interval' without the unit."""
-        found = estimate(scores)
-        return f"{self._digits(found.mean)} ± {self._digits(found.half_width)}"
+        estimated = estimate(scores)
+        return f"{self._digits(estimated.mean)} ± {self._digits(estimated.half_width)}"
 
     def signed(self, difference: float) -> str:
         """Return a difference with its sign, without its unit."""
@@ -45,11 +46,11 @@ class Metric:
         points = " points" if self.name == "accuracy" else ""
         return f"{self._digits(size, sign=sign)}{points}"
 
-    def estimate(self, found: Estimate) -> str:
+    def estimate(self, paired: Estimate) -> str:
         """Return a difference of paired scores with its unit, its interval and its n."""
         return (
-            f"{self.difference(found.mean, sign='+')}, 95 % interval "
-            f"[{self.signed(found.low)}, {self.signed(found.high)}], n = {found.n} paired seeds"
+            f"{self.difference(paired.mean, sign='+')}, 95 % interval "
+            f"[{self.signed(paired.low)}, {self.signed(paired.high)}], n = {paired.n} paired seeds"
         )
 
     def _digits(self, score: float, *, sign: str = "") -> str:

@@ -20,6 +20,7 @@ def write_points(result: RangeTestResult, file: Path) -> None:
     if result.slow is not None:
         sweeps["slow"] = result.slow
     with file.open("w", newline="") as target:
+        # The csv module ends lines with \r\n, as RFC 4180 says, which shell tools stumble over.
         writer = csv.writer(target, lineterminator="\n")
         writer.writerow(COLUMNS)
         for name, points in sweeps.items():
@@ -43,7 +44,7 @@ def as_json(result: RangeTestResult) -> dict[str, Any]:
     others = {str(size): as_json(other) for size, other in result.others.items()}
     return {
         "plan": asdict(result.plan),
-        "sweeps": [asdict(said) for said in result.judgements],
+        "sweeps": [asdict(judgement) for judgement in result.judgements],
         "slow": None if slow is None else asdict(judge(slow)),
         "proposal": None if result.proposal is None else asdict(result.proposal),
         "n_steps": result.n_steps,

@@ -1,14 +1,66 @@
-"""Where a study's numbers come from: versions, devices, seed, protocol, database, command."""
+"""Where a study's numbers come from, and commands about it to paste into a shell."""
 
-from collections.abc import Mapping
+import re
+import shlex
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import URL, func, select
 from sqlalchemy.orm import Session
 
-from search.results.pasting import Shell
+from studies.database import default_url, masked_text
+from studies.states import RunState
 from studies.tables import StudyRow, WorkRow
+
+_PYTHON = ("python", "-m")
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """Where a study is kept, as flags of a command.
+
+    `spec` is the bundled name or the path that it was made from; a new study of it is called
+    `new_name`. `storage` is empty where no flag is needed, or none can be printed.
+    """
+
+    spec: str
+    name: str
+    new_name: str
+    storage: tuple[str, ...]
+
+    def run(self, *flags: str, name: str | None = None) -> str:
+        """Return the search of this study, or of another `name` from the same definition."""
+        called = name or self.name
+        named = () if called == self.spec else ("--name", called)
+        return self._text("search.run", "--study", self.spec, *named, *flags)
+
+    def new_range_test(self, *flags: str) -> str:
+        """Return a range test under the new name."""
+        named = ("--study", self.spec, "--name", self.new_name)
+        return self._text("search", "range-test", *named, *flags)
+
+    def _text(self, *words: str) -> str:
+        return shlex.join((*_PYTHON, *words, *self.storage))
+
+
+def storage_flag(url: URL) -> tuple[str, ...]:
+    """Return the flag for a database; none for the default one, and where it holds a password."""
+    text = url.set(drivername=url.get_backend_name()).render_as_string(hide_password=False)
+    # A password does not belong in a page or a shell's history.
+    if url == default_url() or text != masked_text(url):
+        return ()
+    return ("--storage", text)
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Return the name of a next study: digits, digits-2, digits-3."""
+    # A longer number is a date or an id, and part of the name.
+    numbered = re.fullmatch(r"(.+)-(\d{1,6})", name)
+    base, number = (numbered[1], int(numbered[2])) if numbered else (name, 1)
+    while (called := f"{base}-{number + 1}") in taken:
+        number += 1
+    return called
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +85,7 @@ class Provenance:
 
 def provenance(session: Session, row: StudyRow, *, database: str, shell: Shell) -> Provenance:
     """Return where the numbers of a finished study come from; `database` is shown as it is."""
-    stored: Mapping[str, str] = (row.result or {}).get("versions", {})
+    stored = {} if row.answer is None else row.answer.versions
     return Provenance(
         definition=row.spec or "an object of a program",
         made=_moment(row.created_at),
@@ -59,7 +111,7 @@ def _moment(time: datetime | None) -> str:
 def _devices(session: Session, study_id: str) -> dict[str, int]:
     rows = session.execute(
         select(WorkRow.device, func.count())
-        .where(WorkRow.study_id == study_id, WorkRow.state == "done")
+        .where(WorkRow.study_id == study_id, WorkRow.state == RunState.DONE)
         .group_by(WorkRow.device)
         .order_by(func.count().desc())
     )

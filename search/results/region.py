@@ -1,59 +1,42 @@
 """The optimum as a region: what cycles within noise of the best one have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from search.queue.rows import params_of
-from search.stages.statistics import Direction, Noise, tie_group
+from search.stages.statistics import tie_group
+from studies.answer import Noise
+from studies.params import Value, span_text, spanned
+from studies.states import Direction
 from studies.tables import WorkRow
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """The optimum as far as n = 1 seed tells: all full cycles within noise of the best one.
+    """The optimum as far as n = 1 seed tells: all cycles within noise of the best one.
 
-    `slots` are the tie group (search.stages.statistics.tie_group) of `n_cycles`, the ranges its
-    own.
+    `slots` are the tie group (search.stages.statistics.tie_group) of `n_cycles`; `spans` holds by
+    name what its parameters span: lowest and highest, or for choices every value met, in order.
     """
 
     slots: tuple[int, ...]
     n_cycles: int
-    max_lr: tuple[float, float]
-    pct_start: tuple[float, float]
-    div_factor: tuple[float, float]
-    weight_decay: tuple[float, float] | None = None
-    batch_sizes: tuple[int, ...] | None = None
+    spans: Mapping[str, tuple[Value, ...]]
+
+    @property
+    def max_lr(self) -> tuple[float, float]:
+        """The lowest and the highest max_lr of the group."""
+        low, high = self.spans["max_lr"]
+        return float(low), float(high)
 
     def __str__(self) -> str:
-        words = [
-            "max_lr {:.3g} to {:.3g}".format(*self.max_lr),
-            "pct_start {:.2f} to {:.2f}".format(*self.pct_start),
-            "div_factor {:.3g} to {:.3g}".format(*self.div_factor),
-        ]
-        if self.weight_decay is not None:
-            words.append("weight_decay {:.3g} to {:.3g}".format(*self.weight_decay))
-        if self.batch_sizes is not None:
-            words.append("batch_size " + " or ".join(map(str, self.batch_sizes)))
-        return ", ".join(words)
+        return ", ".join(f"{name} {span_text(name, span)}" for name, span in self.spans.items())
 
 
-def region_of(full: Sequence[WorkRow], noise: Noise, direction: Direction) -> Region:
-    """Return the region of finished cycles of the full length."""
-    scores = {w.slot: w.score for w in full if w.score is not None}
+def region_of(cycles: Sequence[WorkRow], noise: Noise, direction: Direction) -> Region:
+    """Return the region of finished cycles."""
+    scores = {w.slot: w.score for w in cycles if w.score is not None}
     slots = tie_group(scores, noise, direction=direction)
-    tied = [p for w in full if w.slot in slots and (p := params_of(w)) is not None]
-
-    def reach(name: str) -> tuple[float, float]:
-        values = [getattr(params, name) for params in tied]
-        return min(values), max(values)
-
-    sizes = {p.batch_size for p in tied if p.batch_size is not None}
-    return Region(
-        slots=tuple(slots),
-        n_cycles=len(scores),
-        max_lr=reach("max_lr"),
-        pct_start=reach("pct_start"),
-        div_factor=reach("div_factor"),
-        weight_decay=reach("weight_decay") if tied[0].weight_decay is not None else None,
-        batch_sizes=tuple(sorted(sizes)) or None,
-    )
+    tied = [p for w in cycles if w.slot in slots and (p := params_of(w)) is not None]
+    spans = {name: spanned(name, [params[name] for params in tied]) for name in tied[0]}
+    return Region(tuple(slots), len(scores), spans)

@@ -1,6 +1,6 @@
 """What came out of a study: read from the database, for the terminal, the report and programs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import Any
@@ -10,23 +10,17 @@ from sqlalchemy.orm import Session
 
 from search.errors import NoResultError
 from search.params import Params
-from search.queue.rows import done_rows, params_of
+from search.queue.rows import params_of
 from search.results.metric import Metric
 from search.results.region import Region, region_of
 from search.results.spent import StageSpent, spent
 from search.stages import range_test
-from search.stages.screening import BASELINE_SLOT
-from search.stages.statistics import (
-    Comparison,
-    Direction,
-    Estimate,
-    Noise,
-    compare,
-    estimate,
-    finalists,
-    noise_of_replicates,
-)
+from search.stages.confirmation import by_candidate, last_round
+from search.stages.search import BASELINE_SLOT, cycles_of
+from search.stages.statistics import compare, estimate, finalists, noise_of_replicates
+from studies.answer import Answer, Comparison, Estimate, Noise
 from studies.database import reading
+from studies.states import Direction, Stage
 from studies.tables import StudyRow, WorkRow
 from trainers.onecycle import OneCycle
 from trainers.sweeps.judgement import Proposal
@@ -55,62 +49,54 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Screen:
-    """The finished cycles of one length of the search, n = 1 seed each."""
-
-    epochs: int
-    n_cycles: int
-    n_diverged: int
-    spread: float
-
-
-@dataclass(frozen=True, slots=True)
 class StudyResult:
     """The answer of a finished study, with what it rests on.
 
-    `batch_size` and `steps_per_epoch` are the winner's. `range_test` is what the sweeps at the
-    baseline's batch size say; `range_tests`, by batch size, those of each that was searched.
+    `batch_size` and `steps_per_epoch` are the winner's. `proposal` is what the sweeps at the
+    baseline's batch size say; `proposals`, by batch size, those of each that was searched.
+    `spread` is the standard deviation of the scores over the search's `n_trials` cycles.
     `comparison` is winner minus baseline on the test split, None where the baseline won or nothing
     was scored there; `challenge` the best finalist minus baseline on the validation split.
     """
 
     name: str
     spec: str
-    direction: str
+    direction: Direction
     metric: Metric
-    range_test: Proposal
-    range_tests: dict[int, Proposal]
+    parameters: tuple[str, ...]
+    proposal: Proposal
+    proposals: dict[int, Proposal]
     epochs: int
     steps_per_epoch: int
     batch_size: int
     n_trials: int
     n_diverged: int
-    screens: tuple[Screen, ...]
+    spread: float
     candidates: tuple[Candidate, ...]
     winner: Candidate
     comparison: Comparison | None
     challenge: Comparison | None
     n_comparisons: int
-    importances: dict[str, float]
+    importances: Mapping[str, float]
     noise: Noise
     search_noise: Noise | None
     region: Region
-    schedules: dict[int, list[tuple[int, float]]]
+    schedules: Mapping[int, tuple[tuple[int, float], ...]]
     spent: tuple[StageSpent, ...]
 
     @property
     def bracket(self) -> tuple[float, float]:
         """The range of max_lr that was searched, at the winner's batch size."""
-        said = self.range_tests.get(self.batch_size, self.range_test)
-        return said.low, said.high
+        proposal = self.proposals.get(self.batch_size, self.proposal)
+        return proposal.low, proposal.high
 
     @property
     def noise_floor(self) -> float | None:
-        """How much of the variance over the configurations of the lowest length is a seed's."""
-        spread = self.screens[0].spread
-        if self.search_noise is None or not spread:
+        """How much of the variance over the configurations is a seed's."""
+        if self.search_noise is None or not self.spread:
             return None
-        return min(1.0, self.search_noise.deviation**2 / spread**2)
+        # Both are estimates: the noise may come out above the spread.
+        return min(1.0, self.search_noise.deviation**2 / self.spread**2)
 
     @property
     def baseline(self) -> Candidate:
@@ -145,16 +131,18 @@ class StudyResult:
 
     def _verdict_on_validation(self) -> str:
         n, challenge = self.winner.validation.n, self.challenge
-        said = "" if challenge is None else self.metric.estimate(challenge.difference)
+        margin = "" if challenge is None else self.metric.estimate(challenge.difference)
         if self.winner.is_baseline:
             text = (
                 "The baseline is the answer: no finalist had a better mean validation score "
                 f"over {n} fresh seeds."
             )
-            return f"{text} Best finalist minus baseline on validation: {said}." if said else text
+            if not margin:
+                return text
+            return f"{text} Best finalist minus baseline on validation: {margin}."
         return (
             f"The winner had the best mean validation score over {n} fresh seeds, and nothing was "
-            f"scored on a test split. Winner minus baseline on validation: {said}; choosing the "
+            f"scored on a test split. Winner minus baseline on validation: {margin}; choosing the "
             "best makes that look greater than it is."
         )
 
@@ -165,6 +153,14 @@ class StudyResult:
         document["winner"] = self.winner.slot
         document["verdict"] = self.verdict()
         document["noise_floor"] = self.noise_floor
+        # The names that programs read since the first version.
+        document["range_test"] = document.pop("proposal")
+        document["range_tests"] = document.pop("proposals")
+        document["region"] = {
+            "slots": self.region.slots,
+            "n_cycles": self.region.n_cycles,
+            **self.region.spans,
+        }
         plan = self.plan
         document["onecycle_lr"] = {
             "max_lr": plan.max_lr,
@@ -174,7 +170,7 @@ class StudyResult:
             "total_steps": plan.total_steps,
         }
         for candidate, shown in zip(self.candidates, document["candidates"], strict=True):
-            shown["params"] = candidate.params.searched()
+            shown["params"] = dict(candidate.params)
         return document
 
 
@@ -190,123 +186,94 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
 
     Raises NoResultError for one that has none.
     """
-    if row.stage == "failed":
-        reason = (row.result or {}).get("reason")
-        raise NoResultError(f"study {row.name!r} ended without a result: {reason}")
-    if row.stage != "finished" or row.result is None:
-        raise NoResultError(f"study {row.name!r} is not finished: it is in its {row.stage}")
-    result = row.result
-    search = done_rows(session, row.id, "search")
-    confirmed = done_rows(session, row.id, "confirmation")
-    confirmed = [w for w in confirmed if w.round == confirmed[-1].round]
-    full = [w for w in search if w.length == row.lengths[-1]]
-    screens = tuple(
-        _screen(length, [w for w in search if w.length == length]) for length in row.lengths
-    )
-    search_scores = {w.slot: w.score for w in full if w.score is not None}
-    candidates = tuple(_candidates(confirmed, search_scores, result["test"]))
-    comparisons = [_comparison(values) for values in result["comparisons"]]
+    answer = _answer_of(row)
+    cycles = cycles_of(session, row)
+    confirmed = last_round(session, row)
+    scores = {work.slot: work.score for work in cycles if work.score is not None}
+    candidates = tuple(_candidates(confirmed, scores, answer))
     noise = noise_of_replicates({c.slot: c.scores for c in candidates})
-    found = result.get("search_noise")
-    direction: Direction = "maximize" if row.direction == "maximize" else "minimize"
-    winner = next(c for c in candidates if c.slot == result["winner"])
+    winner = next(c for c in candidates if c.slot == answer.winner)
     size = winner.params.batch_size
-    steps_per_epoch = row.steps_per_epoch
-    if size is not None:
-        steps_per_epoch = int((row.batch_sizes or {})[str(size)]["steps_per_epoch"])
-    said = measured.proposal
-    assert said is not None
+    assert measured.proposal is not None
     return StudyResult(
         name=row.name,
         spec=row.spec,
         direction=row.direction,
         metric=Metric(row.metric),
-        range_test=said,
-        range_tests=_proposals(row, measured),
-        epochs=row.lengths[-1],
-        steps_per_epoch=steps_per_epoch,
+        parameters=tuple(winner.params),
+        proposal=measured.proposal,
+        proposals=_proposals(row, measured),
+        epochs=row.epochs,
+        steps_per_epoch=_steps_per_epoch(row, size),
         batch_size=row.batch_size if size is None else size,
-        n_trials=screens[0].n_cycles,
-        n_diverged=screens[0].n_diverged,
-        screens=screens,
+        n_trials=len(cycles),
+        n_diverged=sum(work.outcome == "diverged" for work in cycles),
+        spread=stdev(scores.values()) if len(scores) > 1 else 0.0,
         candidates=candidates,
         winner=winner,
-        comparison=comparisons[-1] if result.get("compared", comparisons) else None,
-        challenge=_challenge(confirmed, result["winner"], direction),
-        n_comparisons=len(comparisons),
-        importances=result.get("importances", {}),
+        comparison=answer.comparisons[-1] if answer.compared else None,
+        challenge=_challenge(confirmed, answer.winner, row.direction),
+        n_comparisons=len(answer.comparisons),
+        importances=answer.importances or {},
         noise=noise,
-        search_noise=None if found is None else Noise(**found),
-        region=region_of(full, noise, direction),
-        schedules={
-            int(slot): [(int(step), float(lr)) for step, lr in points]
-            for slot, points in result["schedules"].items()
-        },
+        search_noise=answer.search_noise,
+        region=region_of(cycles, noise, row.direction),
+        schedules=answer.schedules,
         spent=tuple(spent(session, row)),
     )
+
+
+def _answer_of(row: StudyRow) -> Answer:
+    if row.stage == Stage.FAILED:
+        raise NoResultError(f"study {row.name!r} ended without a result: {row.reason}")
+    if row.stage != Stage.FINISHED or row.answer is None:
+        raise NoResultError(f"study {row.name!r} is not finished: it is in its {row.stage.words}")
+    return row.answer
+
+
+def _steps_per_epoch(row: StudyRow, batch_size: int | None) -> int:
+    if batch_size is None:
+        return row.steps_per_epoch
+    return int((row.batch_sizes or {})[str(batch_size)]["steps_per_epoch"])
 
 
 def _proposals(row: StudyRow, measured: RangeTestResult) -> dict[int, Proposal]:
     """Return what the sweeps say by batch size, the baseline's first; none where not searched."""
     if not row.batch_sizes:
         return {}
-    found = {row.batch_size: measured, **measured.others}
-    return {n: each.proposal for n, each in found.items() if each.proposal is not None}
-
-
-def _screen(epochs: int, works: Sequence[WorkRow]) -> Screen:
-    return Screen(
-        epochs=epochs,
-        n_cycles=len(works),
-        n_diverged=sum(w.outcome == "diverged" for w in works),
-        spread=_deviation([w.score for w in works if w.score is not None]),
-    )
+    by_size = {row.batch_size: measured, **measured.others}
+    return {n: each.proposal for n, each in by_size.items() if each.proposal is not None}
 
 
 def _candidates(
-    confirmed: list[WorkRow], search_scores: dict[int, float], test: dict[str, list[float]]
-) -> list[Candidate]:
-    found = []
+    confirmed: list[WorkRow], search_scores: Mapping[int, float], answer: Answer
+) -> Iterator[Candidate]:
     for slot in dict.fromkeys(w.candidate for w in confirmed):
-        rows = [w for w in confirmed if w.candidate == slot]
-        params = params_of(rows[0])
+        works = [w for w in confirmed if w.candidate == slot]
+        params = params_of(works[0])
         assert slot is not None
         assert params is not None
-        sealed = test.get(str(slot))
-        found.append(
-            Candidate(
-                slot=slot,
-                params=params,
-                search_score=search_scores[slot],
-                scores=tuple(w.score for w in rows if w.score is not None),
-                test=None if sealed is None else tuple(sealed),
-            )
+        yield Candidate(
+            slot=slot,
+            params=params,
+            search_score=search_scores[slot],
+            scores=tuple(w.score for w in works if w.score is not None),
+            test=answer.test.get(slot),
         )
-    return found
 
 
 def _challenge(
     confirmed: Sequence[WorkRow], winner: int, direction: Direction
 ) -> Comparison | None:
     """Return the best finalist minus the baseline on validation, over the seeds they share."""
-    scores: dict[int, dict[int, float]] = {}
-    for w in confirmed:
-        if w.candidate is not None and w.replicate is not None and w.score is not None:
-            scores.setdefault(w.candidate, {})[w.replicate] = w.score
+    scores = by_candidate(confirmed, "score")
     others = {s: fmean(by.values()) for s, by in scores.items() if s != BASELINE_SLOT}
     best = finalists(others, n=1, direction=direction) if winner == BASELINE_SLOT else [winner]
     if not best:
         return None
     challenger, baseline = scores[best[0]], scores[BASELINE_SLOT]
     shared = sorted(set(challenger) & set(baseline))
+    # One pair has no interval.
     if len(shared) < 2:
         return None
     return compare([challenger[s] for s in shared], [baseline[s] for s in shared])
-
-
-def _comparison(values: dict[str, Any]) -> Comparison:
-    return Comparison(Estimate(**values["difference"]), values["detectable"])
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return stdev(values) if len(values) > 1 else 0.0

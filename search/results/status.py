@@ -1,31 +1,33 @@
 """How a study stands, from the database alone: counts, who runs what, failures, time left."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Engine, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from search.params import Params
 from search.queue.rows import params_of
-from search.queue.work import ENDED, last_line
-from search.stages.order import STAGES, stage_name
+from search.queue.work import last_line
 from search.starting.catalog import find
 from search.starting.cost import StageCost, costs
 from studies.database import reading
 from studies.definition import Study
 from studies.registry import load
+from studies.states import ENDED_RUNS, STAGES, FailureKind, RunState, Stage
 from studies.tables import EpochRecord, StudyRow, WorkerRow, WorkRow
 from trainers.errors import UserError
+from trainers.run import Outcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageCounts:
     """Runs of one stage by state; `total` is the plan's until the stage has opened."""
 
-    stage: str
+    stage: Stage
     name: str
     done: int
     running: int
@@ -36,21 +38,32 @@ class StageCounts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Running:
-    """A run that a worker holds; `silent_s`: since its last beat, by the database's clock."""
+    """A run that a worker holds; `silent_s`: since its last beat, by the database's clock.
 
-    stage: str
+    `length`: epochs of a cycle, steps of a sweep; `epoch`: the last one that has ended, of which
+    `images_per_s` tells the speed.
+    """
+
+    stage: Stage
     name: str
     slot: int
     epoch: int
     length: int
+    params: Params | None
+    images_per_s: float | None
     owner: str
     silent_s: float
     stale: bool
 
+    @property
+    def share_done(self) -> float:
+        """How much of the run is over, between 0 and 1; a sweep reports none of it."""
+        return self.epoch / self.length
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Worker:
-    """Somebody who has joined; `waits_for` is None where a run is held, or about to be."""
+    """A worker that has joined; `waits_for` is None where a run is held, or about to be."""
 
     name: str
     host: str
@@ -67,7 +80,7 @@ class Failures:
     `last_line` ends the traceback of one of them.
     """
 
-    kind: str | None
+    kind: FailureKind | None
     n_runs: int
     n_attempts: int
     last_line: str | None
@@ -75,7 +88,7 @@ class Failures:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Best:
-    """The best configuration so far, among the cycles of the greatest length that have ended."""
+    """The best configuration so far, among the cycles of the search that have ended."""
 
     slot: int
     length: int
@@ -84,11 +97,26 @@ class Best:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EndedRun:
+    """A run that has ended or was given up, in a few words."""
+
+    stage: Stage
+    slot: int
+    state: RunState
+    params: Params | None
+    outcome: Outcome | None
+    score: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Overview:
-    """A study at one moment; `seconds_left` is None where nothing tells it."""
+    """A study at one moment; `seconds_left` is None where it is not known.
+
+    Images are training images: `images_total` is what the plan costs, 0 without a plan.
+    """
 
     study: str
-    stage: str
+    stage: Stage
     ended: bool
     reason: str | None
     grace_s: float
@@ -98,107 +126,153 @@ class Overview:
     failures: tuple[Failures, ...]
     best: Best | None
     proposal: float | None
+    images_done: int
+    images_total: int
     seconds_left: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the same as plain JSON values."""
+        document = asdict(self)
+        for shown, seen in zip(document["running"], self.running, strict=True):
+            shown["params"] = None if seen.params is None else dict(seen.params)
+        if self.best is not None:
+            params = self.best.params
+            document["best"]["params"] = None if params is None else dict(params)
+        return document
 
 
 def stored_definition(row: StudyRow) -> Study | None:
-    """Return what a stored study was made from; None where this host has it not, or another."""
+    """Return what a stored study was made from; None where this host has none, or another."""
     try:
-        found = load(row.spec)
+        definition = load(row.spec)
     except UserError:
         return None
-    return found.study if found.source == row.source else None
+    return definition.study if definition.source == row.source else None
 
 
-def overview(engine: Engine, name: str, definition: Study | None) -> Overview:
-    """Return how a stored study stands; `definition` adds what stages to come will cost.
+def overview(engine: Engine, name: str, plan: Sequence[StageCost] = ()) -> Overview:
+    """Return how a stored study stands; `plan` adds what stages to come will cost.
 
-    Raises UnknownStudyError where no study of that name is stored.
+    A plan of one stage alone leaves the others out. Raises UnknownStudyError where no study of
+    that name is stored.
     """
     row = find(engine, name)
-    plan = () if definition is None else costs(definition, n_trials=row.n_trials)
     with reading(engine) as session:
+        row = session.get_one(StudyRow, row.id)  # as it is now, together with its runs
         stages = tuple(_stages(session, row, plan))
         now = _now(session)
         running = tuple(_running(session, row, now))
-        workers = tuple(_workers(session, row, running, now))
-        ended = row.stage in ENDED
+        per_run = {cost.stage: cost.n_images / cost.n_runs for cost in plan if cost.n_runs}
+        done = sum((s.done + s.given_up) * per_run.get(s.stage, 0.0) for s in stages)
+        done += sum(per_run.get(run.stage, 0.0) * run.share_done for run in running)
+        total = sum(max(s.total, 0) * per_run.get(s.stage, 0.0) for s in stages)
         return Overview(
             study=row.name,
             stage=row.stage,
-            ended=ended,
-            reason=(row.result or {}).get("reason"),
+            ended=row.stage.is_end,
+            reason=row.reason,
             grace_s=row.grace_s,
             stages=stages,
             running=running,
-            workers=workers,
+            workers=tuple(_workers(session, row, running, now)),
             failures=tuple(_failures(session, row)),
             best=_best(session, row),
-            proposal=row.proposal,
-            seconds_left=None if ended else _seconds_left(session, row, plan, stages, running),
+            proposal=row.proposed_max_lr,
+            images_done=int(done),
+            images_total=int(total),
+            seconds_left=None
+            if row.stage.is_end
+            else _seconds_left(session, row, total - done, running),
         )
 
 
-def _stages(session: Session, row: StudyRow, plan: Iterable[StageCost]) -> list[StageCounts]:
+def plan_of(row: StudyRow, definition: Study | None) -> tuple[StageCost, ...]:
+    """Return what a stored study costs; nothing where its definition is not known here."""
+    return () if definition is None else costs(definition, n_trials=row.n_trials)
+
+
+def ended_since(engine: Engine, study_id: str, known: set[int]) -> dict[int, EndedRun]:
+    """Return the runs that have ended by their id, without those that are `known` already.
+
+    Only the new ones are read whole: a study may have many thousands.
+    """
+    with reading(engine) as session:
+        ended = select(WorkRow.id).where(
+            WorkRow.study_id == study_id, WorkRow.state.in_(ENDED_RUNS)
+        )
+        ids = session.scalars(ended.order_by(WorkRow.id)).all()
+        works = [session.get_one(WorkRow, each) for each in ids if each not in known]
+    return {
+        work.id: EndedRun(
+            stage=work.stage,
+            slot=work.slot,
+            state=work.state,
+            params=params_of(work),
+            outcome=work.outcome,
+            score=work.score,
+        )
+        for work in works
+    }
+
+
+def _stages(session: Session, row: StudyRow, plan: Sequence[StageCost]) -> list[StageCounts]:
     rows = session.execute(
-        select(WorkRow.stage, WorkRow.length, WorkRow.state, func.count())
+        select(WorkRow.stage, WorkRow.state, func.count())
         .where(WorkRow.study_id == row.id)
-        .group_by(WorkRow.stage, WorkRow.length, WorkRow.state)
+        .group_by(WorkRow.stage, WorkRow.state)
     ).all()
-    planned = {cost.name: cost.n_runs for cost in plan}
-    stages = {cost.name: cost.stage for cost in plan}  # in their order, which rows may not know
-    found: dict[str, Counter[str]] = {}
-    for stage, length, state, n in sorted(rows, key=lambda r: (STAGES.index(r[0]), r[1])):
-        name = stage_name(stage, length, row.lengths)
-        stages.setdefault(name, stage)
-        found.setdefault(name, Counter())[state] += n
-    return [
-        _counts(stage, name, found.get(name, {}), planned.get(name, 0))
-        for name, stage in stages.items()
-    ]
+    planned = {cost.stage: cost.n_runs for cost in plan}
+    counts: dict[Stage, Counter[RunState]] = {}
+    for stage, state, n in rows:
+        counts.setdefault(stage, Counter())[state] += n
+    shown = [stage for stage in STAGES if stage in (planned or counts)]
+    return [_counts(stage, counts.get(stage, Counter()), planned.get(stage, 0)) for stage in shown]
 
 
-def _counts(stage: str, name: str, by_state: Mapping[str, int], planned: int) -> StageCounts:
-    """Return the counts of a line; cycles yet to be promoted are in the plan only."""
-    n_rows = sum(by_state.values())
+def _counts(stage: Stage, by_state: Counter[RunState], planned: int) -> StageCounts:
     return StageCounts(
         stage=stage,
-        name=name,
-        done=by_state.get("done", 0),
-        running=by_state.get("running", 0),
-        waiting=by_state.get("waiting", 0),
-        given_up=by_state.get("failed", 0),
-        total=max(n_rows, planned) if stage == "search" else n_rows or planned,
+        name=stage.words,
+        done=by_state[RunState.DONE],
+        running=by_state[RunState.RUNNING],
+        waiting=by_state[RunState.WAITING],
+        given_up=by_state[RunState.FAILED],
+        total=by_state.total() or planned,
     )
 
 
 def _running(session: Session, row: StudyRow, now: datetime) -> list[Running]:
-    epoch = (
-        select(func.coalesce(func.max(EpochRecord.epoch), 0))
-        .where(EpochRecord.work_id == WorkRow.id)
-        .scalar_subquery()
-    )
-    held = session.execute(
-        select(WorkRow, epoch)
-        .where(WorkRow.study_id == row.id, WorkRow.state == "running")
+    held = session.scalars(
+        select(WorkRow)
+        .where(WorkRow.study_id == row.id, WorkRow.state == RunState.RUNNING)
         .order_by(WorkRow.id)
     ).all()
-    found = []
-    for work, n_epochs in held:
+    records = session.scalars(
+        select(EpochRecord)
+        .where(EpochRecord.work_id.in_([work.id for work in held]))
+        .order_by(EpochRecord.epoch)
+    )
+    last = {record.work_id: record for record in records}
+    running = []
+    for work in held:
+        # PostgreSQL's now() is when our transaction began: a beat read after that may be younger.
         silent_s = 0.0 if work.beat_at is None else (now - work.beat_at).total_seconds()
-        found.append(
+        epoch = last.get(work.id)
+        running.append(
             Running(
                 stage=work.stage,
-                name=stage_name(work.stage, work.length, row.lengths),
+                name=work.stage.words,
                 slot=work.slot,
-                epoch=n_epochs,
+                epoch=0 if epoch is None else epoch.epoch,
                 length=work.length,
+                params=params_of(work),
+                images_per_s=None if epoch is None else epoch.images_per_s,
                 owner=work.owner or "",
                 silent_s=max(0.0, silent_s),
                 stale=silent_s > row.grace_s,
             )
         )
-    return found
+    return running
 
 
 def _now(session: Session) -> datetime:
@@ -215,11 +289,11 @@ def _workers(
     joined = session.scalars(
         select(WorkerRow).where(WorkerRow.study_id == row.id).order_by(WorkerRow.joined_at)
     )
-    found = []
+    workers = []
     for worker in joined:
         seen_s = max(0.0, (now - worker.seen_at).total_seconds())
         silent_s = beats.get(worker.name, seen_s)
-        found.append(
+        workers.append(
             Worker(
                 name=worker.name,
                 host=worker.name.partition(":")[0],
@@ -229,12 +303,12 @@ def _workers(
                 waits_for=None if worker.name in beats else worker.waits_for,
             )
         )
-    return found
+    return workers
 
 
 def _failures(session: Session, row: StudyRow) -> list[Failures]:
     attempts = case(
-        (WorkRow.failure == "died", WorkRow.deaths),
+        (WorkRow.failure == FailureKind.DIED, WorkRow.deaths),
         (WorkRow.failures == 0, 1),  # a failure of the place is recorded once and not counted
         else_=WorkRow.failures,
     )
@@ -245,7 +319,7 @@ def _failures(session: Session, row: StudyRow) -> list[Failures]:
     ).all()
     last = select(WorkRow.id, WorkRow.traceback).where(WorkRow.id.in_([k[3] for k in kinds]))
     texts = {work_id: text for work_id, text in session.execute(last)}
-    found = [
+    by_kind = [
         Failures(
             kind=kind,
             n_runs=n,
@@ -254,7 +328,7 @@ def _failures(session: Session, row: StudyRow) -> list[Failures]:
         )
         for kind, n, total, work_id in kinds
     ]
-    return sorted(found, key=lambda failures: (failures.kind is None, failures.kind or ""))
+    return sorted(by_kind, key=lambda failures: (failures.kind is None, failures.kind or ""))
 
 
 def _best(session: Session, row: StudyRow) -> Best | None:
@@ -263,11 +337,12 @@ def _best(session: Session, row: StudyRow) -> Best | None:
         select(WorkRow)
         .where(
             WorkRow.study_id == row.id,
-            WorkRow.stage == "search",
-            WorkRow.state == "done",
+            WorkRow.stage == Stage.SEARCH,
+            WorkRow.epochs == row.epochs,
+            WorkRow.state == RunState.DONE,
             WorkRow.score.is_not(None),
         )
-        .order_by(WorkRow.length.desc(), score, WorkRow.slot)
+        .order_by(score, WorkRow.slot)
         .limit(1)
     ).first()
     if work is None or work.score is None:
@@ -276,22 +351,16 @@ def _best(session: Session, row: StudyRow) -> Best | None:
 
 
 def _seconds_left(
-    session: Session,
-    row: StudyRow,
-    plan: Iterable[StageCost],
-    stages: Iterable[StageCounts],
-    running: Iterable[Running],
+    session: Session, row: StudyRow, images_left: float, running: Iterable[Running]
 ) -> float | None:
     """Return remaining images / images per second of one worker so far / workers that live."""
     images, seconds = session.execute(
         select(func.sum(WorkRow.n_images), func.sum(WorkRow.seconds)).where(
-            WorkRow.study_id == row.id, WorkRow.state == "done"
+            WorkRow.study_id == row.id, WorkRow.state == RunState.DONE
         )
     ).one()
     n_workers = len({run.owner for run in running if not run.stale})
-    per_run = {c.name: c.n_images / c.n_runs for c in plan if c.n_runs}
-    if not (images and seconds and n_workers and per_run):
+    # Only what has been measured tells a time: no guess before the first run has ended.
+    if not (images and seconds and n_workers and images_left):
         return None
-    rest = sum((s.total - s.done - s.given_up) * per_run.get(s.name, 0.0) for s in stages)
-    begun = sum(per_run.get(r.name, 0.0) * r.epoch / r.length for r in running)
-    return float((rest - begun) / (float(images) / seconds) / n_workers)
+    return float(images_left / (float(images) / seconds) / n_workers)

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 
-from search.stages.statistics import Direction
+from studies.states import Direction
 
 _MOST_FITTED = 500  # a fit solves a system of that size some fifty times; 3,000 took half a minute
 

@@ -1,61 +1,16 @@
-"""Stage 3: finalists and baseline again with fresh seeds, and the statistics of the answer."""
+"""The statistics of a confirmation: intervals, paired differences, finalists, noise."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean, median, stdev
-from typing import Literal
+
+from studies.answer import Comparison, Estimate, Noise
+from studies.states import Direction
 
 CONFIDENCE = 0.95
+# Cohen's convention (Statistical Power Analysis for the Behavioral Sciences, 1988).
 POWER = 0.8
 _MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in deviations
-
-Direction = Literal["maximize", "minimize"]
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean over seeds with its t interval (CONFIDENCE)."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    @property
-    def half_width(self) -> float:
-        """Half of the interval's length."""
-        return (self.high - self.low) / 2
-
-
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """The standard deviation of a score over seeds, and what it was estimated from.
-
-    `replicates`: cycles of one configuration with several seeds; `neighbours`: configurations
-    that lie close together, with one seed each.
-    """
-
-    deviation: float
-    freedom: int
-    source: Literal["replicates", "neighbours"]
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One configuration minus another, paired by seed.
-
-    `detectable` is the true difference that n seeds of this spread would have shown with
-    probability POWER.
-    """
-
-    difference: Estimate
-    detectable: float
-
-    @property
-    def shown(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.difference.low > 0 or self.difference.high < 0
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -71,6 +26,8 @@ def compare(winner: Sequence[float], baseline: Sequence[float]) -> Comparison:
     """Compare two configurations trained with the same seeds, in the same order."""
     differences = [a - b for a, b in zip(winner, baseline, strict=True)]
     n = len(differences)
+    # Two quantiles of the central t, in place of a noncentral one: simple, and close enough for a
+    # figure that says what could have shown.
     quantiles = _t_quantile((1 + CONFIDENCE) / 2, n) + _t_quantile(POWER, n)
     return Comparison(estimate(differences), quantiles * _standard_error(differences))
 
@@ -135,6 +92,7 @@ def choose(scores: Mapping[int, Sequence[float]], *, direction: Direction) -> in
 
 def noise_of_replicates(scores: Mapping[int, Sequence[float]]) -> Noise:
     """Return the pooled standard deviation over seeds within a configuration."""
+    # Variances are pooled by their degrees of freedom: a mean of deviations is too small.
     squares = [(len(v) - 1, stdev(v) ** 2) for v in scores.values() if len(v) >= 2]
     freedom = sum(n for n, _ in squares)
     deviation = math.sqrt(sum(n * s for n, s in squares) / freedom) if freedom else math.nan
@@ -147,7 +105,7 @@ def noise_of_neighbours(
     """Return the noise of a seed where each configuration has one: from nearest neighbours.
 
     The median distance in score, as a normal distribution's deviation: on a plateau neighbours
-    differ by noise only, on slopes by more, so it errs upwards; a cliff is not seen. Each two
+    differ by noise only, on slopes by more, so it errs upwards; a cliff is not seen. Every two
     configurations count as one degree of freedom. None where there are fewer than three.
     """
     apart = []
@@ -167,6 +125,7 @@ def _standard_error(values: Sequence[float]) -> float:
 
 
 def _t_quantile(probability: float, n: int) -> float:
+    # scipy.stats has the same quantiles and takes twice as long to import.
     from scipy.special import stdtrit
 
     return float(stdtrit(n - 1, probability))

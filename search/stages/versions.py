@@ -8,10 +8,10 @@ PACKAGES = ("onecycle-search", "torch", "optuna")
 
 def versions() -> dict[str, str]:
     """Return the versions that train and choose in this process."""
-    found = {"Python": platform.python_version()}
+    by_name = {"Python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            by_name[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found
+            by_name[name] = "not installed as a package"
+    return by_name

@@ -2,22 +2,24 @@
 
 import shutil
 import uuid
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Engine, func, select
 from sqlalchemy import delete as sql_delete
-from sqlalchemy.orm import Session
 
 from search.errors import UsageError
-from search.stages import range_test, screening
+from search.stages import range_test, search
 from search.starting.target import Target
 from studies.database import masked_text, reading, schema_lock, transaction
 from studies.definition import Study
 from studies.errors import UnknownStudyError
 from studies.protocol import compare, declared
 from studies.registry import Definition
+from studies.states import RunState, Stage
 from studies.tables import StudyRow, WorkRow
 from trainers.device import cache_folder, checkpoint_folder
 
@@ -107,29 +109,29 @@ def extend(engine: Engine, row: StudyRow | None, *, name: str, more: int) -> Stu
     """Add `more` configurations to a stored study, and open its search again.
 
     A confirmation under way is dropped: what waits of it is deleted, what runs ends unread. The
-    next one has fresh seeds. Raises UsageError where there is nothing that could go on.
+    next one has fresh seeds. Raises UsageError where there is nothing to resume.
     """
     if row is None:
         raise UsageError(f"--trials +{more}: no study {name!r} is stored yet; leave the + out")
     with transaction(engine) as session:
         stored = session.get_one(StudyRow, row.id, with_for_update=True)
-        if stored.stage == "failed":
+        if stored.stage == Stage.FAILED:
             raise UsageError(
                 f"--trials +{more}: study {name!r} ended without a result, which more "
                 "configurations do not change; start a new study with --name"
             )
         slots = range(stored.n_trials, stored.n_trials + more)
         stored.n_trials += more
-        if stored.stage != "range_test":
-            session.add_all(screening.work_of(stored, slots))
+        if stored.stage != Stage.RANGE_TEST:
+            session.add_all(search.work_of(stored, slots))
             session.execute(
                 sql_delete(WorkRow).where(
                     WorkRow.study_id == stored.id,
-                    WorkRow.stage == "confirmation",
-                    WorkRow.state == "waiting",
+                    WorkRow.stage == Stage.CONFIRMATION,
+                    WorkRow.state == RunState.WAITING,
                 )
             )
-            stored.stage, stored.finished_at = "search", None
+            stored.stage, stored.finished_at = Stage.SEARCH, None
         return stored
 
 
@@ -142,7 +144,7 @@ def _create(
     n_trials: int | None,
     budget: str | None,
 ) -> StudyRow:
-    from search.history.optuna_study import Histories
+    from search.history.optuna_study import History
 
     study = definition.study
     row = StudyRow(
@@ -159,17 +161,14 @@ def _create(
         steps_per_epoch=study.task.steps_per_epoch,
         batch_sizes=_searched_batch_sizes(study),
         n_trials=study.screening.n_trials if n_trials is None else n_trials,
-        lengths=list(study.screening.lengths),
+        epochs=study.epochs,
         budget=budget,
         beat_s=BEAT_S,
         grace_s=GRACE_S,
-        stage="range_test",
+        stage=Stage.RANGE_TEST,
     )
-    histories = Histories.stored(engine.url, row)
-    try:
-        histories.create(study.direction)
-    finally:
-        histories.close()
+    with closing(History.stored(engine.url, row)) as history:
+        history.create(study.direction)
     with transaction(engine) as session:
         session.add(row)
         session.flush()
@@ -194,18 +193,20 @@ def resolve(engine: Engine, row: StudyRow, facts: dict[str, str]) -> None:
     compare(row.name, resolved, facts)
 
 
-def add_to_result(engine: Engine, row: StudyRow, **parts: Any) -> None:
-    """Add to the stored result of a finished study what nothing in it depends on."""
+def add_importances(engine: Engine, row: StudyRow, shares: Mapping[str, float]) -> None:
+    """Add the importances to the stored answer; nothing else in it depends on them."""
     with transaction(engine) as session:
         stored = session.get_one(StudyRow, row.id, with_for_update=True)
-        stored.result = {**(stored.result or {}), **parts}
+        if stored.answer is not None:
+            stored.ending = replace(stored.answer, importances=shares)
 
 
-def listing(engine: Engine) -> list[tuple[str, str, int, int, datetime]]:
+def listing(engine: Engine) -> list[tuple[str, Stage, int, int, datetime]]:
     """Return name, stage, finished and wanted configurations, and creation time of each study."""
     done = (
         select(func.count(WorkRow.slot.distinct()))
-        .where(WorkRow.study_id == StudyRow.id, WorkRow.stage == "search", WorkRow.state == "done")
+        .where(WorkRow.study_id == StudyRow.id, WorkRow.stage == Stage.SEARCH)
+        .where(WorkRow.state == RunState.DONE)
         .scalar_subquery()
     )
     with reading(engine) as session:
@@ -219,14 +220,11 @@ def listing(engine: Engine) -> list[tuple[str, str, int, int, datetime]]:
 
 def delete(engine: Engine, name: str) -> None:
     """Delete a stored study with all its runs, on our side and on Optuna's, and its files here."""
-    from search.history.optuna_study import Histories
+    from search.history.optuna_study import History
 
     row = find(engine, name)
-    histories = Histories.stored(engine.url, row)
-    try:
-        histories.delete()
-    finally:
-        histories.close()
+    with closing(History.stored(engine.url, row)) as history:
+        history.delete()
     with transaction(engine) as session:
         session.delete(session.get_one(StudyRow, row.id))
     remove_checkpoints(row.id, cache_folder())
@@ -234,45 +232,5 @@ def delete(engine: Engine, name: str) -> None:
 
 
 def remove_checkpoints(study_id: str, cache: Path) -> None:
-    """Delete what owners killed after their last step left; a folder out of reach is let be."""
+    """Delete what killed owners left behind; a folder out of reach is left alone."""
     shutil.rmtree(checkpoint_folder(cache) / study_id, ignore_errors=True)
-
-
-TRIAL_COLUMNS = (
-    "slot",
-    "trial_number",
-    "state",
-    "outcome",
-    "score",
-    "max_lr",
-    "pct_start",
-    "div_factor",
-    "weight_decay",
-    "batch_size",
-    "length",
-    "n_steps",
-    "n_images",
-    "seconds",
-    "diverged_step",
-    "diverged_lr",
-    "attempts",
-    "failure",
-    "device",
-)
-
-
-def trials(engine: Engine, name: str) -> list[dict[str, Any]]:
-    """Return every cycle of a study's search as a row of plain values, shortest length first."""
-    study = find(engine, name)
-    with reading(engine) as session:
-        return trials_of(session, study.id)
-
-
-def trials_of(session: Session, study_id: str) -> list[dict[str, Any]]:
-    """Return the same as trials(), within a session."""
-    rows = session.execute(
-        select(*(getattr(WorkRow, column) for column in TRIAL_COLUMNS))
-        .where(WorkRow.study_id == study_id, WorkRow.stage == "search")
-        .order_by(WorkRow.length, WorkRow.slot)
-    )
-    return [dict(row._mapping) for row in rows]

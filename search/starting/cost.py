@@ -5,9 +5,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.stages.order import stage_name
 from studies.definition import Study
 from studies.registry import Definition
+from studies.states import Stage
 from studies.tables import StudyRow
 from trainers.device import DeviceKind, Precision, Site, cache_folder
 from trainers.run import Run, Trainer
@@ -16,55 +16,40 @@ from trainers.sweeps.sweep import Sweep
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """Runs of one stage, in the search of one length: how many, of how many steps, over how many
-    training images.
+    """Runs of one stage: how many, of how many steps, over how many training images.
 
     The last run of a range test takes twice the `steps`. Cycles of another batch size than the
     task's take another number of steps, over about as many images.
     """
 
-    stage: str
-    name: str
+    stage: Stage
     n_runs: int
     steps: int
     n_images: int
 
+    @property
+    def name(self) -> str:
+        """The stage in words."""
+        return self.stage.words
+
 
 def costs(study: Study, *, n_trials: int) -> tuple[StageCost, ...]:
-    """Return the cost by stage and length; images are counted each time they are trained on.
+    """Return the cost by stage; images are counted each time they are trained on.
 
     A cycle counts with the batch size that leaves the fewest images out: none costs more.
     """
-    sweeps, confirmation, screening = study.range_test, study.confirmation, study.screening
-    counts = screening.counts(n_trials)
-    n_finalists = min(confirmation.n_finalists, counts[-1] - 1)
-    n_confirmed = (n_finalists + 1) * confirmation.n_seeds
+    sweeps, confirmation = study.range_test, study.confirmation
+    # The baseline is one of the trials and always confirmed, the finalists are among the others.
+    n_confirmed = (min(confirmation.n_finalists, n_trials - 1) + 1) * confirmation.n_seeds
     sizes = study.batch_sizes
+    n_sweeps = (sweeps.n_sweeps + 1) * len(sizes)
     swept = (sweeps.n_sweeps * sweeps.n_steps + sweeps.slow_steps) * sum(sizes)
-    epoch = max(size * study.steps_of(1, batch_size=size) for size in sizes)
-    runs = [
-        ("range_test", 0, (sweeps.n_sweeps + 1) * len(sizes), sweeps.n_steps, swept),
-        *(
-            ("search", length, n, study.steps_of(length), n * length * epoch)
-            for length, n in zip(screening.lengths, counts, strict=True)
-        ),
-        (
-            "confirmation",
-            0,
-            n_confirmed,
-            study.cycle_steps,
-            n_confirmed * study.full_epochs * epoch,
-        ),
-    ]
-    return tuple(
-        StageCost(
-            stage=stage,
-            name=stage_name(stage, length, screening.lengths),
-            n_runs=n,
-            steps=steps,
-            n_images=n_images,
-        )
-        for stage, length, n, steps, n_images in runs
+    cycle = study.epochs * max(size * study.steps_of(1, batch_size=size) for size in sizes)
+    steps = study.cycle_steps
+    return (
+        StageCost(Stage.RANGE_TEST, n_sweeps, sweeps.n_steps, swept),
+        StageCost(Stage.SEARCH, n_trials, steps, n_trials * cycle),
+        StageCost(Stage.CONFIRMATION, n_confirmed, steps, n_confirmed * cycle),
     )
 
 
@@ -72,28 +57,28 @@ def costs(study: Study, *, n_trials: int) -> tuple[StageCost, ...]:
 class Started:
     """A study that is ready to be worked on, and what it will cost here.
 
-    `only` names the one stage to do; `plan` then holds that stage alone.
+    `only` names the one stage to do; `costs` then holds that stage alone.
     """
 
     row: StudyRow
     definition: Definition
     site: Site
     trainer: Trainer
-    plan: tuple[StageCost, ...]
+    costs: tuple[StageCost, ...]
     n_workers: int
     images_per_s: float
-    only: str | None = None
+    only: Stage | None = None
 
     @property
     def seconds(self) -> float:
         """How long the whole study takes here, from the timed warm-up; scoring not counted."""
-        return sum(cost.n_images for cost in self.plan) / self.images_per_s
+        return sum(cost.n_images for cost in self.costs) / self.images_per_s
 
 
 def stored_precision(row: StudyRow | None) -> Precision | None:
     """Return the precision that a stored study resolved, None where there is none yet."""
-    found = (row.resolved or {}).get("precision") if row is not None else None
-    return "bf16" if found == "bf16" else "fp32" if found == "fp32" else None
+    resolved = (row.resolved or {}).get("precision") if row is not None else None
+    return "bf16" if resolved == "bf16" else "fp32" if resolved == "fp32" else None
 
 
 def load_task(
@@ -126,23 +111,27 @@ def estimate(
     *,
     rate: float,
     workers: int | None,
-    only: str | None = None,
+    only: Stage | None = None,
 ) -> Started:
     """Say what the study costs here, where one worker alone trains `rate` images per second."""
     every = costs(definition.study, n_trials=row.n_trials)
-    plan = tuple(cost for cost in every if only in (None, cost.stage))
+    asked = tuple(cost for cost in every if only in (None, cost.stage))
     n_devices = devices(site.device)
-    n_workers = workers or min(n_devices, max(cost.n_runs for cost in plan))
+    n_workers = workers or min(n_devices, max(cost.n_runs for cost in asked))
     return Started(
         row=row,
         definition=definition,
         site=site,
         trainer=trainer,
-        plan=plan,
+        costs=asked,
         n_workers=n_workers,
         images_per_s=min(n_workers, n_devices) * rate,
         only=only,
     )
+
+
+_FIRST_ROUND_S = 10.0  # loading kernels and autotuning take a few seconds, once
+_TIMED_S = 0.5  # the clock and the allocator's noise are then below a percent
 
 
 def warm_up(trainer: Trainer, study: Study) -> float:
@@ -151,7 +140,8 @@ def warm_up(trainer: Trainer, study: Study) -> float:
     The first round pays for what is loaded once; it counts only where steps take seconds.
     """
     n_steps, seconds = 2, 0.0
-    for at_least_s in (10.0, 0.5, 0.5, 0.5, 0.5):
+    # Rounds of 2, 8, 32, 128 and 512 steps: the first that takes long enough to be timed counts.
+    for at_least_s in (_FIRST_ROUND_S, *[_TIMED_S] * 4):
         plan = Sweep(start_lr=1e-9, end_lr=1e-8, total_steps=n_steps)
         started = time.perf_counter()
         trainer.fit(Run(plan=plan, seed=0, split=None))
@@ -165,6 +155,8 @@ def warm_up(trainer: Trainer, study: Study) -> float:
 def devices(kind: DeviceKind) -> int:
     """Return how many runs this machine trains at once: GPUs, or CPU cores."""
     if kind == "cpu":
+        # cpu_count() counts cores that a container or a Slurm job may not use. One process for
+        # each core: two of one thread trained 1.2 times what one of two threads did (Zen 4).
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     if kind == "mps":
         return 1
@@ -175,6 +167,7 @@ def devices(kind: DeviceKind) -> int:
 
 def duration_text(seconds: float) -> str:
     """Return a duration as people say it: '40 s', '12 min', '3.5 h'."""
+    # Up to 90 of the smaller unit: '80 s' says more than '1 min'.
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

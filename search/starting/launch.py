@@ -17,6 +17,7 @@ from search.queue.rows import MAX_DEATHS, count_ended
 from search.starting.cost import Started
 from search.workers.stop import Stop
 from studies.database import DatabaseUnreachableError
+from studies.states import WorkEnd
 from trainers.errors import UserError
 from trainers.gpus import gpu_of
 
@@ -38,8 +39,8 @@ class Local:
     ended_runs: int = 0
 
 
-def run_workers(engine: Engine, started: Started, stop: Stop) -> str:
-    """Run local workers until all have ended; return 'finished', 'failed' or 'stopped'.
+def run_workers(engine: Engine, started: Started, stop: Stop) -> WorkEnd:
+    """Run local workers until all have ended.
 
     Raises UserError with the words of a worker that met something the user must fix. A second
     signal kills the workers with this process.
@@ -57,7 +58,7 @@ def run_workers(engine: Engine, started: Started, stop: Stop) -> str:
             _end(workers, within_s=started.row.grace_s)
 
 
-def _watch(engine: Engine, started: Started, workers: list[Local], stop: Stop) -> str:
+def _watch(engine: Engine, started: Started, workers: list[Local], stop: Stop) -> WorkEnd:
     told_to_stop = False
     while True:
         if stop.asked() and not told_to_stop:
@@ -78,8 +79,8 @@ def _watch(engine: Engine, started: Started, workers: list[Local], stop: Stop) -
             break
         time.sleep(0.1)
     if stop.asked():
-        return "stopped"
-    return "failed" if EXIT_NO_RESULT in codes else "finished"
+        return WorkEnd.STOPPED
+    return WorkEnd.FAILED if EXIT_NO_RESULT in codes else WorkEnd.FINISHED
 
 
 def _goes_on(code: int | None) -> bool:
@@ -91,7 +92,7 @@ def _restart(engine: Engine, started: Started, worker: Local) -> None:
     """Start a worker that has ended again, with the same number and log file.
 
     One that gave its work back wants a new process, because a run went out of memory; one that
-    died is given _MAX_RESTARTS more lives, and all of them anew when the study got on meanwhile.
+    died is given _MAX_RESTARTS more lives, and all of them again when the study got on meanwhile.
     """
     code = worker.process.returncode
     if code != EXIT_GIVEN_BACK:
@@ -163,7 +164,7 @@ def _spawn(
         "--until-stdin-closes",
     ]
     if started.only is not None:
-        command += ["--only", started.only]
+        command += ["--only", started.only.value]
     if started.site.data is not None:
         command += ["--data", str(started.site.data)]
     with log_file.open("ab") as output:

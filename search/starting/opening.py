@@ -1,7 +1,7 @@
 """The study database of a command: opened, upgraded, and an ended study in it settled."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from sqlalchemy import URL, Engine
 
@@ -56,16 +56,11 @@ def settle_ended(engine: Engine, row: StudyRow) -> None:
     """Do once for an ended study what waits for its end, and what a killed worker left undone."""
     catalog.remove_checkpoints(row.id, cache_folder())
     queue = Queue(engine, row, owner="", process=None)
-    unexplained = row.stage == "finished" and "importances" not in (row.result or {})
+    unexplained = row.answer is not None and row.answer.importances is None
     if queue.untold() or unexplained:
-        from search.history.optuna_study import Histories
-        from search.history.settle import repair
+        from search.history.optuna_study import History, repair
 
-        histories = Histories.stored(engine.url, row)
-        try:
-            repair(queue, histories)
+        with closing(History.stored(engine.url, row)) as history:
+            repair(queue, history)
             if unexplained:
-                shares = histories.of(row.lengths[0]).importances()
-                catalog.add_to_result(engine, row, importances=shares)
-        finally:
-            histories.close()
+                catalog.add_importances(engine, row, history.importances())

@@ -11,7 +11,6 @@ from sqlalchemy import Engine
 
 from search.errors import GivenBackError
 from search.history.samplers import check_installed
-from search.queue.work import ENDED
 from search.stages.range_test import with_stored_range_test
 from search.starting import catalog
 from search.starting.cost import Started, estimate, load_task, warm_up
@@ -19,6 +18,7 @@ from search.starting.target import Target, n_trials_of
 from search.workers.stop import Stop
 from studies.database import masked_text
 from studies.registry import Definition
+from studies.states import Stage, WorkEnd
 from studies.tables import StudyRow
 from trainers.device import Site
 from trainers.run import Trainer
@@ -60,7 +60,7 @@ def stored(
 
 def has_ended(engine: Engine, row: StudyRow) -> bool:
     """Whether a stored study has ended already, which is said."""
-    if row.stage not in ENDED:
+    if not row.stage.is_end:
         return False
     where = masked_text(engine.url)
     log.info("study %r in %s is %s: nothing left to do", row.name, where, row.stage)
@@ -75,7 +75,7 @@ def work_on(
     *,
     stop: Stop,
     watch: Watch | None,
-    only: str | None = None,
+    only: Stage | None = None,
 ) -> None:
     """Make the study if it is new and bring it, or `only` one stage, to its end."""
     check_installed(definition.study.screening.sampler)
@@ -104,23 +104,23 @@ def facts_of(trainer: Trainer) -> dict[str, str]:
     return found
 
 
-def raise_if_stopped(ended: str, stop: Stop) -> None:
-    if ended == "stopped" and stop.signal == signal.SIGINT:
+def raise_if_stopped(ended: WorkEnd, stop: Stop) -> None:
+    if ended == WorkEnd.STOPPED and stop.signal == signal.SIGINT:
         raise KeyboardInterrupt
-    if ended == "stopped":
+    if ended == WorkEnd.STOPPED:
         reason = "out of time" if stop.out_of_time() else "asked to stop"
         raise GivenBackError(
-            f"{reason}: work given back; the same command goes on",
+            f"{reason}: work given back; the same command resumes it",
             start_again=stop.warned_of_limit(),
         )
-    if ended == "renew":
+    if ended == WorkEnd.RENEW:
         raise GivenBackError(
-            "out of memory: only a new process has all of it; the same command goes on",
+            "out of memory: only a new process has all of it; the same command resumes it",
             start_again=True,
         )
 
 
-def _worked(engine: Engine, started: Started, stop: Stop) -> str:
+def _worked(engine: Engine, started: Started, stop: Stop) -> WorkEnd:
     """Work here, or in worker processes; also when memory ran out here, for they are renewed."""
     from search.starting.launch import run_workers
 
@@ -135,7 +135,7 @@ def _worked(engine: Engine, started: Started, stop: Stop) -> str:
         stop=stop,
         only=started.only,
     )
-    if ended == "renew" and started.definition.spec:
+    if ended == WorkEnd.RENEW and started.definition.spec:
         return run_workers(engine, started, stop)
     return ended
 
@@ -148,8 +148,8 @@ def work_here(
     trainer: Trainer,
     site: Site,
     stop: Stop,
-    only: str | None,
-) -> str:
+    only: Stage | None,
+) -> WorkEnd:
     from search.workers.worker import Worker
 
     return Worker(

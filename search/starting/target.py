@@ -29,7 +29,7 @@ class Budget:
         found = re.fullmatch(r"(\d+(?:\.\d+)?)(epochs?|s|min|h)", text)
         amount = 0.0 if found is None else float(found[1])
         if found is None or amount == 0:
-            raise UsageError(f"--budget {text}: says no amount of compute; {_ALLOWED}")
+            raise UsageError(f"--budget {text}: is no amount of compute; {_ALLOWED}")
         if found[2].startswith("epoch"):
             return cls(text=text, epochs=amount)
         return cls(text=text, seconds=amount * _UNITS_S[found[2]])

@@ -1,4 +1,4 @@
-"""All that is said of a finished study, read at one moment: for page, terminal and programs."""
+"""All that is reported of a finished study, read at one moment: for page, terminal, programs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 
-from search.results.pasting import Shell, free_name, storage_flag
-from search.results.provenance import Provenance, provenance
+from search.results.provenance import Provenance, Shell, free_name, provenance, storage_flag
 from search.results.result import StudyResult, result_of
+from search.results.trials import Trial, trials_of
 from search.stages import range_test
 from search.starting import catalog
 from search.views.hints import Hint, hints
@@ -23,7 +23,7 @@ class Findings:
 
     result: StudyResult
     range_test: RangeTestResult
-    trials: Sequence[dict[str, Any]]
+    trials: Sequence[Trial]
     hints: tuple[Hint, ...]
     provenance: Provenance
 
@@ -50,7 +50,7 @@ def findings(engine: Engine, name: str) -> Findings:
         return Findings(
             result=result,
             range_test=measured,
-            trials=catalog.trials_of(session, row.id),
+            trials=trials_of(session, row),
             hints=hints(result, measured, shell),
             provenance=provenance(session, row, database=masked_text(engine.url), shell=shell),
         )

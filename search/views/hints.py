@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from search.results.pasting import Shell
+from search.results.provenance import Shell
 from search.results.result import StudyResult
 from search.starting.cost import duration_text
+from studies.states import Stage
 from trainers.sweeps.judgement import BRACKET_FACTOR
 from trainers.sweeps.result import RangeTestResult, count
 
@@ -67,7 +68,7 @@ def _range_test(measured: RangeTestResult, shell: Shell) -> Hint | None:
         return None
     words = [word for flag in flags.items() for word in flag]
     commands = _only_known(shell, shell.new_range_test(*words), shell.run(name=shell.new_name))
-    return Hint("range test", " ".join(reasons) + " A new study can go on from there.", commands)
+    return Hint("range test", " ".join(reasons) + " A new study can start from there.", commands)
 
 
 def _unsure(measured: RangeTestResult) -> tuple[list[str], dict[str, str]]:
@@ -131,12 +132,12 @@ def _trials(result: StudyResult, shell: Shell) -> Hint | None:
     more = max(FEW_TRIALS, result.n_trials)
     seconds = {
         stage: sum(s.seconds for s in result.spent if s.stage == stage)
-        for stage in ("search", "confirmation")
+        for stage in (Stage.SEARCH, Stage.CONFIRMATION)
     }
-    again = seconds["search"] * more / result.n_trials + seconds["confirmation"]
+    again = seconds[Stage.SEARCH] * more / result.n_trials + seconds[Stage.CONFIRMATION]
     return Hint(
         "trials",
-        f"{reason} {more} more are confirmed anew with fresh seeds; by what this study took, that "
+        f"{reason} {more} more are then confirmed with fresh seeds; by what this study took, that "
         f"is {duration_text(again)} of training.",
         _only_known(shell, shell.run("--trials", f"+{more}")),
     )

@@ -20,4 +20,6 @@ def bullets(lines: Sequence[str]) -> str:
 
 def literal(text: str) -> str:
     """Return text that Markdown shows as it is, in one line."""
+    # GitHub reads $ as mathematics, ~ as struck out, and | ends a cell. Underscores within a word
+    # are no emphasis there, and stay readable: max_lr.
     return re.sub(r"([\\`*\[\]<>|$~]|\b_|_\b)", r"\\\1", " ".join(text.split()))

@@ -8,21 +8,18 @@ from search.starting.cost import duration_text
 from search.views.findings import Findings
 from search.views.markdown import bullets, literal, table
 from search.views.wording import (
-    call_lines,
+    CALL_EXPLAINED,
+    call_code,
     candidate_cells,
     candidate_headings,
     fact_lines,
-    params_cells,
 )
 
 
-def summary(found: Findings) -> str:
+def summary(findings: Findings) -> str:
     """Return the answer, what it rests on, what to try next and provenance."""
-    result = found.result
-    explanation, _, *code = call_lines(result)
-    names = candidate_headings(result)[1:-2]
-    cells = params_cells(result.winner.params, result)
-    values = ", ".join(f"`{name}` {cell}" for name, cell in zip(names, cells, strict=True))
+    result = findings.result
+    values = ", ".join(f"`{name}` {text}" for name, text in result.winner.params.texts().items())
     blocks = [
         f"## Study {literal(result.name)}",
         f"**{values}.** {literal(result.verdict())}",
@@ -30,13 +27,13 @@ def summary(found: Findings) -> str:
         f"{result.metric.title.capitalize()}: mean ± half of the 95 % interval over n fresh "
         "seeds. The baseline is torch's default 1cycle at the `max_lr` that the range test "
         "proposed; the test split is read for winner and baseline only.",
-        explanation,
-        "\n".join(["```python", *(line for line in code if line), "```"]),
+        CALL_EXPLAINED,
+        f"```python\n{call_code(result)}\n```",
         bullets(fact_lines(result)),
         _cost(result),
-        *(["### What to try next"] if found.hints else []),
-        *(_hint(hint.text, hint.commands) for hint in found.hints),
-        _provenance(found.provenance),
+        *(["### What to try next"] if findings.hints else []),
+        *(_hint(hint.text, hint.commands) for hint in findings.hints),
+        _provenance(findings.provenance),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -59,14 +56,14 @@ def _hint(text: str, commands: Sequence[str]) -> str:
     return "\n".join([literal(text), "", "```sh", *commands, "```"])
 
 
-def _provenance(found: Provenance) -> str:
+def _provenance(origin: Provenance) -> str:
     facts = [
-        f"definition {found.definition}",
-        f"made {found.made}, finished {found.finished}",
-        ", ".join(f"{name} {text}" for name, text in found.versions.items()),
-        "devices: " + ", ".join(f"{name} ({n} runs)" for name, n in found.devices.items()),
-        f"study seed {found.seed}",
-        f"database {found.database}",
+        f"definition {origin.definition}",
+        f"made {origin.made}, finished {origin.finished}",
+        ", ".join(f"{name} {text}" for name, text in origin.versions.items()),
+        "devices: " + ", ".join(f"{name} ({n} runs)" for name, n in origin.devices.items()),
+        f"study seed {origin.seed}",
+        f"database {origin.database}",
     ]
-    again = f"\n\n```sh\n{found.command}\n```" if found.command else ""
+    again = f"\n\n```sh\n{origin.command}\n```" if origin.command else ""
     return f"<details><summary>Provenance</summary>\n\n{bullets(facts)}{again}\n\n</details>"

@@ -17,57 +17,53 @@ def candidate_name(candidate: Candidate, result: StudyResult) -> str:
     return " ".join(marks)
 
 
-CANDIDATE_HEADINGS = ("configuration", "max_lr", "pct_start", "div_factor", "validation", "test")
-SEARCHED_TOO = ("weight_decay", "batch_size")
-"""Parameters that are shown of studies that search them."""
-
-
-def searched_too(result: StudyResult) -> list[str]:
-    """Return which of SEARCHED_TOO the study searched."""
-    return [name for name in SEARCHED_TOO if getattr(result.winner.params, name) is not None]
-
-
 def candidate_headings(result: StudyResult) -> tuple[str, ...]:
-    """Return CANDIDATE_HEADINGS with what the study searched beside these parameters."""
-    *first, validation, test = CANDIDATE_HEADINGS
-    return (*first, *searched_too(result), validation, test)
+    """Return the headings of candidate_cells()."""
+    return ("configuration", *result.parameters, "validation", "test")
 
 
 def candidate_cells(candidate: Candidate, result: StudyResult) -> tuple[str, ...]:
     """Return a row under candidate_headings(); scores are means ± half of their 95 % interval."""
-    params, interval = candidate.params, result.metric.interval
+    interval = result.metric.interval
     return (
         candidate_name(candidate, result),
-        *params_cells(params, result),
+        *params_cells(candidate.params),
         interval(candidate.scores),
         "sealed" if candidate.test is None else interval(candidate.test),
     )
 
 
-def params_cells(params: Params, result: StudyResult) -> list[str]:
-    """Return what was searched as text, in the order of candidate_headings()."""
-    return [
-        f"{params.max_lr:.3g}",
-        f"{params.pct_start:.2f}",
-        f"{params.div_factor:.3g}",
-        *(f"{getattr(params, name):.3g}" for name in searched_too(result)),
-    ]
+def params_cells(params: Params) -> list[str]:
+    """Return the values of a configuration as text, in the order of the study's parameters."""
+    return list(params.texts().values())
 
 
-def call_lines(result: StudyResult) -> list[str]:
+CALL_EXPLAINED = (
+    "In your own loop (scheduler.step() once after every optimizer.step(), not per epoch):"
+)
+"""What stands above call_code()."""
+
+
+def call_code(result: StudyResult) -> str:
     """Return the winner as Python source for the reader's own loop, total_steps explained."""
     steps = result.epochs * result.steps_per_epoch
-    decay = result.winner.params.weight_decay
-    return [
-        "In your own loop (scheduler.step() once after every optimizer.step(), not per epoch):",
-        "",
-        "scheduler = " + result.plan.call(total_steps="epochs * len(train_loader)"),
-        "",
-        "# total_steps counts optimizer steps, neither epochs nor images of a batch:",
-        f"# here {count(result.epochs, 'epoch')} x {result.steps_per_epoch} batches of "
-        f"{result.batch_size} images = {steps}.",
-        *([] if decay is None else [f"# The optimizer has weight_decay={decay:.6g}."]),
+    told = result.winner.params.of_the_task()
+    others = [
+        f"# The training has {name}={value!r}."
+        for name, value in told.items()
+        if name != "batch_size"
     ]
+    return "\n".join(
+        [
+            # An expression, not our number: the reader's batches may differ from the study's.
+            "scheduler = " + result.plan.call(total_steps="epochs * len(train_loader)"),
+            "",
+            "# total_steps counts optimizer steps, neither epochs nor images of a batch:",
+            f"# here {count(result.epochs, 'epoch')} x {result.steps_per_epoch} batches of "
+            f"{result.batch_size} images = {steps}.",
+            *others,
+        ]
+    )
 
 
 def fact_lines(result: StudyResult) -> list[str]:
@@ -83,22 +79,21 @@ def fact_lines(result: StudyResult) -> list[str]:
 
 def range_test_lines(result: StudyResult) -> list[str]:
     """Return what the sweeps say, batch size by batch size where several were searched."""
-    if not result.range_tests:
-        return ["range test: " + line for line in conclusion(result.range_test)]
+    if not result.proposals:
+        return ["range test: " + line for line in conclusion(result.proposal)]
     return [
         f"range test, batch_size {size}: {line}"
-        for size, said in result.range_tests.items()
-        for line in conclusion(said)
+        for size, proposal in result.proposals.items()
+        for line in conclusion(proposal)
     ]
 
 
 def importance_text(result: StudyResult) -> str:
     """Return each parameter's share of the variance, and what share is a seed's noise."""
-    screen = result.screens[0]
     shares = ", ".join(f"{name} {share:.0%}" for name, share in result.importances.items())
     text = (
         f"importance (fANOVA, {result.n_trials} configurations at "
-        f"{count(screen.epochs, 'epoch')} of which {result.n_diverged} diverged): "
+        f"{count(result.epochs, 'epoch')} of which {result.n_diverged} diverged): "
         f"{shares or 'nothing to explain'}"
     )
     if result.noise_floor is None or result.search_noise is None:
@@ -115,7 +110,7 @@ def noise_text(result: StudyResult) -> str:
     return (
         f"noise of a seed: sd {result.metric.difference(result.noise.deviation)} (from the "
         f"confirmation's seeds, {result.noise.freedom} degrees of freedom); spread over the "
-        f"configurations: sd {result.metric.difference(result.screens[0].spread)}"
+        f"configurations: sd {result.metric.difference(result.spread)}"
     )
 
 

@@ -1,10 +1,13 @@
-"""What is written of a run that ended: a cycle that broke is worth chance level."""
+"""What is written of a run that ended, and what an exception says about an attempt."""
 
-import math
+import re
+import sys
 
 from search.queue.work import Ended
-from studies.definition import Study
+from studies.definition import MOST_SCORE, Study
+from studies.states import FailureKind
 from trainers.calls.audit import AuditError
+from trainers.errors import DataError, UserError
 from trainers.run import Run, RunResult
 
 
@@ -32,7 +35,6 @@ def ended_of(run: Run, result: RunResult, *, study: Study, judged: bool, device:
         device=device,
         diverged=run.diverged_at,
         points=() if judged else run.points,
-        readings=run.readings,
     )
 
 
@@ -40,6 +42,34 @@ def _is_worthless(score: float | None, study: Study) -> bool:
     """Whether a score is no number, or worse than that of a cycle that broke."""
     if score is None:
         return False
+    # Not `>`: nothing compares with NaN, which must count as worthless.
+    if not abs(score) <= MOST_SCORE:
+        return True
     gain = score - study.diverged_value
-    worse = gain < 0 if study.direction == "maximize" else gain > 0
-    return worse or not math.isfinite(score)
+    return gain < 0 if study.direction == "maximize" else gain > 0
+
+
+# torch raises a plain RuntimeError, told by its words only.
+_KILLED_LOADER = re.compile(r"DataLoader worker .* killed by signal")
+
+
+def failure_kind(error: Exception) -> FailureKind | None:
+    """Return which kind of failure an exception is; it says nothing about the configuration.
+
+    None for what the user must fix, unless that is the data. torch raises OutOfMemoryError for
+    GPUs, and a RuntimeError of its CPU allocator.
+    """
+    from PIL import UnidentifiedImageError
+
+    torch = sys.modules.get("torch")  # what was never imported has raised nothing
+    memory = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
+    if isinstance(error, memory) or "CPUAllocator" in str(error):
+        return FailureKind.MEMORY
+    # Before the bases: DataError is a UserError, and Pillow's error an OSError.
+    if isinstance(error, (DataError, UnidentifiedImageError)):
+        return FailureKind.DATA
+    if isinstance(error, UserError):
+        return None
+    if isinstance(error, OSError) or _KILLED_LOADER.search(str(error)):
+        return FailureKind.INFRASTRUCTURE
+    return FailureKind.BUG

@@ -35,7 +35,7 @@ class Stop:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
     def warned_of_limit(self) -> bool:
-        """Whether a scheduler asked that sends SIGUSR1 before the time limit of its job."""
+        """Whether the request was SIGUSR1, which schedulers send before a job's time limit."""
         return self.signal is not None and self.signal == getattr(signal, "SIGUSR1", None)
 
     def ask(self) -> None:
@@ -45,6 +45,7 @@ class Stop:
     def sleep(self, seconds: float) -> None:
         """Sleep, but not past a request to stop."""
         until = time.monotonic() + seconds
+        # Short naps: time.sleep() continues after a signal's handler has returned (PEP 475).
         while not self.asked() and time.monotonic() < until:
             time.sleep(min(0.1, seconds))
 
@@ -74,11 +75,14 @@ class Stop:
             self._before_the_end = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        # Sets attributes only: a handler runs between any two lines of the main thread, which may
+        # hold the lock of the event that ask() sets.
         now = time.monotonic()
         if self.signal is None:
             self.signal, self._signal_at = number, now
         elif now - self._signal_at >= _ONE_REQUEST_S:
             if self._before_the_end is not None:
                 self._before_the_end()
+            # Ended by the signal itself, so that a shell or a scheduler sees it.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

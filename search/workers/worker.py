@@ -3,27 +3,26 @@
 import logging
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 from sqlalchemy import Engine
 
-from search.history.optuna_study import Histories
-from search.history.settle import repair, settle, tell
+from search.history.optuna_study import History, repair, settle, tell
 from search.params import Params
 from search.queue.heartbeat import Heartbeat
-from search.queue.processes import process_identity, worker_name
-from search.queue.roster import Roster
+from search.queue.roster import Roster, process_identity, worker_name
 from search.queue.work import Claim, Ended, FencedOffError, Queue
-from search.stages import range_test, screening
-from search.stages.order import STAGE_NAMES, advance
+from search.stages import range_test, search
+from search.stages.order import advance
 from search.stages.space import Ranges
-from search.workers.failures import failure_kind
-from search.workers.outcome import ended_of
+from search.workers.outcome import ended_of, failure_kind
 from search.workers.patience import Patience
 from search.workers.stop import Stop
 from studies.database import DatabaseUnreachableError, reading
 from studies.definition import Study
+from studies.params import Value
+from studies.states import FailureKind, Stage, WorkEnd
 from studies.tables import StudyRow
 from trainers.calls.audit import AuditError, audit_batches, audit_run
 from trainers.calls.lint import Call, lint
@@ -37,12 +36,27 @@ from trainers.sweeps.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
-_POLL_S = 0.2
-_SIGNALS_TOGETHER_S = 0.5
+_POLL_S = 0.2  # how soon a worker that waits sees a run that was given back
+_SIGNALS_TOGETHER_S = 0.5  # systemd and Slurm signal a whole group, in any order
 
 MAX_PLACE_FAILURES = 3
 """After so many attempts in a row that failed of the place (disk, network, files), a worker ends:
 somebody has to look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt that an exception ended, and what that says (studies.states.FailureKind)."""
+
+    kind: FailureKind
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """An attempt that ended early, for a stop, a new owner, or what the user must fix."""
+
+    error: BaseException | None = None
 
 
 class Worker:
@@ -57,7 +71,7 @@ class Worker:
         trainer: Trainer,
         site: Site,
         stop: Stop,
-        only: str | None = None,
+        only: Stage | None = None,
     ) -> None:
         self.only = only
         self.engine, self.row, self.study = engine, row, study
@@ -69,12 +83,12 @@ class Worker:
         self.patiently = Patience(stop)
         self._out_of_memory = False
         self._place_failures = 0
-        self._waits_in: str | None = None
+        self._waits_in: Stage | None = None
 
     @cached_property
-    def histories(self) -> Histories:
+    def history(self) -> History:
         """Optuna's side of the study."""
-        return Histories.stored(self.engine.url, self.row)
+        return History.stored(self.engine.url, self.row)
 
     @cached_property
     def _ranges(self) -> Ranges:
@@ -82,11 +96,8 @@ class Worker:
         with reading(self.engine) as session:
             return Ranges.of(session.get_one(StudyRow, self.row.id), self.study)
 
-    def work(self) -> Literal["finished", "failed", "stopped", "renew"]:
-        """Do runs until the study has ended or a stop is asked for.
-
-        'renew': a run went out of memory, and only a new process has all of it again.
-        """
+    def work(self) -> WorkEnd:
+        """Do runs until the study has ended or a stop is asked for."""
         try:
             self.patiently(self.roster.join)
             self.patiently(self._repair)
@@ -95,19 +106,19 @@ class Worker:
             if not self.stop.asked():
                 raise
             log.warning("%s; a run held here is taken over in %g s", error, self.row.grace_s)
-            return "stopped"
+            return WorkEnd.STOPPED
         finally:
             self.roster.leave()
-            if "histories" in self.__dict__:
-                self.histories.close()
+            if "history" in self.__dict__:  # a cached property that was never asked for
+                self.history.close()
 
     def _repair(self) -> None:
-        repair(self.queue, self.histories)
+        repair(self.queue, self.history)
 
     def _settle(self) -> None:
-        settle(self.queue, self.histories)
+        settle(self.queue, self.history)
 
-    def _work(self) -> Literal["finished", "failed", "stopped", "renew"]:
+    def _work(self) -> WorkEnd:
         while not (self.stop.asked() or self._out_of_memory):
             claim = self.patiently(self.queue.claim)
             if claim is not None:
@@ -115,20 +126,20 @@ class Worker:
                 continue
             self.patiently(self._settle)
             stage = self.patiently(advance, self.engine, self.row.id, self.study)
-            if stage == "finished" or stage == "failed":
+            if stage.is_end:
                 self.patiently(self._repair)
-                return "finished" if stage == "finished" else "failed"
+                return WorkEnd.FINISHED if stage == Stage.FINISHED else WorkEnd.FAILED
             if self.only is not None and stage != self.only:
-                return "finished"
+                return WorkEnd.FINISHED
             self._wait(stage)
-        return "stopped" if self.stop.asked() else "renew"
+        return WorkEnd.STOPPED if self.stop.asked() else WorkEnd.RENEW
 
-    def _wait(self, stage: str) -> None:
+    def _wait(self, stage: Stage) -> None:
         """Wait a moment for the runs that others hold, and say so."""
         held = self.patiently(self.queue.held)
         if not held:
             return
-        reason = f"{held} {STAGE_NAMES[stage]} run(s) of other workers"
+        reason = f"{held} {stage.words} run(s) of other workers"
         self.patiently(self.roster.wait, reason)
         if self._waits_in != stage:
             log.info("waiting for %s to end", reason)
@@ -136,85 +147,94 @@ class Worker:
         self.stop.sleep(min(_POLL_S, self.row.beat_s))
 
     def _perform(self, claim: Claim) -> None:
-        """Do one run and write how it ended; every way out leaves the row in a state to go on."""
+        """Do one run and write how it ended; every way out leaves the row in a state to resume."""
         checkpoint = self._checkpoint(claim)
         with Heartbeat(self.queue, claim, beat_s=self.row.beat_s) as heartbeat:
-            ended = self._attempt(claim, heartbeat, checkpoint)
+            attempt = self._attempt(claim, heartbeat, checkpoint)
         try:
             if heartbeat.lost:
                 raise FencedOffError
-            self._write(claim, ended, heartbeat.unwritten)
+            self._write(claim, attempt, heartbeat.unwritten)
         except FencedOffError:
-            log.warning("%s: another worker took this run over", _title(claim))
+            log.warning("%s: another worker took this run over", claim.title)
         else:
-            if isinstance(ended, Ended):
+            if isinstance(attempt, Ended):
                 checkpoint.remove()
-        self._look_at_the_place(ended if isinstance(ended, BaseException) else None)
+        self._look_at_the_place(attempt)
 
     def _attempt(
         self, claim: Claim, heartbeat: Heartbeat, checkpoint: Checkpoint
-    ) -> Ended | BaseException | None:
-        """Return how the run ended, what it raised, or None where it was stopped or lost."""
+    ) -> Ended | Failed | GivenBack:
+        """Train, and say how that ended."""
         try:
             run = self._run(claim, heartbeat, checkpoint)
             _look_before(claim, run.plan)
             result = self.trainer.fit(run)
             run.look()
+            # Other rates or another number of steps than planned are an error, not a result.
             audit_run(run.plan, run.points, result)
             audit_batches(run.batch_size, result)
             if result.outcome != "stopped" or run.diverged():
-                judged = claim.stage != "range_test"
+                judged = claim.stage != Stage.RANGE_TEST
                 return ended_of(run, result, study=self.study, judged=judged, device=self.device)
             if not run.stop_asked():
                 raise AuditError("the loop stopped though nobody asked it to")
         except FencedOffError:
             heartbeat.lost = True
-        except (UserError, KeyboardInterrupt) as error:
-            return error
+        except KeyboardInterrupt as error:
+            return GivenBack(error)
+        except UserError as error:
+            kind = failure_kind(error)
+            return GivenBack(error) if kind is None else Failed(kind, error)
         except Exception as error:
-            if failure_kind(error) == "infrastructure":
+            kind = failure_kind(error)
+            if kind is FailureKind.INFRASTRUCTURE:
                 self.stop.sleep(_SIGNALS_TOGETHER_S)  # a signal may meet our children before us
             if not (self.stop.asked() or heartbeat.lost):
-                return error
-            log.info("%s: %r after a request to stop", _title(claim), error)
-        return None
+                assert kind is not None
+                return Failed(kind, error)
+            log.info("%s: %r after a request to stop", claim.title, error)
+        return GivenBack()
 
     def _write(
-        self, claim: Claim, ended: Ended | BaseException | None, epochs: Sequence[EpochRow]
+        self, claim: Claim, attempt: Ended | Failed | GivenBack, epochs: Sequence[EpochRow]
     ) -> None:
         """Write how a run ended that is still ours; raise FencedOffError where it is not."""
-        if isinstance(ended, Ended):
-            row = self.patiently(self.queue.finish, claim, ended, epochs)
-            log.info("%s: %s", _title(claim), ended.outcome)
-            if claim.stage == "search":
-                self.patiently(lambda: tell(self.queue, self.histories, row))
-        elif isinstance(ended, Exception) and failure_kind(ended) is not None:
-            self._fail(claim, ended)
+        if isinstance(attempt, Ended):
+            # Our tables first: Optuna is told from them, and again after a crash in between.
+            work = self.patiently(self.queue.finish, claim, attempt, epochs)
+            log.info("%s: %s", claim.title, attempt.outcome)
+            if claim.stage == Stage.SEARCH:
+                self.patiently(lambda: tell(self.queue, self.history, work))
+        elif isinstance(attempt, Failed):
+            self._fail(claim, attempt)
         else:
             self.patiently(self.queue.give_back, claim, epochs)
 
-    def _look_at_the_place(self, error: BaseException | None) -> None:
+    def _look_at_the_place(self, attempt: Ended | Failed | GivenBack) -> None:
         """Raise what the user must fix before more work is of use."""
-        if isinstance(error, (UserError, KeyboardInterrupt)):
-            raise error
-        kind = failure_kind(error) if isinstance(error, Exception) else None
-        if kind == "data":
-            raise DataError(f"the data cannot be read: {error}") from error
-        if kind != "infrastructure":
+        if isinstance(attempt, GivenBack) and attempt.error is not None:
+            raise attempt.error
+        if isinstance(attempt, Failed) and attempt.kind is FailureKind.DATA:
+            if isinstance(attempt.error, UserError):
+                raise attempt.error
+            raise DataError(f"the data cannot be read: {attempt.error}") from attempt.error
+        if not isinstance(attempt, Failed) or attempt.kind is not FailureKind.INFRASTRUCTURE:
             self._place_failures = 0
             return
         self._place_failures += 1
         if self._place_failures >= MAX_PLACE_FAILURES:
             raise UserError(
                 f"{MAX_PLACE_FAILURES} attempts in a row failed here, the last with "
-                f"{type(error).__name__}: {error}; "
-                "the runs were given back, and the same command goes on"
-            ) from error
+                f"{type(attempt.error).__name__}: {attempt.error}; "
+                "the runs were given back, and the same command resumes them"
+            ) from attempt.error
+        # A second longer each time: a full disk or a network may come back.
         self.stop.sleep(self._place_failures)
 
     def _run(self, claim: Claim, heartbeat: Heartbeat, checkpoint: Checkpoint) -> Run:
-        sweep = claim.stage == "range_test"
-        fresh = claim.stage == "confirmation"
+        sweep = claim.stage == Stage.RANGE_TEST
+        fresh = claim.stage == Stage.CONFIRMATION
         number = claim.replicate if fresh else claim.slot
         assert number is not None
         params = None if sweep else self._params(claim)
@@ -227,22 +247,27 @@ class Worker:
             stop_asked=lambda: self.stop.asked() or heartbeat.lost,
             is_lost=lambda: heartbeat.lost,
             checkpoint=checkpoint,
-            wanted=self.study.readings if claim.stage == "search" else None,
-            batch_size=claim.batch_size if params is None else params.batch_size,
-            weight_decay=None if params is None else params.weight_decay,
+            params=self._swept_with(claim) if params is None else params.of_the_task(),
         )
 
     def _sweep(self, claim: Claim) -> Sweep:
-        return range_test.plan(
+        return range_test.sweep_of(
             self.study.range_test, n_steps=claim.length, adaptive=self.study.task.adaptive
         )
+
+    def _swept_with(self, claim: Claim) -> dict[str, Value]:
+        """Return what the training of a sweep is told: the baseline's values, its batch size."""
+        extra = self.study.space.extra
+        told = {p.name: p.baseline for p in self.study.parameters if p.name in extra}
+        told["batch_size"] = claim.swept_batch_size
+        return {name: value for name, value in told.items() if value is not None}
 
     def _cycle(self, claim: Claim, params: Params) -> OneCycle:
         return params.plan(self.study.steps_of(claim.length, batch_size=params.batch_size))
 
     def _params(self, claim: Claim) -> Params:
         """Return the configuration of a cycle, asked for where the slot has none yet."""
-        unbound = claim.stage == "search" and claim.trial_number is None
+        unbound = claim.stage == Stage.SEARCH and claim.trial_number is None
         params = self._asked(claim) if unbound else claim.params
         assert params is not None
         return params
@@ -250,19 +275,20 @@ class Worker:
     def _asked(self, claim: Claim) -> Params:
         """Bind the slot to an Optuna trial and its parameters, once for all owners."""
         try:
-            return self._ask(claim, asked_before=claim.token > 1)
+            return self._ask(claim, asked_before=claim.had_owner)
         except DatabaseUnreachableError:
+            # The answer may have been lost after the commit: the trial may be there.
             return self.patiently(self._ask, claim, asked_before=True)
 
     def _ask(self, claim: Claim, *, asked_before: bool) -> Params:
         study = self.study
-        fixed = claim.params or screening.given(
+        fixed = claim.params or search.given(
             claim.slot,
             screening=study.screening,
             study_seed=self.row.seed,
             ranges=self._ranges,
         )
-        number, params = self.histories.of(claim.length).ask(
+        number, params = self.history.ask(
             claim.slot,
             study_seed=self.row.seed,
             ranges=self._ranges,
@@ -274,25 +300,23 @@ class Worker:
         self.queue.bind(claim, number, params)
         return params
 
-    def _fail(self, claim: Claim, error: Exception) -> None:
+    def _fail(self, claim: Claim, failed: Failed) -> None:
         """Write a failed attempt with its traceback."""
-        kind = failure_kind(error)
-        assert kind is not None
-        self._out_of_memory = kind == "memory"
-        text = "".join(traceback.format_exception(error))
-        given_up = self.patiently(self.queue.fail, claim, kind, text)
+        self._out_of_memory = failed.kind is FailureKind.MEMORY
+        text = "".join(traceback.format_exception(failed.error))
+        given_up = self.patiently(self.queue.fail, claim, failed.kind, text)
         log.error(
             "%s failed (%s): %s: %s%s",
-            _title(claim),
-            kind,
-            type(error).__name__,
-            error,
+            claim.title,
+            failed.kind,
+            type(failed.error).__name__,
+            failed.error,
             "; given up" if given_up else "; it will be tried again",
         )
 
     def _checkpoint(self, claim: Claim) -> Checkpoint:
         folder = checkpoint_folder(self.site.cache) / self.row.id
-        return Checkpoint(folder / f"{claim.work_id}.pt", expected=claim.token > 1)
+        return Checkpoint(folder / f"{claim.work_id}.pt", expected=claim.had_owner)
 
 
 def _look_before(claim: Claim, plan: Plan) -> None:
@@ -301,11 +325,6 @@ def _look_before(claim: Claim, plan: Plan) -> None:
         return
     for finding in lint(Call(schedule=plan.schedule)):
         if finding.severity == "error":
-            raise ScheduleError(f"{_title(claim)}: {finding.line()}")
+            raise ScheduleError(f"{claim.title}: {finding.line()}")
         if finding.severity == "warning":
-            log.warning("%s: %s", _title(claim), finding.line())
-
-
-def _title(claim: Claim) -> str:
-    length = f" at {claim.length} epochs" if claim.stage == "search" else ""
-    return f"{claim.stage} {claim.slot}{length}"
+            log.warning("%s: %s", claim.title, finding.line())

@@ -17,6 +17,7 @@ from trainers.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+# Part of the folders' names: raised where decode() writes something else, all are built again.
 FORMAT = 1
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -75,11 +76,13 @@ def is_cached(source: Source, cache: Path) -> bool:
 
 
 def _place(source: Source, cache: Path) -> tuple[Path, str]:
+    # The group names a source, the folder one version of it; newer versions replace older ones.
     group = f"{source.name}-{_digest(source.text)}"
     return cache / "decoded" / f"{group}-{_digest(f'{FORMAT} {source.fingerprint()}')}", group
 
 
 def _digest(text: str) -> str:
+    # 64 bits tell apart the data sets of one user. Paths may hold bytes that are not UTF-8.
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
@@ -116,6 +119,7 @@ def _build_once(source: Source, folder: Path, group: str) -> CachedArrays:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         with FileLock(parent / f"{group}.lock"):
+            # Asked again: another process may have built it while this one waited for the lock.
             return _open(folder) or _build(source, folder, group)
     except OSError as error:
         raise DataError(
@@ -127,6 +131,7 @@ def _build_once(source: Source, folder: Path, group: str) -> CachedArrays:
 def _build(source: Source, folder: Path, group: str) -> CachedArrays:
     """Decode beside the final folder, then rename: a killed builder leaves nothing complete."""
     logger.info("decoding %s into %s", source.text, folder)
+    # Under the lock nobody else builds this group, so these are of killed builders.
     for leftover in folder.parent.glob(f"{group}-building-*"):
         shutil.rmtree(leftover)
     work = folder.parent / f"{group}-building-{os.getpid()}"
@@ -135,6 +140,7 @@ def _build(source: Source, folder: Path, group: str) -> CachedArrays:
         _finish(work, source.text, source.decode(work))
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(work, folder)
+    # Ctrl-C, too, must not leave half a data set on the disk.
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
@@ -165,6 +171,7 @@ def _checksum(arrays: dict[str, NDArray[Any]], classes: tuple[str, ...]) -> str:
     checksum = hashlib.sha256(json.dumps(classes).encode())
     for name in ARRAYS:
         array = np.ascontiguousarray(arrays[name])
+        # The same bytes in another shape would be other images.
         checksum.update(f"{name} {array.dtype} {array.shape}".encode())
         checksum.update(array.data if array.size else b"")
     return checksum.hexdigest()

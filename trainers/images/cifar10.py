@@ -27,6 +27,7 @@ from trainers.images.sources import (
 )
 
 CIFAR10_SIZE = 32
+# The order of their labels is that of the alphabet, so that sorted folders get the same labels.
 CIFAR10_CLASSES = (
     "airplane",
     "automobile",
@@ -39,10 +40,12 @@ CIFAR10_CLASSES = (
     "ship",
     "truck",
 )
+# torchvision's CIFAR10.tgz_md5, written out so that a fingerprint needs no import of torch.
 CIFAR10_MD5 = "c58f30108f718f92721af3b95e74349a"
 CIFAR10_FOLDER = "cifar-10-batches-py"
 CIFAR10_ARCHIVE = "cifar-10-python.tar.gz"
 CIFAR10_LAYOUTS = f"{CIFAR10_FOLDER}/ (the original files) or {TREE_LAYOUT} (images)"
+# Of a silent connection, not of the whole download: without one urllib waits forever.
 DOWNLOAD_TIMEOUT_S = 60.0
 
 
@@ -106,12 +109,12 @@ def cifar10_source(folder: Path | None, cache: Path) -> Cifar10Source | Cifar10T
     """CIFAR-10 in `folder`, in either layout, or downloaded below `cache` when that is None."""
     if folder is None:
         return Cifar10Source(root=cache.expanduser().absolute() / "cifar-10", download=True)
-    found = existing(folder)
-    if (found / CIFAR10_FOLDER).is_dir():
-        return Cifar10Source(root=found, download=False)
-    if is_tree(found):
-        return Cifar10TreeSource(folder=found)
-    raise DataError(f"{found} must hold {CIFAR10_LAYOUTS}")
+    root = existing(folder)
+    if (root / CIFAR10_FOLDER).is_dir():
+        return Cifar10Source(root=root, download=False)
+    if is_tree(root):
+        return Cifar10TreeSource(folder=root)
+    raise DataError(f"{root} must hold {CIFAR10_LAYOUTS}")
 
 
 def _must_be_original(folder: Path) -> None:
@@ -137,6 +140,8 @@ def _download(root: Path) -> None:
     try:
         with _quiet_network():
             CIFAR10(root, download=True)
+    # torchvision lets the errors of urllib, tarfile and zlib through; RuntimeError is its own word
+    # for a file with another md5.
     except (OSError, EOFError, RuntimeError, HTTPException, TarError, zlib.error) as error:
         corrupt = f"the file is not the original with md5 {CIFAR10.tgz_md5}"
         reason = corrupt if isinstance(error, RuntimeError) else one_line(error)
@@ -149,7 +154,8 @@ def _download(root: Path) -> None:
 
 @contextmanager
 def _quiet_network() -> Iterator[None]:
-    """Nothing on stdout, a bar on a terminal only, and no waiting for ever on a silent server."""
+    """Nothing on stdout, a bar on a terminal only, and no endless wait for a silent server."""
+    # torchvision prints to stdout, which belongs to results.
     bar = sys.stderr if sys.stderr.isatty() else io.StringIO()
     timeout_s = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)

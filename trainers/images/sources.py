@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from trainers.errors import DataError
 
 PARTS = ("train", "test")
+# Those of torchvision.datasets.folder.IMG_EXTENSIONS.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 TREE_LAYOUT = "train/<class>/* and test/<class>/*"
 
@@ -74,15 +75,15 @@ class TreeSource:
         return train
 
     def _decode_part(self, part: str, classes: tuple[str, ...], into: Path) -> None:
-        found = [_image_files(self.folder / part / name) for name in classes]
-        labels = [label for label, files in enumerate(found) for _ in files]
+        files_by_class = [_image_files(self.folder / part / name) for name in classes]
+        labels = [label for label, files in enumerate(files_by_class) for _ in files]
         shape = (len(labels), self.size, self.size, 3)
         np.save(into / f"{part}_labels.npy", np.array(labels, dtype=np.int64))
         # Written image by image, so that a data set may be larger than memory.
         with (into / f"{part}_images.npy").open("wb") as out:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(out, header)
-            for path in (path for files in found for path in files):
+            for path in (path for files in files_by_class for path in files):
                 out.write(_rgb_bytes(path, self.size))
 
 
@@ -90,10 +91,10 @@ def tree_source(folder: Path | None, size: int) -> TreeSource:
     """Own images; raises DataError when `folder` is not given or is not in that layout."""
     if folder is None:
         raise DataError(f"this study needs --data FOLDER, a folder that holds {TREE_LAYOUT}")
-    found = existing(folder)
-    if not is_tree(found):
-        raise DataError(f"{found} must hold {TREE_LAYOUT}")
-    return TreeSource(folder=found, size=size)
+    root = existing(folder)
+    if not is_tree(root):
+        raise DataError(f"{root} must hold {TREE_LAYOUT}")
+    return TreeSource(folder=root, size=size)
 
 
 @contextmanager
@@ -108,10 +109,10 @@ def reading_files() -> Iterator[None]:
 @reading_files()
 def existing(folder: Path) -> Path:
     """Return the folder in full; raise DataError where there is none."""
-    found = folder.expanduser().resolve()
-    if not found.is_dir():
+    resolved = folder.expanduser().resolve()
+    if not resolved.is_dir():
         raise DataError(f"--data {folder}: there is no such folder")
-    return found
+    return resolved
 
 
 @reading_files()
@@ -140,6 +141,7 @@ def fingerprint_of(root: Path, folders: Sequence[str]) -> str:
             for entry in _entries(str(root / folder)):
                 stat = entry.stat()
                 path = os.path.relpath(entry.path, root)
+                # Not the contents: reading them at every start would cost what the cache saves.
                 lines.append(f"{path} {stat.st_size} {stat.st_mtime_ns}")
     return sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -180,9 +182,11 @@ def _rgb_bytes(path: Path, size: int) -> bytes:
 
     try:
         with Image.open(path) as image:
+            # Read from the header: an image of another size is never decoded.
             width, height = image.size
             if (width, height) == (size, size):
                 return image.convert("RGB").tobytes()
+    # SyntaxError is what Pillow raises for a broken PNG.
     except (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot decode the image {path}: {one_line(error)}") from error
     raise DataError(f"{path} is {width} x {height} pixels; images must be {size} x {size}")

@@ -25,7 +25,7 @@ class Sweep:
 
     `exponential`: equal steps in log(lr). `linear`: equal steps in lr, nearly all of them in the
     last decade: take so many that the loss does not descend within the first 10. `staircase`:
-    exponential, each rate held for `hold_steps` steps, so that the weights can answer to it.
+    exponential, each rate held for `hold_steps` steps, so that the weights can adapt to it.
 
     The rates are those of the first param group; the others keep their ratio to it, one
     multiplier for all.
@@ -33,8 +33,8 @@ class Sweep:
     Momentum (Adam: beta1) is held at `momentum`, the value in force at the peak of a cycle, which
     is where the rate that a sweep proposes will be used.
 
-    `adaptive` says whether the optimizer is of Adam's kind (it has betas), for the proposal
-    depends on that; None: nobody asks.
+    `adaptive` says whether the optimizer is Adam-type (it has betas), for the proposal
+    depends on that; None: not checked.
     """
 
     start_lr: float
@@ -42,6 +42,7 @@ class Sweep:
     total_steps: int
     shape: Shape = "exponential"
     hold_steps: int = 1
+    # OneCycleLR's base_momentum.
     momentum: float = 0.85
     adaptive: bool | None = None
 
@@ -107,6 +108,7 @@ class Sweep:
 
         for group, ratio in zip(optimizer.param_groups, lr_ratios(optimizer), strict=True):
             group["lr"] = self.start_lr * ratio
+            # LambdaLR multiplies initial_lr, and keeps the one that an earlier scheduler left.
             group["initial_lr"] = self.start_lr * ratio
             if "momentum" in group:
                 group["momentum"] = self.momentum

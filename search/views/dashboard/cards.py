@@ -2,21 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
 from search.errors import NoResultError
-from search.history.optuna_study import names
 from search.queue.rows import count_ended
 from search.results.metric import Metric
 from search.results.result import StudyResult, load_result
+from search.results.trials import Trial, trials
 from search.stages import range_test
-from search.stages.screening import BASELINE_SLOT
-from search.starting import catalog
+from search.stages.search import BASELINE_SLOT
 from search.views.dashboard.note import note
 from search.views.figures import answer_figures, rate_figures, trial_figures
 from studies.database import reading
+from studies.states import Stage
 from studies.tables import StudyRow
 from trainers.sweeps.result import RangeTestResult
 
@@ -28,13 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A study as it is stored; `length`: epochs of the cycles that the page is of."""
+    """A study as it is stored."""
 
     row: StudyRow
-    length: int
     measured: RangeTestResult
     searched: "Searched | None"
-    trials: list[dict[str, Any]]
+    trials: list[Trial]
     result: StudyResult | None
 
 
@@ -55,18 +54,12 @@ def _range_test(seen: Seen) -> "tuple[str, Figure] | None":
 
 
 def _search(seen: Seen) -> "tuple[str, Figure] | None":
-    trials = [t for t in seen.trials if t["length"] == seen.length and t["score"] is not None]
-    if seen.searched is None or not trials:
+    scored = [t for t in seen.trials if t.score is not None]
+    if seen.searched is None or not scored:
         return None
-    so_far = " so far" if seen.row.stage == "search" else ""
-    title = f"Search: cycles of {seen.length} epochs{so_far}"
-    return title, trial_figures.search_figure(trials, seen.searched)
-
-
-def _screening(seen: Seen) -> "tuple[str, Figure] | None":
-    if seen.result is None or len(seen.result.screens) == 1:
-        return None
-    return "Promotions", trial_figures.screening_figure(seen.trials, seen.result)
+    so_far = " so far" if seen.row.stage == Stage.SEARCH else ""
+    title = f"Search: cycles of {seen.row.epochs} epochs{so_far}"
+    return title, trial_figures.search_figure(scored, seen.searched)
 
 
 def _confirmation(seen: Seen) -> "tuple[str, Figure] | None":
@@ -84,7 +77,6 @@ def _schedules(seen: Seen) -> "tuple[str, Figure] | None":
 CARDS: Mapping[str, Callable[[Seen], "tuple[str, Figure] | None"]] = {
     "range-test": _range_test,
     "search": _search,
-    "screening": _screening,
     "confirmation": _confirmation,
     "schedules": _schedules,
 }
@@ -97,24 +89,24 @@ class Cards:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._shown: dict[tuple[str, int], tuple[object, Shown]] = {}
+        self._shown: dict[str, tuple[object, Shown]] = {}
 
-    def of(self, study_id: str, name: str) -> Shown | None:
-        """Return what belongs to an Optuna study of that name; None where ours is not stored."""
+    def of(self, study_id: str) -> Shown | None:
+        """Return what belongs to the Optuna study of ours; None where ours is not stored."""
         with reading(self.engine) as session:
             row = session.get(StudyRow, study_id)
         if row is None:
             return None
-        length = names(row.name, row.lengths).get(name, row.lengths[-1])
-        stamp = row.stage, row.n_trials, list(row.result or {}), count_ended(self.engine, row.id)
-        kept = self._shown.get((row.id, length))
+        explained = row.answer is not None and row.answer.importances is not None
+        stamp = row.stage, row.n_trials, explained, count_ended(self.engine, row.id)
+        kept = self._shown.get(row.id)
         if kept is None or kept[0] != stamp:
-            kept = stamp, self._drawn(row, length)
-            self._shown[row.id, length] = kept
+            kept = stamp, self._drawn(row)
+            self._shown[row.id] = kept
         return kept[1]
 
-    def _drawn(self, row: StudyRow, length: int) -> Shown:
-        seen = self._seen(row, length)
+    def _drawn(self, row: StudyRow) -> Shown:
+        seen = self._seen(row)
         drawn = {name: card for name, draw in CARDS.items() if (card := draw(seen)) is not None}
         return Shown(
             {f"onecycle-{name}": _fitted(*card) for name, card in drawn.items()},
@@ -122,10 +114,10 @@ class Cards:
             row.metric,
         )
 
-    def _seen(self, row: StudyRow, length: int) -> Seen:
+    def _seen(self, row: StudyRow) -> Seen:
         with reading(self.engine) as session:
             measured = range_test.measured_at_all(session, row)
-        if row.proposal is None:  # what it will be depends on more than the sweeps
+        if row.proposed_max_lr is None:  # what it will be depends on more than the sweeps
             measured = replace(measured, proposal=None)
         try:
             result = load_result(self.engine, row.name)
@@ -134,19 +126,18 @@ class Cards:
         searched = (
             _searched(row, measured) if result is None else trial_figures.Searched.of(result)
         )
-        trials = catalog.trials(self.engine, row.name)
-        return Seen(row, length, measured, searched, trials, result)
+        return Seen(row, measured, searched, trials(self.engine, row.name), result)
 
 
 def _searched(row: StudyRow, measured: RangeTestResult) -> "Searched | None":
     """Return what a search without a result is drawn with; None before there is a bracket."""
-    if row.proposal is None:
+    if row.proposed_max_lr is None:
         return None
-    found: dict[int | None, RangeTestResult] = {
+    by_size: dict[int | None, RangeTestResult] = {
         row.batch_size if row.batch_sizes else None: measured
     }
-    found.update(measured.others.items())
-    proposals = {n: each.proposal for n, each in found.items() if each.proposal is not None}
+    by_size.update(measured.others.items())
+    proposals = {n: each.proposal for n, each in by_size.items() if each.proposal is not None}
     return trial_figures.Searched(Metric(row.metric), proposals, {BASELINE_SLOT: "baseline"})
 
 
@@ -157,6 +148,6 @@ def _fitted(title: str, figure: "Figure") -> str:
         legend={"yref": "container", "y": 0, "yanchor": "bottom", "font": {"size": 12}},
         margin={"t": 56},
         height=None,
-        uirevision=title,  # the page draws anew every few seconds: zoom and legend stay
+        uirevision=title,  # the page redraws every few seconds: zoom and legend stay
     )
     return str(figure.to_json())

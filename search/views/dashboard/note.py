@@ -8,7 +8,8 @@ from search.results.spent import spent
 from search.results.status import overview
 from search.views.markdown import bullets, literal, table
 from search.views.wording import (
-    call_lines,
+    CALL_EXPLAINED,
+    call_code,
     candidate_cells,
     candidate_headings,
     cost_text,
@@ -25,7 +26,7 @@ def note(
     engine: Engine, row: StudyRow, measured: RangeTestResult, result: StudyResult | None
 ) -> str:
     """Return what a colleague needs to know of a study, without HTML; `result` when it has one."""
-    parts = [f"## Study `{row.name}`: {row.stage.replace('_', ' ')}", protocol_line(row)]
+    parts = [f"## Study `{row.name}`: {row.stage.words}", protocol_line(row)]
     if result is not None:
         parts += _answer(result)
         command, does = f"report --study {row.name}", "writes the page with all curves and trials"
@@ -44,7 +45,7 @@ def protocol_line(row: StudyRow) -> str:
         f"batches of {row.batch_size}",
         *([said["precision"]] if "precision" in said else []),
         f"{row.n_trials} configurations",
-        f"cycles of {' / '.join(map(str, row.lengths))} epochs of {row.steps_per_epoch} steps",
+        f"cycles of {row.epochs} epochs of {row.steps_per_epoch} steps",
         f"seed {row.seed}",
         *([f"torch {said['torch']}"] if "torch" in said else []),
     ]
@@ -53,12 +54,11 @@ def protocol_line(row: StudyRow) -> str:
 
 def _answer(result: StudyResult) -> list[str]:
     """Return verdict, candidates, the call to paste and what they rest on."""
-    explanation, *code = call_lines(result)
     return [
         f"**{literal(result.verdict())}**",
         _candidates(result),
-        explanation,
-        "\n".join(["```python", *(line for line in code if line), "```"]),
+        CALL_EXPLAINED,
+        f"```python\n{call_code(result)}\n```",
         "### What it rests on",
         bullets([*fact_lines(result), f"cost: {cost_text(result.spent)}"]),
     ]
@@ -74,15 +74,13 @@ def _candidates(result: StudyResult) -> str:
 
 def _so_far(engine: Engine, row: StudyRow, measured: RangeTestResult) -> list[str]:
     """Return how far a study is that has no result (yet)."""
-    now, metric = overview(engine, row.name, None), Metric(row.metric)
+    now, metric = overview(engine, row.name), Metric(row.metric)
     stages = [(s.name, s.done, s.running + s.waiting, s.given_up) for s in now.stages]
     parts = [table(("stage", "done", "to do", "given up"), stages, gap=_GAP)]
     if now.reason is not None:
         parts.insert(0, f"**Ended without a result**: {literal(now.reason)}")
     else:
-        parts.append(
-            "Cards of promotions, confirmation and schedules come when the study has ended."
-        )
+        parts.append("Cards of confirmation and schedules come when the study has ended.")
     if now.best is not None:
         best = now.best
         parts.append(

@@ -86,7 +86,7 @@ def _completed(study: dict[str, Any], cards: Cards) -> dict[str, Any]:
     """
     ours = next((a["value"] for a in study["user_attrs"] if a["key"] == OWNER), None)
     try:
-        shown = None if ours is None else cards.of(ours, study["name"])
+        shown = None if ours is None else cards.of(ours)
     except DatabaseUnreachableError as error:
         log.warning("%s", error)
         return study

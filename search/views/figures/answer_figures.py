@@ -27,6 +27,7 @@ def confirmation_figure(result: StudyResult) -> "Figure":
         [
             go.Scatter(
                 x=[result.metric.factor * score for c in ordered for score in c.scores],
+                # A row is 1 high: seeds, validation and test lie above each other, apart.
                 y=[row + 0.28 for row, c in rows for _ in c.scores],
                 mode="markers",
                 marker={"color": SKY, "size": 7, "opacity": 0.7},
@@ -58,6 +59,7 @@ def confirmation_figure(result: StudyResult) -> "Figure":
         "showgrid": False,
     }
     finish(figure, x={"title": {"text": result.metric.title}}, y=y)
+    # Pixels: legend and axis take 150, a row with its two intervals 55.
     figure.update_layout(height=150 + 55 * len(rows))
     return figure
 
@@ -79,10 +81,10 @@ def _intervals(
     """Return means with their intervals as bars; a single seed has no interval to draw."""
     import plotly.graph_objects as go
 
-    found = [estimate(values) for values in scores]
-    widths = [factor * e.half_width if math.isfinite(e.half_width) else None for e in found]
+    estimates = [estimate(values) for values in scores]
+    widths = [factor * e.half_width if math.isfinite(e.half_width) else None for e in estimates]
     return go.Scatter(
-        x=[factor * e.mean for e in found],
+        x=[factor * e.mean for e in estimates],
         y=list(rows),
         error_x={"type": "data", "array": widths, "thickness": 2, "width": 6},
         mode="markers",
@@ -101,7 +103,7 @@ def schedule_figure(result: StudyResult) -> "Figure":
 
     last, unit = result.plan.total_steps - 1, "step"
     title = f"optimizer step (of {last + 1:,})"
-    if result.range_tests:
+    if result.proposals:
         last, unit, title = result.epochs, "epoch", f"epoch (of {result.epochs})"
     known = [c for c in result.ranked() if c.slot in result.schedules]
     chosen = [c for c in known if c.slot == result.winner.slot or c.is_baseline]
@@ -113,7 +115,7 @@ def schedule_figure(result: StudyResult) -> "Figure":
     for candidate, (color, dash, width) in zip([*chosen, *others], looks, strict=False):
         name = candidate_name(candidate, result)
         points = result.schedules[candidate.slot]
-        scale = result.epochs / (points[-1][0] + 1) if result.range_tests else 1
+        scale = result.epochs / (points[-1][0] + 1) if result.proposals else 1
         figure.add_scatter(
             x=[scale * step for step, _ in points],
             y=[lr for _, lr in points],
@@ -139,12 +141,13 @@ def importance_figure(result: StudyResult) -> "Figure":
     shares = sorted(result.importances.items(), key=lambda item: item[1])
     above = [(name, share) for name, share in shares if share > floor]
     within = [(name, share) for name, share in shares if share <= floor]
-    n = f"{result.screens[0].n_cycles} configurations"
+    n = f"{result.n_trials} configurations"
     figure = go.Figure()
     for bars, name, color in (
         (above, f"above the noise (n = {n})", BLUE),
         (within, f"within the noise (n = {n})", GREY),
     ):
+        # An empty bar trace would still have an entry in the legend.
         if bars:
             figure.add_bar(
                 x=[100 * share for _, share in bars],

@@ -49,6 +49,7 @@ def log_axis(values: Sequence[float], title: str) -> dict[str, Any]:
     """Return a logarithmic axis over `values` whose ticks are plain numbers."""
     low, high = math.log10(min(values)), math.log10(max(values))
     room = 0.03 * (high - low)
+    # Up to 2.5 decades 1, 2, 5 give about eight labels; over more they would run into each other.
     steps = (1,) if high - low > 2.5 else (1, 2, 5)
     powers = range(math.floor(low) - 1, math.ceil(high) + 1)
     ticks = [step * 10.0**power for power in powers for step in steps]
@@ -57,6 +58,7 @@ def log_axis(values: Sequence[float], title: str) -> dict[str, Any]:
         "type": "log",
         "range": [low - room, high + room],
         "tickvals": ticks,
+        # plotly would write 1m and 100µ, which nobody types into an optimizer.
         "ticktext": [np.format_float_positional(tick, precision=12, trim="-") for tick in ticks],
     }
 
@@ -65,9 +67,11 @@ def finish(figure: "Figure", *, x: dict[str, Any], y: dict[str, Any]) -> None:
     """Set axes and the look that holds on a light and on a dark page, at any width."""
     axis = {"gridcolor": GRID, "linecolor": GREY, "zeroline": False, "automargin": True}
     figure.update_layout(
+        # plotly's default template is over half of a figure's JSON: 10.7 kB with it, else 4.2.
         template=None,
         height=HEIGHT_PX,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        # Transparent: the page below is light or dark, as the reader's system wants it.
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": GREY, "size": 13, "family": "system-ui, sans-serif"},

@@ -49,17 +49,17 @@ def range_test_figure(result: RangeTestResult) -> "Figure":
     _rebounds(figure, drawn, result)
     shown: list[float] = [lr for curve in result.curves for lr in curve.lrs]
     if result.proposal is not None:
-        said = result.proposal
-        shown += [said.low, said.high]
-        bracket(figure, (said.low, said.high))
-        if said.interval is not None:
-            low, high = said.interval
+        proposal = result.proposal
+        shown += [proposal.low, proposal.high]
+        bracket(figure, (proposal.low, proposal.high))
+        if proposal.interval is not None:
+            low, high = proposal.interval
             name = f"95 % interval of the edge {low:.3g} to {high:.3g}"
-            band(figure, said.interval, name, color=VERMILION)
-        edge = f"edge {said.edge:.3g}, median of n = {count(said.n_sweeps, 'sweep')}"
-        vertical(figure, said.edge, edge, color=VERMILION, dash="dot")
-        name = f"proposed max_lr {said.max_lr:.3g}"
-        vertical(figure, said.max_lr, name, color=GREEN, dash="dash")
+            band(figure, proposal.interval, name, color=VERMILION)
+        edge = f"edge {proposal.edge:.3g}, median of n = {count(proposal.n_sweeps, 'sweep')}"
+        vertical(figure, proposal.edge, edge, color=VERMILION, dash="dot")
+        name = f"proposed max_lr {proposal.max_lr:.3g}"
+        vertical(figure, proposal.max_lr, name, color=GREEN, dash="dash")
     low = min((float(curve.smoothed.min()) for curve in judged), default=0.0)
     high = max((curve.first for curve in judged), default=1.0)
     finish(
@@ -133,6 +133,7 @@ def median_curve(
     is no number any more.
     """
     longest = max(curves, key=lambda curve: len(curve.lrs))
+    # Infinite, not NaN: half of the sweeps may have broken, and the median of the others is shown.
     losses = np.full((len(curves), len(longest.lrs)), np.inf)
     for row, curve in zip(losses, curves, strict=True):
         row[: len(curve.smoothed)] = curve.smoothed
@@ -144,14 +145,15 @@ def median_curve(
 
 def _rebounds(figure: "Figure", drawn: Sequence[SmoothedCurve], result: RangeTestResult) -> None:
     """Mark where each sweep's loss turns."""
-    found = [(n, said.rebound) for n, said in enumerate(result.judgements) if said.rebound]
+    judgements = enumerate(result.judgements)
+    rebounds = [(n, judgement.rebound) for n, judgement in judgements if judgement.rebound]
     figure.add_scatter(
-        x=[lr for _, lr in found],
-        y=[float(np.interp(lr, drawn[n].lrs, drawn[n].smoothed)) for n, lr in found],
+        x=[lr for _, lr in rebounds],
+        y=[float(np.interp(lr, drawn[n].lrs, drawn[n].smoothed)) for n, lr in rebounds],
         mode="markers",
         marker={"color": ORANGE, "size": 9, "symbol": "diamond"},
-        name=f"rebound (n = {len(found)} of {count(len(drawn), 'sweep')})",
-        customdata=[n for n, _ in found],
+        name=f"rebound (n = {len(rebounds)} of {count(len(drawn), 'sweep')})",
+        customdata=[n for n, _ in rebounds],
         hovertemplate="sweep %{customdata}: rebound at lr %{x:.3g}<extra></extra>",
     )
 
@@ -161,6 +163,7 @@ def call_figure(seen: Preview) -> "Figure":
     import plotly.graph_objects as go
 
     n = len(seen.lrs)
+    # 2,000 points are more than a screen shows; the peak must not fall between two of them.
     steps = sorted({*range(0, n, max(1, n // 2_000)), seen.peak, n - 1})
     figure = go.Figure()
     drawn = {"learning rate": (seen.lrs, BLUE, "y")}

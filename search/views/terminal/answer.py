@@ -14,31 +14,18 @@ from rich.console import Console
 from rich.table import Table
 
 from search.results.result import StudyResult
-from search.starting.catalog import TRIAL_COLUMNS
+from search.results.trials import Trial, columns, searched_names
 from search.starting.cost import Started, duration_text
 from search.views.findings import Findings
 from search.views.wording import (
-    CANDIDATE_HEADINGS,
-    SEARCHED_TOO,
-    call_lines,
+    CALL_EXPLAINED,
+    call_code,
     candidate_cells,
     candidate_headings,
     fact_lines,
 )
-
-_SHOWN_COLUMNS = (
-    "slot",
-    "length",
-    "state",
-    "outcome",
-    "score",
-    "max_lr",
-    "pct_start",
-    "div_factor",
-    "weight_decay",
-    "batch_size",
-    "seconds",
-)
+from studies.params import CYCLE, TABLE, parameter
+from studies.states import Stage
 
 
 def plan_text(started: Started) -> str:
@@ -48,8 +35,8 @@ def plan_text(started: Started) -> str:
         f"{started.images_per_s:,.0f} images/s"
     ]
     study = started.definition.study
-    for cost in started.plan:
-        sweeps = cost.stage == "range_test"
+    for cost in started.costs:
+        sweeps = cost.stage == Stage.RANGE_TEST
         lines.append(
             f"  {cost.name:<12} {cost.n_runs:>4} {'sweeps' if sweeps else 'cycles'} "
             f"of {cost.steps:>5} steps = {cost.n_images:>12,} training images"
@@ -58,14 +45,14 @@ def plan_text(started: Started) -> str:
         own, *others = study.batch_sizes
         sizes = " and ".join(map(str, others))
         lines.append(f"  {'':<12} steps are those of batch_size {own}; {sizes} take others")
-    total = sum(cost.n_images for cost in started.plan)
+    total = sum(cost.n_images for cost in started.costs)
     lines.append(f"  {'in all':<12} {total:>35,} training images")
     lines.append(f"  about {duration_text(started.seconds)} here{_slow_text(started)}")
     return "\n".join(lines)
 
 
 def _slow_text(started: Started) -> str:
-    if started.plan[0].stage != "range_test":
+    if started.costs[0].stage != Stage.RANGE_TEST:
         return ""
     each = " of each batch size" if len(started.definition.study.batch_sizes) > 1 else ""
     return f"; the last sweep{each} takes twice the steps"
@@ -90,38 +77,38 @@ def print_plan(started: Started, *, json: bool) -> None:
                 "steps": c.steps,
                 "images": c.n_images,
             }
-            for c in started.plan
+            for c in started.costs
         ],
     }
     print(json_module.dumps(document, indent=2))
 
 
-def print_findings(found: Findings, page: Path, *, json: bool) -> None:
+def print_findings(findings: Findings, page: Path, *, json: bool) -> None:
     """Print the answer of a study on stdout: tables for people, or one JSON document."""
     if json:
-        print(json_module.dumps({**found.as_json(), "report": str(page)}, indent=2))
+        print(json_module.dumps({**findings.as_json(), "report": str(page)}, indent=2))
         return
-    result, console = found.result, on_stdout()
+    result, console = findings.result, on_stdout()
     console.print(_candidates_table(result), soft_wrap=False)
     for line in ["", result.verdict(), "", *fact_lines(result)]:
         _say(console, line)
     console.print()
     console.print(_cost_table(result), soft_wrap=False)
-    for hint in found.hints:
+    for hint in findings.hints:
         console.print()
         _say(console, hint.text)
         for command in hint.commands:  # whole, for whoever pastes them
             console.print(f"    {command}", markup=False, soft_wrap=True)
-    explanation, *call = call_lines(result)
     console.print()
-    _say(console, explanation)
-    for line in [*call, f"report: {page}"]:
+    _say(console, CALL_EXPLAINED)
+    for line in ["", call_code(result), f"report: {page}"]:
         console.print(line, markup=False, soft_wrap=True)
 
 
 def on_stdout() -> Console:
     """Return a console without control characters where stdout is no terminal."""
     terminal = sys.stdout.isatty()
+    # rich takes FORCE_COLOR and the like for a terminal; a file must get plain text.
     return Console(highlight=False, force_terminal=terminal, soft_wrap=not terminal)
 
 
@@ -144,10 +131,10 @@ def _candidates_table(result: StudyResult) -> Table:
         f"{result.name}: {result.metric.title} ± half of its 95 % interval, n = {n} fresh seeds"
     )
     headings = candidate_headings(result)
-    searched = len(headings) > len(CANDIDATE_HEADINGS)
-    table.add_column("" if searched else headings[0], overflow="fold")
+    narrow = len(result.parameters) > len(CYCLE)
+    table.add_column("" if narrow else headings[0], overflow="fold")
     for heading in headings[1:]:
-        table.add_column(_heading(heading, searched), justify="right", no_wrap=True)
+        table.add_column(_heading(heading, narrow), justify="right", no_wrap=True)
     for candidate in result.ranked():
         table.add_row(*candidate_cells(candidate, result))
     return table
@@ -174,7 +161,7 @@ def _open_table(title: str | None = None) -> Table:
     )
 
 
-def print_studies(rows: Sequence[tuple[str, str, int, int, datetime]]) -> None:
+def print_studies(rows: Sequence[tuple[str, Stage, int, int, datetime]]) -> None:
     """Print the stored studies as a table."""
     table = _open_table()
     table.add_column("study", overflow="fold")
@@ -185,32 +172,36 @@ def print_studies(rows: Sequence[tuple[str, str, int, int, datetime]]) -> None:
     on_stdout().print(table, soft_wrap=True)
 
 
-def print_trials(rows: Sequence[dict[str, Any]], *, csv: bool) -> None:
+def print_trials(rows: Sequence[Trial], *, csv: bool) -> None:
     """Print configurations: all that is known as CSV, or what fits a terminal as a table."""
+    names = searched_names(rows) or CYCLE
     if csv:
-        writer = csv_module.DictWriter(sys.stdout, fieldnames=TRIAL_COLUMNS, lineterminator="\n")
+        # The csv module ends lines with \r\n, as RFC 4180 says, which shell tools stumble over.
+        writer = csv_module.DictWriter(sys.stdout, fieldnames=columns(names), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(row.values(names) for row in rows)
         return
+    narrow = len(names) > len(CYCLE)
+    shown = ("slot", "epochs", "state", "outcome", "score", *names)
+    if not narrow:  # 80 columns hold one more
+        shown = (*shown, "seconds")
     table = _open_table()
-    searched = [name for name in SEARCHED_TOO if any(row[name] is not None for row in rows)]
-    hidden = {*SEARCHED_TOO} - {*searched} | ({"seconds"} if searched else set())  # 80 columns
-    shown = [name for name in _SHOWN_COLUMNS if name not in hidden]
     for name in shown:
-        table.add_column(_heading(name, bool(searched)), justify="right", no_wrap=True)
+        table.add_column(_heading(name, narrow), justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*(_cell(row[name], name) for name in shown))
+        values = row.values(names)
+        table.add_row(*(_cell(values[name], name) for name in shown))
     on_stdout().print(table, soft_wrap=True)
 
 
-def _heading(name: str, searched: bool) -> str:
+def _heading(name: str, narrow: bool) -> str:
     """Return a column's name; in two lines where more columns than usual share the width."""
-    return name.replace("_", "\n") if searched and name != "max_lr" else name
+    return name.replace("_", "\n") if narrow and name != "max_lr" else name
 
 
 def _cell(value: Any, name: str) -> str:
     if value is None:
         return ""
-    if name == "weight_decay":
-        return f"{value:.2g}"
+    if name in TABLE and name not in CYCLE:
+        return parameter(name).text(value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -9,6 +9,7 @@ from trainers.sweeps.result import RangeTestResult
 
 HEIGHT = 18
 SCHEDULE_HEIGHT = 13
+# More points than most terminals have columns.
 _POINTS = 400
 _WIDTHS = (40, 100)
 _LOCK = threading.Lock()  # plotext draws on one figure of its module
@@ -25,6 +26,7 @@ def range_test_chart(result: RangeTestResult, *, width: int) -> str:
         return ""
     low = min(float(curve.smoothed.min()) for curve in drawn)
     first = max(curve.first for curve in drawn)
+    # A flat curve has no height of its own, and plotext needs limits that differ.
     room = 0.1 * (first - low) or 0.1 * abs(first)
     with _LOCK:
         plotext.clear_figure()
@@ -34,8 +36,8 @@ def range_test_chart(result: RangeTestResult, *, width: int) -> str:
             logs = [math.log10(lr) for lr in curve.lrs]
             plotext.plot(logs, curve.smoothed.tolist(), marker="braille")
         if result.proposal is not None:
-            said = result.proposal
-            for lr in (said.low, said.max_lr, said.high):
+            proposal = result.proposal
+            for lr in (proposal.low, proposal.max_lr, proposal.high):
                 plotext.vline(math.log10(lr))
         decades = _decades([float(curve.lrs[0]) for curve in drawn], result.plan.end_lr)
         plotext.xlim(decades[0], decades[-1])

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
@@ -9,16 +11,17 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Engine
 
-from search.results.snapshot import RunStatus, Snapshot, snapshot
-from search.stages.order import STAGE_NAMES
+from search.results.status import EndedRun, Overview, Running, ended_since, overview
 from search.starting.cost import Started, duration_text
 from studies.database import DatabaseUnreachableError
+from studies.params import CYCLE, parameter
+from studies.states import RunState, Stage
 
 log = logging.getLogger(__name__)
 
+# With bars, headings and last lines these fill most of a terminal of 24 lines.
 _MOST_RUNS = 8
-_COLUMNS = ("running", "epoch", "images/s", "left", "max_lr", "pct_start", "div_factor")
-_MORE_COLUMNS = (*_COLUMNS[:5], "pct", "div", "decay", "batch")  # the same width for two more
+_COLUMNS = ("running", "epoch", "images/s", "left")
 
 
 class View:
@@ -26,18 +29,21 @@ class View:
 
     def __init__(self, engine: Engine, started: Started) -> None:
         self.engine, self.started = engine, started
-        self.now: Snapshot | None = None
+        self.now: Overview | None = None
         self._since: tuple[float, int] | None = None  # a moment of progress: time, images done
         self._images_at_start = 0
         self._away = False
-        self._said: set[int] = set()  # ids of runs
+        self._known: set[int] = set()  # ids of ended runs
+        self._told: Counter[Stage] = Counter()
+        self._new: list[EndedRun] = []
         self._proposed = False
 
     def look(self) -> bool:
         """Read the database once; False while it does not answer."""
         first = self.now is None
         try:
-            self.now = snapshot(self.engine, self.started.row.id, self.started.plan)
+            self.now = overview(self.engine, self.started.row.name, self.started.costs)
+            new = ended_since(self.engine, self.started.row.id, self._known)
         except DatabaseUnreachableError as error:
             if not self._away:
                 log.warning("%s; the workers train on", error)
@@ -46,11 +52,14 @@ class View:
         if self._away:
             log.warning("the database is back")
         self._away = False
+        self._known |= new.keys()
         if first:
             self._images_at_start = self.now.images_done
-            self._said = {r.work_id for r in self.now.runs if _ended(r)}
+            self._told.update(run.stage for run in new.values())
             self._proposed = self.now.proposal is not None
-        elif self._since is None and self.now.images_done > self._images_at_start:
+        else:
+            self._new += new.values()
+        if not first and self._since is None and self.now.images_done > self._images_at_start:
             self._since = time.monotonic(), self.now.images_done
         return True
 
@@ -60,6 +69,7 @@ class View:
         if self._since is not None:
             moment, images = self._since
             seen = self.now.images_done - images
+            # Too few runs tell no speed: until 2 % of the images are done the warm-up's counts.
             if seen > 0.02 * self.now.images_total:
                 return seen / (time.monotonic() - moment)
         return self.started.images_per_s
@@ -74,26 +84,25 @@ class View:
     def news(self) -> list[str]:
         """Return a line for each event since the last call: a run that ended, a proposal."""
         assert self.now is not None
-        lines = []
-        for run in self.now.runs:
-            if _ended(run) and run.work_id not in self._said:
-                self._said.add(run.work_id)
-                lines.append(self._line(run))
+        totals = {stage.stage: stage.total for stage in self.now.stages}
+        lines = [self._line(run, totals) for run in self._new if run.stage in totals]
+        self._new.clear()
         if self.now.proposal is not None and not self._proposed:
             self._proposed = True
             lines.append(f"proposed max_lr {self.now.proposal:.3g}")
         return lines
 
-    def _line(self, run: RunStatus) -> str:
-        assert self.now is not None
-        total = next(s.total for s in self.now.stages if s.name == run.name)
-        n_said = sum(r.work_id in self._said for r in self.now.runs if r.name == run.name)
-        words = [f"{run.name} {n_said}/{total}", f"slot {run.slot}"]
+    def _line(self, run: EndedRun, totals: Mapping[Stage, int]) -> str:
+        self._told[run.stage] += 1
+        words = [
+            f"{run.stage.words} {self._told[run.stage]}/{totals[run.stage]}",
+            f"slot {run.slot}",
+        ]
         if run.params is not None:
             words.append(str(run.params))
         if run.score is not None:
             words.append(f"score {run.score:.4f}")
-        words.append("given up" if run.state == "failed" else run.outcome or "")
+        words.append("given up" if run.state == RunState.FAILED else run.outcome or "")
         words.append(self.speed_text())
         return " · ".join(word for word in words if word)
 
@@ -106,7 +115,7 @@ class View:
             return Text("")
         bars = Table.grid(padding=(0, 2))
         for stage in now.stages:
-            failed = f", {stage.failed} given up" if stage.failed else ""
+            failed = f", {stage.given_up} given up" if stage.given_up else ""
             bars.add_row(
                 Text(stage.name, style="bold" if stage.stage == now.stage else ""),
                 ProgressBar(total=max(1, stage.total), completed=stage.done, width=28),
@@ -114,6 +123,7 @@ class View:
             )
         parts: list[RenderableType] = [bars]
         if now.running:
+            # Five lines are kept for the headings, 'and n more', two last lines, and the prompt.
             n_shown = max(1, min(_MOST_RUNS, height - len(now.stages) - 5))
             parts.append(self._running(now.running[:n_shown]))
             if len(now.running) > n_shown:
@@ -121,20 +131,22 @@ class View:
         parts += [Text(line) for line in self._last_lines()]
         return Group(*parts)
 
-    def _running(self, runs: list[RunStatus]) -> Table:
+    def _running(self, runs: Sequence[Running]) -> Table:
         table = Table.grid(padding=(0, 2, 0, 0))
-        more = any(run.params is not None and len(run.params.searched()) > 3 for run in runs)
-        columns = _MORE_COLUMNS if more else _COLUMNS
-        for heading in columns:
-            table.add_column(justify="left" if heading == columns[0] else "right", no_wrap=True)
-        table.add_row(*(Text(heading, style="dim") for heading in columns))
+        asked = [tuple(run.params) for run in runs if run.params is not None]
+        names = max(asked, key=len, default=CYCLE)
+        narrow = len(names) > len(CYCLE)  # 80 columns hold no more long headings
+        headings = [*_COLUMNS, *(_heading(name, narrow) for name in names)]
+        for heading in headings:
+            table.add_column(justify="left" if heading == headings[0] else "right", no_wrap=True)
+        table.add_row(*(Text(heading, style="dim") for heading in headings))
         for run in runs:
-            table.add_row(*self._cells(run))
+            table.add_row(*self._cells(run, names))
         return table
 
-    def _cells(self, run: RunStatus) -> list[str]:
+    def _cells(self, run: Running, names: Sequence[str]) -> list[str]:
         name = f"{run.name} {run.slot}"
-        if run.stage == "range_test":
+        if run.stage == Stage.RANGE_TEST:
             return [name, f"{run.length} steps"]
         speed, left = "", ""
         if run.images_per_s:
@@ -144,24 +156,20 @@ class View:
         cells = [name, f"{run.epoch}/{run.length}", speed, left]
         if run.params is None:
             return [*cells, "asking"]
-        params = run.params
-        cells += [f"{params.max_lr:.3g}", f"{params.pct_start:.2f}", f"{params.div_factor:.3g}"]
-        if len(params.searched()) > 3:
-            cells.append("" if params.weight_decay is None else f"{params.weight_decay:.2g}")
-            cells.append("" if params.batch_size is None else str(params.batch_size))
-        return cells
+        texts = run.params.texts()
+        return [*cells, *(texts.get(each, "") for each in names)]
 
     def _last_lines(self) -> list[str]:
         assert self.now is not None
         lines, best = [], self.now.best
-        if best is not None and best.score is not None:
+        if best is not None:
             lines.append(f"best so far {best.score:.4f} (slot {best.slot}: {best.params})")
         elif self.now.proposal is not None:
             lines.append(f"proposed max_lr {self.now.proposal:.3g}")
-        if self.now.stage in STAGE_NAMES:
+        if not self.now.ended:
             lines.append(self.speed_text())
         return lines
 
 
-def _ended(run: RunStatus) -> bool:
-    return run.state in ("done", "failed")
+def _heading(name: str, narrow: bool) -> str:
+    return parameter(name).heading or name if narrow else name

@@ -22,10 +22,11 @@ from studies.database import masked_text
 class Progress:
     """Shows a study while it is worked on, by looking at the database.
 
-    A terminal that is nobody's (CI) and one that cannot move its cursor get lines.
+    CI, and terminals that cannot move their cursor, get plain lines.
     """
 
     def __init__(self) -> None:
+        # CI systems give their jobs a terminal that nobody watches; most of them set CI.
         live = sys.stderr.isatty() and not os.environ.get("CI")
         self.console = Console(stderr=True, force_terminal=live)
         self.live = live and not self.console.is_dumb_terminal
@@ -33,6 +34,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         if self.live:
+            # Other handlers would write into the lines that rich repaints.
             handler = RichHandler(console=self.console, show_path=False, show_level=False)
             logging.getLogger().handlers[:] = [handler]
         return self

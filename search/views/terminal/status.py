@@ -5,59 +5,58 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from typing import Protocol
 
 from rich.live import Live
 from rich.text import Text
 from sqlalchemy import Engine
 
-from search.queue.work import ENDED
 from search.results.status import (
     Failures,
     Overview,
     Running,
     Worker,
     overview,
+    plan_of,
     stored_definition,
 )
-from search.stages.order import STAGE_NAMES
 from search.starting.catalog import find
-from search.starting.cost import duration_text
+from search.starting.cost import StageCost, duration_text
 from search.views.terminal.answer import on_stdout
 from studies.database import DatabaseUnreachableError
-from studies.definition import Study
+from studies.states import Stage
 from studies.tables import WorkRow
 
 log = logging.getLogger(__name__)
 
+# As watch(1) does.
 REPAINT_S = 2.0
 _COUNTS = ("done", "running", "waiting", "given up", "total")
 
 
 class Show(Protocol):
-    """Puts a look before the reader."""
+    """Shows the reader how a study stands."""
 
     def __call__(self, now: Overview) -> None: ...
 
 
 def print_status(engine: Engine, name: str, *, json: bool) -> None:
     """Print on stdout how a stored study stands."""
-    now = overview(engine, name, _definition(engine, name))
+    now = overview(engine, name, _plan(engine, name))
     if json:
-        print(json_module.dumps(asdict(now), indent=2))
+        print(json_module.dumps(now.as_json(), indent=2))
     else:
         print("\n".join(status_lines(now)))
 
 
 def watch_status(engine: Engine, name: str) -> None:
     """Show a study every REPAINT_S until it has ended or Ctrl-C, also through an outage."""
-    definition = _definition(engine, name)
+    plan = _plan(engine, name)
     with suppress(KeyboardInterrupt), _screen() as show:
         ended = False
         while not ended:
             try:
-                now = overview(engine, name, definition)
+                now = overview(engine, name, plan)
                 show(now)
                 ended = now.ended
             except DatabaseUnreachableError as error:
@@ -66,10 +65,10 @@ def watch_status(engine: Engine, name: str) -> None:
                 time.sleep(REPAINT_S)
 
 
-def _definition(engine: Engine, name: str) -> Study | None:
-    """Return the study's definition, from its file; an ended study has nothing left to plan."""
+def _plan(engine: Engine, name: str) -> tuple[StageCost, ...]:
+    """Return what the study's stages cost; an ended study has nothing left to plan."""
     row = find(engine, name)
-    return None if row.stage in ENDED else stored_definition(row)
+    return () if row.stage.is_end else plan_of(row, stored_definition(row))
 
 
 @contextmanager
@@ -116,20 +115,20 @@ def print_reaped(given_back: Sequence[WorkRow], *, n_watched: int) -> None:
     """Print on stdout which runs were taken from their owners."""
     for row in given_back:
         owner = owner_text(row.owner or "")
-        print(_printable(f"given back: {STAGE_NAMES[row.stage]} {row.slot} · {owner}"))
+        print(_printable(f"given back: {row.stage.words} {row.slot} · {owner}"))
     print(f"{len(given_back)} of {n_watched} running run(s) given back")
 
 
 def _where(now: Overview) -> str:
-    if now.stage == "finished":
+    if now.stage == Stage.FINISHED:
         return f"finished; its answer: onecycle report --study {now.study}"
-    if now.stage == "failed":
+    if now.stage == Stage.FAILED:
         return f"failed: {now.reason}"
-    return STAGE_NAMES[now.stage]
+    return now.stage.words
 
 
 def _running_text(run: Running, device: str | None, grace_s: float) -> str:
-    sweep = run.stage == "range_test"
+    sweep = run.stage == Stage.RANGE_TEST
     words = [
         f"{run.name} {run.slot}",
         f"sweep of {run.length} steps" if sweep else f"epoch {run.epoch}/{run.length}",

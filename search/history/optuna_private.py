@@ -1,0 +1,38 @@
+"""Optuna's private names, all that we use: as of Optuna 5.0, held by one contract test.
+
+`Study.ask()` cannot make a trial together with its attributes in one commit, nor on a slot's own
+sampler without the trials that it has cached; so we go through these four doors.
+"""
+
+from optuna import Study
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, Trial
+
+
+def storage_of(study: Study) -> BaseStorage:
+    """Return the storage of a study; with RDBStorage, Optuna's cache over it."""
+    return study._storage
+
+
+def new_trial(study: Study, template: FrozenTrial) -> int:
+    """Store a trial like `template` in one commit; return its id."""
+    return study._storage.create_new_trial(study._study_id, template)
+
+
+def id_of(trial: FrozenTrial) -> int:
+    """Return the id of a trial in its storage, which is not its number."""
+    return trial._trial_id
+
+
+def id_of_number(study: Study, number: int) -> int:
+    """Return the id of the trial of that number."""
+    return study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+
+
+def bound(study: Study, trial_id: int) -> Trial:
+    """Return a stored trial to ask for parameters; samplers then read the newest history.
+
+    `Study.ask()` drops the thread's cached trials in the same way.
+    """
+    study._thread_local.cached_all_trials = None
+    return Trial(study, trial_id)

@@ -1,0 +1,77 @@
+"""Stage 2: which configurations are trained, and when their search is over."""
+
+from collections.abc import Sequence
+
+from sqlalchemy.orm import Session
+
+from search.params import Params
+from search.queue.rows import done_rows
+from search.stages.space import Ranges
+from studies.definition import Screening
+from studies.states import Stage
+from studies.tables import StudyRow, WorkRow
+from trainers.seeding import seed_for
+
+BASELINE_SLOT = 0
+"""The first slot is torch's default 1cycle at the proposal."""
+
+
+def work_of(row: StudyRow, slots: Sequence[int]) -> list[WorkRow]:
+    """Return the rows of work of these configurations."""
+    return [
+        WorkRow(study_id=row.id, stage=Stage.SEARCH, round=0, epochs=row.epochs, slot=slot)
+        for slot in slots
+    ]
+
+
+def given(
+    slot: int,
+    *,
+    screening: Screening,
+    study_seed: int,
+    ranges: Ranges,
+) -> Params | None:
+    """Return the configuration of a slot that needs no results, None where the sampler proposes.
+
+    These are the baseline and the points of a scrambled Sobol sequence (scipy.stats.qmc).
+    """
+    if slot == BASELINE_SLOT:
+        return ranges.baseline()
+    if screening.sampler != "qmc" and slot > screening.n_initial:
+        return None
+    from scipy.stats import qmc
+
+    number = slot - 1
+    # scipy calls it rng since 1.15, and still takes the old name.
+    sobol = qmc.Sobol(ranges.n_dimensions, scramble=True, seed=seed_for(study_seed, "sobol"))
+    # Powers of two keep a Sobol sequence balanced (scipy.stats.qmc.Sobol). A longer draw begins
+    # with the same points, so that a slot's point depends on its number alone.
+    return ranges.at(sobol.random_base2(number.bit_length())[number].tolist())
+
+
+def cycles_of(session: Session, row: StudyRow) -> list[WorkRow]:
+    """Return the finished cycles of the search by slot.
+
+    Studies of earlier versions may hold shorter cycles too, which say nothing of the full length.
+    """
+    done = done_rows(session, row.id, Stage.SEARCH)
+    return [work for work in done if work.epochs == row.epochs]
+
+
+def conclude(session: Session, row: StudyRow) -> str | None:
+    """Return why the search leads to no confirmation, None where it does."""
+    cycles = cycles_of(session, row)
+    if not any(work.slot == BASELINE_SLOT and work.score is not None for work in cycles):
+        return "the baseline was given up, so nothing can be compared with it"
+    if all(work.outcome == "diverged" for work in cycles):
+        return every_cycle_broke(len(cycles), row)
+    return None
+
+
+def every_cycle_broke(n: int, row: StudyRow) -> str:
+    """Return the reason of a study in which no cycle has a usable score."""
+    return (
+        f"each of its {n} cycles broke: a loss was not finite, or the score was no number or "
+        f"worse than diverged_value ({row.diverged_value:g}); look at the loss and the score of "
+        f"one cycle, and at the range test's proposal"
+    )

@@ -1,0 +1,127 @@
+"""What a study ended with, as it is stored: an answer, or the reason why there is none."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over `n` seeds with its interval (search.stages.statistics.CONFIDENCE)."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def half_width(self) -> float:
+        """Half of the interval's length."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """The standard deviation of a score over seeds, and what it was estimated from.
+
+    `replicates`: cycles of one configuration with several seeds; `neighbours`: configurations
+    that lie close together, with one seed each.
+    """
+
+    deviation: float
+    freedom: int
+    source: Literal["replicates", "neighbours"]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One configuration minus another, paired by seed.
+
+    `detectable` is the true difference that n seeds of this spread would have shown with
+    probability search.stages.statistics.POWER.
+    """
+
+    difference: Estimate
+    detectable: float
+
+    @property
+    def shown(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.difference.low > 0 or self.difference.high < 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What a confirmation concluded.
+
+    `winner` is a slot of the search. `comparisons` are all that were made on the test split, over
+    all rounds; `compared` tells whether this round made the last of them. `test`: sealed scores by
+    slot and seed. `schedules`: (step, rate) of each candidate, so that no page needs torch to
+    draw them. `importances` is None until somebody has computed them.
+    """
+
+    winner: int
+    comparisons: tuple[Comparison, ...]
+    compared: bool
+    test: Mapping[int, tuple[float, ...]]
+    search_noise: Noise | None
+    schedules: Mapping[int, tuple[tuple[int, float], ...]]
+    versions: Mapping[str, str]
+    importances: Mapping[str, float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer as plain JSON values."""
+        return {
+            "winner": self.winner,
+            "comparisons": [asdict(comparison) for comparison in self.comparisons],
+            "compared": self.compared,
+            # JSON's keys are texts; from_json() turns them back.
+            "test": {str(slot): list(scores) for slot, scores in self.test.items()},
+            "search_noise": None if self.search_noise is None else asdict(self.search_noise),
+            "schedules": {str(slot): list(points) for slot, points in self.schedules.items()},
+            "versions": dict(self.versions),
+            "importances": None if self.importances is None else dict(self.importances),
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Answer":
+        """Return the answer that to_json() wrote, in this version or in an earlier one.
+
+        Studies of before version 0.1.0 may lack `compared` (then each round compared),
+        `search_noise`, `versions` and `importances`.
+        """
+        comparisons = tuple(
+            Comparison(Estimate(**each["difference"]), each["detectable"])
+            for each in stored["comparisons"]
+        )
+        noise = stored.get("search_noise")
+        return cls(
+            winner=stored["winner"],
+            comparisons=comparisons,
+            compared=stored.get("compared", bool(comparisons)),
+            test={int(slot): tuple(scores) for slot, scores in stored["test"].items()},
+            search_noise=None if noise is None else Noise(**noise),
+            schedules={
+                int(slot): tuple((int(step), float(lr)) for step, lr in points)
+                for slot, points in stored["schedules"].items()
+            },
+            versions=stored.get("versions", {}),
+            importances=stored.get("importances"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """Why a study ended without an answer."""
+
+    reason: str
+
+
+def ending_to_json(ending: Answer | NoAnswer) -> dict[str, Any]:
+    """Return what a study ended with as plain JSON values."""
+    return {"reason": ending.reason} if isinstance(ending, NoAnswer) else ending.to_json()
+
+
+def ending_from_json(stored: Mapping[str, Any]) -> Answer | NoAnswer:
+    """Return what ending_to_json() wrote."""
+    return NoAnswer(stored["reason"]) if "reason" in stored else Answer.from_json(stored)

@@ -1,0 +1,220 @@
+"""The table of parameters: what a study samples, each declared once and read by everything.
+
+A parameter's name, scale, range or choices, baseline value, digits and heading stand here. Space,
+storage, importances, region, tables, figures, exports and protocol ask these declarations.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+Value = float | int | str | bool
+"""What a parameter may be: a plain JSON value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Numbers from `low` to `high`; `log`: equal shares for equal factors.
+
+    `baseline` is the value outside of a search; None: the task's own. Whole numbers for both ends
+    make a range of whole numbers.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    baseline: float | None = None
+
+    def __post_init__(self) -> None:
+        numbers = _is_number(self.low) and _is_number(self.high)
+        if not numbers or not -math.inf < self.low < self.high < math.inf:
+            raise ValueError(
+                f"a range must be two numbers that rise, got {self.low!r}, {self.high!r}"
+            )
+        if self.log and self.low <= 0:
+            raise ValueError(f"a range with log=True must lie above 0, got {self.low!r}")
+        if self.baseline is not None and not self.holds(self.baseline):
+            raise ValueError(f"baseline must lie in {self}, got {self.baseline!r}")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether only whole numbers are meant."""
+        return type(self.low) is int and type(self.high) is int
+
+    def holds(self, value: Value) -> bool:
+        """Whether a value lies in the range."""
+        return _is_number(value) and self.low <= float(value) <= self.high
+
+    def at(self, share: float) -> Value:
+        """Return the value at a place between 0 and 1."""
+        if self.log:
+            value = self.low * math.exp(share * math.log(self.high / self.low))
+        else:
+            value = float(self.low + (self.high - self.low) * share)
+        # round(), not int(), which would hardly ever reach the upper end.
+        return round(value) if self.is_whole else value
+
+    def share(self, value: Value) -> float:
+        """Return the place of a value between 0 and 1: the inverse of at()."""
+        number = float(value)
+        if self.log:
+            return math.log(number / self.low) / math.log(self.high / self.low)
+        return (number - self.low) / (self.high - self.low)
+
+    def suggest(self, trial: "Trial", name: str) -> Value:
+        """Ask Optuna for a value."""
+        if self.is_whole:
+            return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of several values; each has an equal share. `baseline`: as in a Range."""
+
+    values: tuple[Value, ...]
+    baseline: Value | None = None
+
+    def __post_init__(self) -> None:
+        plain = all(isinstance(value, (float, int, str, bool)) for value in self.values)
+        if not plain or len(self.values) < 2 or len(set(self.values)) < len(self.values):
+            raise ValueError(
+                f"choices must be two different numbers or texts or more, got {self.values!r}"
+            )
+        if self.baseline is not None and not self.holds(self.baseline):
+            raise ValueError(f"baseline must be one of {self}, got {self.baseline!r}")
+
+    def holds(self, value: Value) -> bool:
+        """Whether a value is one of the choices."""
+        return value in self.values
+
+    def at(self, share: float) -> Value:
+        """Return the value at a place between 0 and 1."""
+        n = len(self.values)
+        # A share of exactly 1 belongs to the last choice.
+        return self.values[min(n - 1, int(n * share))]
+
+    def share(self, value: Value) -> float:
+        """Return the place of a value between 0 and 1.
+
+        Positive numbers lie where their logarithms do, for most such choices are sizes; anything
+        else lies at equal distances in the order given.
+        """
+        first, last = self.values[0], self.values[-1]
+        if all(_is_number(each) and float(each) > 0 for each in self.values):
+            return math.log(float(value) / float(first)) / math.log(float(last) / float(first))
+        return self.values.index(value) / (len(self.values) - 1)
+
+    def suggest(self, trial: "Trial", name: str) -> Value:
+        """Ask Optuna for a value."""
+        return trial.suggest_categorical(name, self.values)  # type: ignore[return-value]
+
+    def __str__(self) -> str:
+        return " or ".join(map(str, self.values))
+
+
+Domain = Range | Choice
+"""Where the values of a parameter come from."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parameter:
+    """One thing that a study samples.
+
+    `digits` is how numbers are written (a format specification), `heading` what stands over a
+    narrow column. `domain` and `baseline` are those of a study; None in the table of this module,
+    and for max_lr, whose range the range test measures.
+    """
+
+    name: str
+    log: bool = False
+    digits: str = ".3g"
+    heading: str = ""
+    domain: Domain | None = None
+    baseline: Value | None = None
+
+    def text(self, value: Value) -> str:
+        """Return a value as it is shown."""
+        if isinstance(value, (str, bool)):
+            return str(value)
+        return f"{value:d}" if isinstance(value, int) else f"{value:{self.digits}}"
+
+
+def spanned(name: str, values: Iterable[Value]) -> tuple[Value, ...]:
+    """Return what values of a parameter span: lowest and highest, of choices each that is met.
+
+    Batch sizes are choices, and so is whatever is no number.
+    """
+    met = list(values)
+    if name == "batch_size" or not all(_is_number(value) for value in met):
+        return tuple(sorted(set(met), key=str if any(isinstance(v, str) for v in met) else float))
+    return min(met), max(met)
+
+
+def span_text(name: str, span: Iterable[Value]) -> str:
+    """Return what spanned() found in words: '0.1 to 0.4', or '64 or 128'."""
+    met = list(span)
+    choices = name == "batch_size" or not all(_is_number(value) for value in met)
+    return (" or " if choices else " to ").join(parameter(name).text(value) for value in met)
+
+
+TABLE: Mapping[str, Parameter] = {
+    each.name: each
+    for each in (
+        Parameter(name="max_lr", log=True),
+        Parameter(name="pct_start", digits=".2f", heading="pct", baseline=0.3),
+        Parameter(name="div_factor", log=True, heading="div", baseline=25.0),
+        Parameter(name="weight_decay", log=True, heading="decay"),
+        Parameter(name="batch_size", heading="batch"),
+        Parameter(name="label_smoothing", digits=".2f", heading="smooth"),
+    )
+}
+"""The parameters that this project knows. The baselines are torch's defaults (OneCycleLR); those
+of the others are the task's own."""
+
+CYCLE = ("max_lr", "pct_start", "div_factor")
+"""What every study searches: the parameters of the cycle itself, in torch's names."""
+
+
+def parameter(name: str) -> Parameter:
+    """Return the declaration of a parameter; one that is not in the table is the user's own."""
+    return TABLE.get(name) or Parameter(name=name, heading=name)
+
+
+def searched(name: str, domain: Domain, *, baseline: Value | None) -> Parameter:
+    """Return a parameter as a study searches it; its domain's baseline goes first."""
+    declared = parameter(name)
+    known = (domain.baseline, baseline, declared.baseline)
+    value = next((each for each in known if each is not None), None)
+    return replace(declared, domain=domain, baseline=value)
+
+
+def domain_of(name: str, given: object) -> Domain:
+    """Return what a study file gives for a parameter as a Range or a Choice.
+
+    Two numbers are a range, anything else that has several values is a choice. Raises ValueError
+    naming the parameter for what is neither.
+    """
+    if isinstance(given, (Range, Choice)):
+        return given
+    if not isinstance(given, (tuple, list)) or len(given) < 2:
+        raise ValueError(
+            f"{name} must be two numbers that rise, or two choices or more, got {given!r}"
+        )
+    try:
+        if len(given) == 2 and all(_is_number(value) for value in given):
+            return Range(given[0], given[1], log=parameter(name).log)
+        return Choice(tuple(given))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

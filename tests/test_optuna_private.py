@@ -1,0 +1,136 @@
+"""Optuna's private names, held against the Optuna that is installed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from optuna.trial import TrialState, create_trial
+
+from search.history import optuna_private
+from studies.database import close_optuna
+
+
+@pytest.fixture(params=["memory", "database"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BaseStorage]:
+    if request.param == "memory":
+        yield InMemoryStorage()
+        return
+    storage = RDBStorage(f"sqlite:///{tmp_path}/optuna.db")
+    yield storage
+    close_optuna(storage)
+
+
+@pytest.fixture
+def study(storage: BaseStorage) -> optuna.Study:
+    """A study whose trials have other ids than numbers: another one was there before."""
+    other = optuna.create_study(storage=storage, study_name="other")
+    for _ in range(3):
+        other.ask()
+    return optuna.create_study(storage=storage, study_name="ours")
+
+
+def running(**attributes: object) -> optuna.trial.FrozenTrial:
+    return create_trial(state=TrialState.RUNNING, user_attrs=attributes)
+
+
+def test_the_storage_of_a_study_reads_and_writes_its_trials(study: optuna.Study) -> None:
+    trial = study.ask()
+    storage = optuna_private.storage_of(study)
+    trial_id = optuna_private.id_of(study.trials[0])
+    storage.set_trial_user_attr(trial_id, "slot", 7)
+    storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5])
+    (found,) = study.trials
+    assert (found.number, found.state, found.value) == (trial.number, TrialState.COMPLETE, 0.5)
+    assert found.user_attrs == {"slot": 7}
+
+
+def test_a_new_trial_is_stored_with_all_its_attributes(study: optuna.Study) -> None:
+    template = create_trial(
+        state=TrialState.RUNNING,
+        user_attrs={"slot": 4, "worker": "a:1:b"},
+        system_attrs={"fixed_params": {"x": 0.25}},
+    )
+    trial_id = optuna_private.new_trial(study, template)
+    (found,) = study.get_trials(deepcopy=False)
+    assert optuna_private.id_of(found) == trial_id
+    assert (found.number, found.state) == (0, TrialState.RUNNING)
+    assert found.user_attrs == {"slot": 4, "worker": "a:1:b"}
+    assert found.system_attrs == {"fixed_params": {"x": 0.25}}
+    assert len(optuna.load_study(study_name="other", storage=study._storage).trials) == 3
+
+
+def test_a_killed_process_leaves_a_whole_trial_or_none(tmp_path: Path) -> None:
+    """One commit: nothing of a trial is in the database before all of it is."""
+    from sqlalchemy import event
+
+    storage = RDBStorage(f"sqlite:///{tmp_path}/optuna.db")
+    study = optuna.create_study(storage=storage, study_name="ours")
+    commits: list[int] = []
+    event.listen(storage.engine, "commit", lambda connection: commits.append(1))
+    optuna_private.new_trial(study, running(slot=1))
+    written = len(commits)
+    (trial,) = optuna.load_study(study_name="ours", storage=storage).trials
+    close_optuna(storage)
+    assert trial.user_attrs == {"slot": 1}
+    assert written == 1
+
+
+def test_an_id_is_not_a_number_and_each_is_found_from_the_other(study: optuna.Study) -> None:
+    ids = [optuna_private.new_trial(study, running(slot=slot)) for slot in range(3)]
+    trials = study.get_trials(deepcopy=False)
+    assert [trial.number for trial in trials] == [0, 1, 2]
+    assert [optuna_private.id_of(trial) for trial in trials] == ids
+    assert [optuna_private.id_of_number(study, number) for number in range(3)] == ids
+    assert ids != [0, 1, 2], "the other study's trials come first"
+
+
+def test_a_bound_trial_asks_the_studys_sampler_and_takes_fixed_values(
+    study: optuna.Study,
+) -> None:
+    fixed = create_trial(state=TrialState.RUNNING, system_attrs={"fixed_params": {"x": 0.25}})
+    study.sampler = optuna.samplers.RandomSampler(seed=3)
+    trial = optuna_private.bound(study, optuna_private.new_trial(study, fixed))
+    assert trial.suggest_float("x", 0, 1) == 0.25
+    free = [
+        optuna_private.bound(study, optuna_private.new_trial(study, running())) for _ in range(2)
+    ]
+    drawn = [each.suggest_float("x", 0, 1) for each in free]
+    assert [t.params["x"] for t in study.trials] == [0.25, *drawn], "and they are stored"
+    assert len({0.25, *drawn}) == 3
+    assert [each.number for each in free] == [1, 2]
+
+
+def test_a_trial_that_was_begun_before_is_bound_again_with_what_it_has(
+    study: optuna.Study,
+) -> None:
+    trial_id = optuna_private.new_trial(study, running())
+    first = optuna_private.bound(study, trial_id).suggest_float("x", 0, 1)
+    study.sampler = optuna.samplers.RandomSampler(seed=99)
+    assert optuna_private.bound(study, trial_id).suggest_float("x", 0, 1) == first
+
+
+class _Counting(optuna.samplers.RandomSampler):
+    """A sampler that notes how many finished trials it sees."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=0)
+        self.seen: list[int] = []
+
+    def sample_relative(self, study, trial, search_space):  # type: ignore[no-untyped-def]
+        done = study._get_trials(deepcopy=False, states=(TrialState.COMPLETE,), use_cache=True)
+        self.seen.append(len(done))
+        return super().sample_relative(study, trial, search_space)
+
+
+def test_samplers_of_a_bound_trial_see_what_others_told_since(study: optuna.Study) -> None:
+    sampler = _Counting()
+    study.sampler = sampler
+    storage = optuna_private.storage_of(study)
+    for n in range(3):
+        trial_id = optuna_private.new_trial(study, running())
+        optuna_private.bound(study, trial_id).suggest_float("x", 0, 1)
+        # told behind this study's back, as another worker does
+        storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [float(n)])
+    assert sampler.seen == [0, 1, 2]
