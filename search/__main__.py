@@ -9,7 +9,9 @@ from search.commands import (
     dashboard,
     db,
     delete,
+    diagnose,
     doctor,
+    export,
     list,
     range_test,
     reap,
@@ -47,8 +49,8 @@ for command in (
     report.report,
     dashboard.dashboard,
     schedule.schedule,
-    schedule.diagnose,
-    schedule.export,
+    diagnose.diagnose,
+    export.export,
 ):
     app.command(name=command.__name__.rstrip("_").replace("_", "-"))(command)
 db_app.command(name="upgrade")(db.db_upgrade)

@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from trainers.calls.audit import AuditError, audit_run
 from trainers.onecycle import OneCycle
-from trainers.run import Outcome, Plan, Point, RunResult
+from trainers.run import Outcome, Plan, Point, Run, RunResult
 from trainers.sweeps.sweep import Sweep
 
 CYCLE = OneCycle(max_lr=0.4, total_steps=30)
@@ -181,3 +181,31 @@ def test_a_failed_audit_says_peak_last_and_mean_of_both() -> None:
 def test_a_rate_that_is_no_rate_is_found(lr: float) -> None:
     with pytest.raises(AuditError, match="step 0"):
         audit_run(CYCLE, [Point(0, lr, 1.0)], ended(1, "diverged"))
+
+
+@PLANS
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_a_loop_whose_rates_are_tensors_is_held_to_the_plan_in_their_precision(
+    plan: Plan, dtype: torch.dtype
+) -> None:
+    points = [
+        Point(p.step, float(torch.tensor(p.lr, dtype=torch.float64).to(dtype)), 1.0)
+        for p in trained(plan, advance=once)
+    ]
+    audit_run(plan, points, ended(30))
+    points[7] = Point(7, points[7].lr * (1 + 1e-6), 1.0)
+    with pytest.raises(AuditError, match="step 7 ran at lr"):
+        audit_run(plan, points, ended(30))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_own_loop_whose_optimizer_has_a_tensor_for_its_rate_passes(dtype: torch.dtype) -> None:
+    weight = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=torch.tensor(0.1, dtype=dtype), momentum=0.9)
+    scheduler, run = CYCLE.scheduler(optimizer), Run(plan=CYCLE, seed=0)
+    for step in range(30):
+        run.report(step, 1.0, lrs=[group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        once(step, scheduler)
+    run.look()
+    audit_run(CYCLE, run.points, ended(30))

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from random import Random
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from trainers.calls.lint import Call, Finding, errors, lint
 from trainers.calls.pitfalls import PITFALLS
 from trainers.calls.schedule import Schedule, Steps, rate_at
+from trainers.errors import ScheduleError
 
 
 def trained(n_steps: int, *, momentum: float = 0.9, **arguments: Any) -> list[dict[str, Any]]:
@@ -338,3 +340,131 @@ def test_a_very_long_cycle_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     )
     assert lint(Call(schedule=Schedule(max_lr=1.0, total_steps=10**9))) == []
     assert len(read) < 10
+
+
+# advice
+
+Calls = list[tuple[dict[str, Any], dict[str, Any]]]
+
+
+def calls_of_every_shape() -> Calls:
+    """Calls without and with a flaw, and what surrounds them."""
+    totals = [*range(1, 14), 20, 40, 50, 97, 100, 1000]
+    shares: list[float] = [0, 1, 0.0, 0.001, 0.01, 0.1, 0.2, 0.25, 0.3, 0.37, 0.45, 0.499]
+    shares += [0.5, 0.55, 0.6, 0.75, 0.9, 0.95, 0.99, 1.0]
+    return [
+        ({"total_steps": total, "pct_start": share, "three_phase": three_phase}, {})
+        for total in totals
+        for share in shares
+        for three_phase in (False, True)
+    ]
+
+
+def calls_of_every_end() -> Calls:
+    divisors = [-2.0, 0.0, 1e-9, 0.5, 1.0, 1.001, 3.0, 6.0, 7.0, 25.0, 1e4, 1e5, 1e6, 3e6, 1e9]
+    return [
+        ({"div_factor": first, "final_div_factor": last}, {})
+        for first in divisors
+        for last in divisors
+    ]
+
+
+def calls_of_other_lengths() -> Calls:
+    """The loop takes more or fewer steps than the call plans."""
+    calls: Calls = []
+    for taken in (1, 2, 3, 4, 5, 7, 10, 20, 100, 333):
+        for planned in (1, 2, 5, 10, 100, 1000):
+            for share in (0.001, 0.1, 0.3, 0.5, 0.9):
+                given = Steps(total_steps=planned, epochs=1, steps_per_epoch=taken)
+                counted = Steps(
+                    epochs=1, steps_per_epoch=planned, dataset_size=taken * 4, batch_size=4
+                )
+                both = {"total_steps": planned, "pct_start": share}
+                calls += [(both, {"steps": given}), (both, {"steps": counted})]
+    return calls
+
+
+def calls_of_other_momenta() -> Calls:
+    return [
+        ({"base_momentum": base}, {"optimizer_momentum": momentum})
+        for momentum in (0.0, 1e-7, 0.05, 0.5, 0.85, 0.9, 0.1234567, 0.999)
+        for base in (0.0, 0.85, 0.95)
+    ]
+
+
+def healed(
+    finding: Finding, arguments: dict[str, Any], around: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The call with the values of the advice, read as Python reads them; None without any."""
+    written = re.search(r"rite ((?:\w+=[\w.+-]+(?:, )?)+)(?: |$)", finding.instead + " ")
+    if written is None or "len(" in finding.instead:
+        return None
+    values = eval(f"dict({written[1]})")
+    steps = around.get("steps")
+    if "steps_per_epoch" in values:
+        count = values.pop("steps_per_epoch")
+        around = {"steps": Steps(**asdict(steps) | {"steps_per_epoch": count})}
+        values["total_steps"] = around["steps"].planned
+    elif "total_steps" in values and steps is not None:
+        around = {"steps": Steps(**asdict(steps) | {"total_steps": values["total_steps"]})}
+    return arguments | values, around
+
+
+def is_taken_by_torch(arguments: dict[str, Any]) -> bool:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
+    scheduler = OneCycleLR(optimizer, **{"max_lr": 1.0, "total_steps": 100} | arguments)
+    optimizer.step()
+    for _ in range(scheduler.total_steps - 1):
+        scheduler.step()
+    return True
+
+
+@pytest.mark.parametrize(
+    ("calls", "names"),
+    [
+        (
+            calls_of_every_shape,
+            {"warm-up-skipped", "no-anneal", "third-phase-cut", "peak-missed"},
+        ),
+        (calls_of_every_end, {"divisor-below-one", "last-rate-misread"}),
+        (calls_of_other_lengths, {"total-steps-too-big", "total-steps-too-small"}),
+        (calls_of_other_momenta, {"momentum-overwritten"}),
+    ],
+)
+def test_whatever_is_advised_torch_takes_it_and_the_finding_is_gone(
+    calls: Callable[[], Calls], names: set[str]
+) -> None:
+    applied = set()
+    for arguments, around in calls():
+        findings = found(arguments, around)
+        for finding in findings:
+            better = healed(finding, arguments, around)
+            if better is None:
+                continue
+            assert is_taken_by_torch(better[0])
+            left = found(*better)
+            before = {f.pitfall.name for f in findings if f.severity == "error"}
+            after = {f.pitfall.name for f in left if f.severity == "error"}
+            assert finding.pitfall.name not in {f.pitfall.name for f in left}, (
+                finding,
+                arguments,
+                better,
+                left,
+            )
+            assert after <= before, (finding, arguments, better)
+            applied.add(finding.pitfall.name)
+    assert names <= applied
+
+
+def test_one_step_is_told_to_train_longer() -> None:
+    (finding,) = [f for f in found({"total_steps": 1}, {}) if f.pitfall.name == "warm-up-skipped"]
+    assert finding.instead == "Write total_steps=10"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+def test_an_optimizer_that_torch_would_not_make_is_refused(value: float) -> None:
+    call = Schedule(max_lr=1.0, total_steps=100)
+    with pytest.raises(ScheduleError, match="the optimizer's lr must be a number from 0 up, got"):
+        Call(schedule=call, optimizer_lrs=(value,))
+    with pytest.raises(ScheduleError, match=r"the optimizer's momentum must lie in \[0, 1\), got"):
+        Call(schedule=call, optimizer_momentum=value)

@@ -134,3 +134,96 @@ def test_help_answers_without_torch(onecycle: Callable[..., Ended]) -> None:
     assert ended.code == 0
     assert "final-div-factor" in ended.out
     assert not any(line.endswith(" torch") for line in ended.err.splitlines())
+
+
+WHOLE = [
+    "--total-steps",
+    "--epochs",
+    "--steps-per-epoch",
+    "--dataset-size",
+    "--batch-size",
+    "--accumulate",
+]
+DIVISORS = ["--div-factor", "--final-div-factor"]
+FLOATS = [
+    *DIVISORS,
+    "--max-lr",
+    "--pct-start",
+    "--base-momentum",
+    "--max-momentum",
+    "--lr",
+    "--momentum",
+]
+SOUND = {"--max-lr": "0.1", "--epochs": "3", "--dataset-size": "1000", "--batch-size": "10"}
+
+
+def with_flag(flag: str, value: str) -> list[str]:
+    return [text for pair in (SOUND | {flag: value}).items() for text in pair]
+
+
+@pytest.mark.parametrize("flag", WHOLE)
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e400", "2.5", "1" + "0" * 400])
+def test_a_count_that_is_none_is_refused_in_one_line(
+    main_here: Callable[..., Ended], flag: str, value: str
+) -> None:
+    ended = main_here("schedule", *with_flag(flag, value))
+    assert ended.code == 2
+    assert flag.removeprefix("--").replace("-", "_") in ended.err.replace("-", "_")
+    assert "Traceback" not in ended.err
+    if ended.err.startswith("error: "):
+        assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", FLOATS)
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400", "-1", "x"])
+def test_a_number_that_is_none_is_refused_in_one_line(
+    main_here: Callable[..., Ended], flag: str, value: str
+) -> None:
+    ended = main_here("schedule", *with_flag(flag, value))
+    assert "Traceback" not in ended.err
+    if value == "-1" and flag in DIVISORS:  # torch takes it, and the lint says what comes of it
+        assert "error: divisor-below-one" in ended.out
+        return
+    assert ended.code == 2
+    assert flag.removeprefix("--").split("-")[0] in ended.err
+    if ended.err.startswith("error: "):
+        assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", FLOATS)
+@pytest.mark.parametrize("value", ["0", "1e-320", "1e-300", "1e-30", "1e30", "1e300", "0.5", "1"])
+def test_a_number_of_any_size_is_shown_or_refused(
+    main_here: Callable[..., Ended], flag: str, value: str
+) -> None:
+    ended = main_here("schedule", *with_flag(flag, value))
+    assert ended.code in (0, 2)
+    assert ended.code == 0 or (ended.err.startswith("error: ") and ended.err.count("\n") == 1)
+
+
+@pytest.mark.parametrize("command", ["schedule", "diagnose"])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--total-steps", "999999999999"),
+        ("--epochs", str(10**9), "--steps-per-epoch", "1"),
+        ("--epochs", "3", "--steps-per-epoch", str(10**9)),
+        ("--epochs", "3", "--dataset-size", str(10**12), "--batch-size", "1"),
+    ],
+)
+def test_a_cycle_too_long_to_be_stepped_is_refused_with_the_limit(
+    main_here: Callable[..., Ended], command: str, flags: tuple[str, ...]
+) -> None:
+    ended = main_here(command, "--max-lr", "0.1", *flags)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("error: a cycle can have at most 1,000,000 steps here, got ")
+    assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["schedule", "diagnose", "export"])
+def test_every_option_says_what_it_is_in_a_sentence(command: str) -> None:
+    import typer
+
+    from search.__main__ import app
+
+    known = typer.main.get_command(app).commands[command]  # type: ignore[attr-defined]
+    assert [option.name for option in known.params if not option.help] == []

@@ -55,7 +55,7 @@ class Batches(Generic[Batch]):
 
 def moved(batch: Any, device: torch.device) -> Any:
     """Return `batch` with every tensor on `device`: those in tuples, lists and dicts too."""
-    if hasattr(batch, "to"):
+    if hasattr(batch, "to"):  # also what transformers' tokenizers and PyG give
         return batch.to(device)
     if isinstance(batch, Mapping):
         return {name: moved(part, device) for name, part in batch.items()}

@@ -12,4 +12,6 @@ def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
     torch.nn.utils.get_total_norm, as clip_grad_norm_ computes it.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
+    # torch has no norm of several sparse ones (of an embedding); doubled indices are summed first
+    gradients = [g.coalesce().values() if g.is_sparse else g for g in gradients]
     return torch.nn.utils.get_total_norm(gradients)

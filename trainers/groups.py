@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 def is_adaptive(optimizer: "Optimizer") -> bool:
     """Whether the optimizer is Adam-type: its step does not grow with the gradient."""
+    # Betas tell them apart: RMSprop has none, and the proposal was never measured for it.
     return any("betas" in group for group in optimizer.param_groups)
 
 

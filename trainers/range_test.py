@@ -18,9 +18,11 @@ from trainers.gradients import gradient_norm
 from trainers.groups import is_adaptive
 from trainers.run import Outcome, Run, RunResult
 from trainers.seeding import seed_for
+from trainers.sweeps.parts import check_parts, loss_of
 from trainers.sweeps.result import Points, RangeTestResult, are_copies, concluded, count
 from trainers.sweeps.sweep import LEAST_STEPS, Shape, Sweep
 from trainers.sweeps.untouched import seed_everything, untouched
+from trainers.torch_objects import optimizers_of
 
 log = logging.getLogger(__name__)
 
@@ -58,16 +60,20 @@ def range_test(
     one in train mode, frozen parts stay frozen. `shape`, `hold_steps`, `momentum`: see Sweep. A
     loader that is too short is read again.
 
-    Not supported: a GradScaler (steps it skips would take a rate without using it), more than one
-    process, optimizers whose step needs a closure.
+    An optimizer that wraps another one, as accelerate's does, is restored with it.
 
-    Raises ScheduleError for rates or counts that make no range test (at least 50 steps a sweep)
-    and for an optimizer with a scheduler, DataError for a loader that is empty or can be read only
-    once, TaskError for a loss that is not one number or is not finite in any sweep.
+    Not supported: a GradScaler (steps it skips would take a rate without using it), more than one
+    process, optimizers whose step needs a closure, Rprop. These and whatever makes no range test
+    are refused before anything is changed: ScheduleError for rates, counts (at least 50 steps a
+    sweep) or an optimizer with a scheduler, DataError for a loader that can be read only once,
+    TaskError for model, optimizer and loss_fn. What only a batch can show is refused with the same
+    errors, and everything is put back: an empty loader, a loss that is not one number or is not
+    finite in any sweep.
     """
     _check_counts(
         n_steps=(n_steps, LEAST_STEPS), n_sweeps=(n_sweeps, 1), accumulate=(accumulate, 1)
     )
+    check_parts(model, optimizer, loader, loss_fn)
     plan = Sweep(
         start_lr=start_lr,
         end_lr=end_lr,
@@ -77,7 +83,6 @@ def range_test(
         momentum=momentum,
         adaptive=is_adaptive(optimizer),
     )
-    _check_parts(model, optimizer, loss_fn)
     place = torch.device(device) if device is not None else _parameters(optimizer)[0].device
     batches, started = Batches(loader, place), time.perf_counter()
     sweeps: list[Points] = []
@@ -90,8 +95,12 @@ def range_test(
         )
         with untouched(model, optimizer, loader), torch.enable_grad():
             seed_everything(run.seed, loader)
+            _give_momentum(optimizer)
+            # closed before everything is put back: a loader may tidy up as its reading ends
             with closing(batches.first(run.plan.total_steps * accumulate)) as source:
-                losses = (_backward(loss_fn(model, batch), accumulate) for batch in source)
+                losses = (
+                    _backward(loss_of(loss_fn, model, batch), accumulate) for batch in source
+                )
                 _sweep(run, model, optimizer, losses, accumulate)
         sweeps.append(tuple(run.points))
     seconds = time.perf_counter() - started
@@ -126,11 +135,20 @@ def _sweep(
     audit_run(run.plan, run.points, ended)
 
 
+def _give_momentum(optimizer: Optimizer) -> None:
+    """Add the momentum that a sweep switches on to the state of an RMSprop that had none.
+
+    torch (2.14) makes that buffer at an optimizer's first step only, and later misses it.
+    """
+    for one in optimizers_of(optimizer):
+        if isinstance(one, torch.optim.RMSprop):
+            for parameter, state in one.state.items():
+                if "square_avg" in state and "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
+
+
 def _backward(loss: Tensor, accumulate: int) -> Tensor:
     """Add the gradient of one batch; return its share of the step's loss."""
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        shape = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise TaskError(f"loss_fn must return a tensor of one number, got {shape}")
     share = loss / accumulate
     share.backward()  # type: ignore[no-untyped-call]
     return share.detach()
@@ -139,7 +157,7 @@ def _backward(loss: Tensor, accumulate: int) -> Tensor:
 def _check(result: RangeTestResult) -> RangeTestResult:
     """Refuse sweeps without a finite loss; say so where they are all the same."""
     sweeps = len(result.points)
-    if all(said.ending == "no finite loss" for said in result.judgements):
+    if all(judgement.ending == "no finite loss" for judgement in result.judgements):
         raise TaskError(
             f"loss_fn gives fewer than 10 finite losses from start_lr={result.plan.start_lr:g} on "
             f"(n = {count(sweeps, 'sweep')}): check data and model, or lower start_lr"
@@ -155,23 +173,6 @@ def _check_counts(**counts: tuple[int, int]) -> None:
             raise ScheduleError(
                 f"{name} must be a whole number of at least {least}, got {value!r}"
             )
-
-
-def _check_parts(model: nn.Module, optimizer: Optimizer, loss_fn: Callable[..., Tensor]) -> None:
-    """Refuse what would otherwise be swept in silence, or fail far from its cause."""
-    scheduled = any("initial_lr" in group for group in optimizer.param_groups)
-    if scheduled or hasattr(optimizer.step, "_wrapped_by_lr_sched"):
-        raise ScheduleError(
-            "the optimizer has a learning-rate scheduler, and a sweep sets the rates itself: "
-            "make the scheduler after the range test, or give an optimizer without one"
-        )
-    if not set(model.parameters()) & set(_parameters(optimizer)):
-        raise TaskError("the optimizer holds none of the model's parameters")
-    if isinstance(loss_fn, nn.modules.loss._Loss):
-        raise TaskError(
-            f"loss_fn is called as loss_fn(model, batch), got {type(loss_fn).__name__}; write "
-            "lambda model, batch: criterion(model(batch[0]), batch[1])"
-        )
 
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:

@@ -6,15 +6,32 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from trainers.calls.advice import (
+    LEAST_PHASE,
+    LOW_END,
+    ROUNDING,
+    as_taken,
+    has_room,
+    meant_end,
+    reshaped,
+    up,
+    written,
+)
 from trainers.calls.pitfalls import BY_NAME, Pitfall
 from trainers.calls.schedule import Schedule, Steps, rate_at
+from trainers.errors import ScheduleError
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
-_FEW_STEPS, _FEW_WARM_UP_STEPS, _LEAP = 50, 10, 1.5
+# docs/pitfalls.md, "sound in closed form": from here on a warm-up is smooth, and not looked at.
+_FEW_STEPS, _FEW_WARM_UP_STEPS = 50, 10
+# A rate that grows by half from one step to the next is a leap that a loss shows.
+_LEAP = 1.5
+# Less of max_lr is not what was tuned; a whole number of warm-up steps reaches it exactly.
 _PEAK_REACHED = 0.99
-_HIGH_END, _LOW_END = 0.05, 1e-6
+# Of max_lr: a cycle that ends higher has not annealed; torch's defaults end at 1 / 250,000.
+_HIGH_END = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,13 +56,22 @@ class Call:
     """A schedule with what is known around it.
 
     `optimizer_lrs` are the rates of the optimizer's param groups before the scheduler was made,
-    `optimizer_momentum` its momentum (Adam: beta1); nothing is said of what is not given.
+    `optimizer_momentum` its momentum (Adam: beta1); nothing is said of what is not given. Raises
+    ScheduleError for what no optimizer of torch takes.
     """
 
     schedule: Schedule
     steps: Steps | None = None
     optimizer_lrs: tuple[float, ...] = ()
     optimizer_momentum: float | None = None
+
+    def __post_init__(self) -> None:
+        for lr in self.optimizer_lrs:
+            if not 0 <= lr < math.inf:
+                raise ScheduleError(f"the optimizer's lr must be a number from 0 up, got {lr:g}")
+        momentum = self.optimizer_momentum
+        if momentum is not None and not 0 <= momentum < 1:
+            raise ScheduleError(f"the optimizer's momentum must lie in [0, 1), got {momentum:g}")
 
 
 def lint(call: Call) -> list[Finding]:
@@ -71,13 +97,16 @@ def _finding(severity: Severity, name: str, number: str, instead: str) -> Findin
 
 def _warm_up(call: Call) -> Iterator[Finding]:
     s = call.schedule
-    least = f"Write pct_start={_up(2 / s.total_steps):g} or more (2 steps)"
+    instead = reshaped(s, call.steps)
+    least = up(LEAST_PHASE / s.total_steps)
+    if has_room(s.total_steps, least, three_phase=s.three_phase):
+        instead = f"{written(pct_start=least)} or more ({LEAST_PHASE} steps)"
     if not isinstance(s.pct_start, float):
         number = f"pct_start={s.pct_start!r} is no float, and torch raises ValueError"
-        yield _finding("error", "warm-up-skipped", number, "Write pct_start=0.3")
+        yield _finding("error", "warm-up-skipped", number, reshaped(s, call.steps))
     elif s.warm_up_steps == 1:
         number = f"{s.pct_start:g} x {s.total_steps:,} = 1 step, and torch divides by zero"
-        yield _finding("error", "warm-up-skipped", number, least)
+        yield _finding("error", "warm-up-skipped", number, instead)
     elif s.warm_up_steps < 1:
         number = (
             f"{s.pct_start:g} x {s.total_steps:,} = {s.warm_up_steps:.2g} steps, so the first "
@@ -85,13 +114,13 @@ def _warm_up(call: Call) -> Iterator[Finding]:
             if s.total_steps > 1
             else "total_steps=1 is no cycle"
         )
-        yield _finding("error", "warm-up-skipped", number, least)
+        yield _finding("error", "warm-up-skipped", number, instead)
 
 
 def _anneal(call: Call) -> Iterator[Finding]:
     s = call.schedule
     left = s.total_steps - s.warm_up_steps
-    if s.three_phase or left >= 2:
+    if s.three_phase or left >= LEAST_PHASE - ROUNDING:
         return
     number = (
         f"{s.total_steps:,} steps less {s.warm_up_steps:.6g} of warm-up leave {left:.2g}, and "
@@ -99,43 +128,42 @@ def _anneal(call: Call) -> Iterator[Finding]:
         if s.total_steps > 2
         else f"{s.total_steps} steps are no cycle"
     )
-    yield _finding("error", "no-anneal", number, "Write pct_start=0.3, torch's default")
+    yield _finding("error", "no-anneal", number, reshaped(s, call.steps))
 
 
 def _third_phase(call: Call) -> Iterator[Finding]:
     s = call.schedule
     left = s.total_steps + 1 - 2 * s.warm_up_steps
-    if s.three_phase and left < 2:
+    if s.three_phase and left < LEAST_PHASE - ROUNDING:
         number = (
             f"two phases of {s.warm_up_steps:.6g} steps in {s.total_steps:,} leave "
             f"{max(0.0, left):.2g}, and the last two rates are "
             f"{_lr(_rate(s, s.total_steps - 2), s)} and {_lr(_rate(s, s.total_steps - 1), s)}"
         )
-        yield _finding("error", "third-phase-cut", number, "Write pct_start below 0.5, say 0.3")
+        yield _finding("error", "third-phase-cut", number, reshaped(s, call.steps))
 
 
 def _divisors(call: Call) -> Iterator[Finding]:
     s = call.schedule
-    for name, value, default in (
-        ("div_factor", s.div_factor, 25),
-        ("final_div_factor", s.final_div_factor, 10_000),
-    ):
+    named = (("div_factor", s.div_factor, 25), ("final_div_factor", s.final_div_factor, 10_000))
+    # one advice for both: the rate that ends the cycle depends on both
+    instead = written(**{name: default for name, value, default in named if value <= 1})
+    for name, value, _ in named:
         if value <= 0:
             outcome = "torch divides by zero" if value == 0 else "rates are negative"
-            number, instead = f"{name}={value:g}: {outcome}", f"Write {name}={default}"
-            yield _finding("error", "divisor-below-one", number, instead)
+            yield _finding("error", "divisor-below-one", f"{name}={value:g}: {outcome}", instead)
             return
     if s.div_factor <= 1:
         severity: Severity = "error" if s.div_factor < 1 else "warning"
         number = f"div_factor={s.div_factor:g} starts at {_lr(s.first_lr, s)}"
-        yield _finding(severity, "divisor-below-one", number, "Write div_factor=25")
+        yield _finding(severity, "divisor-below-one", number, instead)
     if s.final_div_factor <= 1:
         severity = "error" if s.final_div_factor * s.div_factor < 1 else "warning"
         number = (
             f"final_div_factor={s.final_div_factor:g} ends at {_lr(s.last_lr, s)}, not below the "
             f"first rate"
         )
-        yield _finding(severity, "divisor-below-one", number, "Write final_div_factor=10000")
+        yield _finding(severity, "divisor-below-one", number, instead)
 
 
 def _end(call: Call) -> Iterator[Finding]:
@@ -143,16 +171,14 @@ def _end(call: Call) -> Iterator[Finding]:
     share = s.last_lr / s.max_lr
     if share > _HIGH_END and s.final_div_factor > 1:
         number = f"the last rate is {_lr(s.last_lr, s)}"
-        instead = f"Write final_div_factor={max(1, round(1e4 / s.div_factor)):,} or more"
+        instead = f"{written(final_div_factor=max(2, round(1e4 / s.div_factor)))} or more"
         yield _finding("warning", "last-rate-misread", number, instead)
-    elif share < _LOW_END * (1 - 1e-9):
+    elif share < LOW_END * (1 - ROUNDING):
         number = (
             f"the last rate is {s.last_lr:.3g} = max_lr / {1 / share:,.0f}, not max_lr / "
             f"{s.final_div_factor:,.6g}"
         )
-        instead = f"For max_lr / {s.final_div_factor:,.6g} write final_div_factor="
-        instead += f"{s.final_div_factor / s.div_factor:.6g}"
-        yield _finding("note", "last-rate-misread", number, instead)
+        yield _finding("note", "last-rate-misread", number, meant_end(s))
 
 
 def _peak(call: Call) -> Iterator[Finding]:
@@ -162,8 +188,13 @@ def _peak(call: Call) -> Iterator[Finding]:
     if top < _PEAK_REACHED * s.max_lr:
         number = f"{s.pct_start:g} x {s.total_steps:,} = {s.warm_up_steps:.4g} steps, and the "
         number += f"highest rate is {_lr(top, s)}"
-        nearest = max(2, round(s.warm_up_steps)) / s.total_steps
-        instead = f"Write pct_start={nearest:.6g}, a whole number of steps"
+        for steps in (round(s.warm_up_steps), math.floor(s.warm_up_steps), LEAST_PHASE):
+            nearest = float(f"{steps / s.total_steps:.12g}")
+            if has_room(s.total_steps, nearest, three_phase=s.three_phase):
+                instead = f"{written(pct_start=nearest)}, a whole number of steps"
+                break
+        else:
+            instead = reshaped(s, call.steps)
         yield _finding("warning", "peak-missed", number, instead)
 
 
@@ -186,21 +217,16 @@ def _taken(call: Call) -> Iterator[Finding]:
     if steps is None or steps.taken is None or steps.taken == s.total_steps:
         return
     taken = steps.taken
-    why = f" ({steps.explained_epoch()})" if steps.loader_steps is not None else ""
-    if steps.total_steps is not None:
-        instead = f"Write total_steps={taken}{why}"
-    else:
-        instead = f"Write steps_per_epoch={steps.loader_steps}{why}"
     if taken < s.total_steps:
         number = (
             f"{taken:,} of {s.total_steps:,} are taken, the last at {_lr(_rate(s, taken - 1), s)} "
             f"instead of {s.last_lr:.3g}"
         )
-        yield _finding("error", "total-steps-too-big", number, instead)
+        yield _finding("error", "total-steps-too-big", number, as_taken(s, steps, taken))
     else:
         number = f"{taken:,} are taken of {s.total_steps:,}, and torch raises after step "
         number += f"{s.total_steps + 1:,}"
-        yield _finding("error", "total-steps-too-small", number, instead)
+        yield _finding("error", "total-steps-too-small", number, as_taken(s, steps, taken))
 
 
 def _batch_size(call: Call) -> Iterator[Finding]:
@@ -247,9 +273,10 @@ def _momentum(call: Call) -> Iterator[Finding]:
         instead = "Write cycle_momentum=False to keep it off"
         yield _finding("warning", "momentum-overwritten", number, instead)
     else:
-        instead = (
-            f"Write max_momentum={momentum:g} with a base_momentum below, or cycle_momentum=False"
-        )
+        kept: dict[str, float] = {"max_momentum": momentum}
+        if s.base_momentum >= momentum:  # the distance of torch's defaults, 0.95 and 0.85
+            kept["base_momentum"] = max(0.0, round(momentum - 0.1, 6))
+        instead = f"{written(**kept)}, or cycle_momentum=False"
         yield _finding("note", "momentum-overwritten", number, instead)
 
 
@@ -269,9 +296,3 @@ def _rate(schedule: Schedule, step: int) -> float:
 
 def _lr(lr: float, schedule: Schedule) -> str:
     return f"{lr:.3g} ({lr / schedule.max_lr:.3g} max_lr)"
-
-
-def _up(value: float) -> float:
-    """Round up to two digits."""
-    scale = 10.0 ** (1 - math.floor(math.log10(value)))
-    return math.ceil(value * scale - 1e-9) / scale

@@ -9,7 +9,7 @@ Seen = Literal["plan", "log", "audit"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pitfall:
-    """One way to misuse OneCycleLR; `seen` is empty where only a search can avoid it."""
+    """One way to misuse OneCycleLR, and what says its name when it is there."""
 
     number: int
     name: str
@@ -32,7 +32,7 @@ PITFALLS = (
         what="total_steps is more than the optimizer steps that are taken",
         why="The rate is still high when training ends, so the anneal that gives the accuracy "
         "never happens.",
-        seen=("plan", "log", "audit"),
+        seen=("plan", "audit"),
     ),
     Pitfall(
         number=3,
@@ -91,7 +91,7 @@ PITFALLS = (
         what="final_div_factor is relative to the first rate, not to max_lr",
         why="The last rate is max_lr / (div_factor * final_div_factor); values copied from "
         "libraries that divide max_lr end elsewhere.",
-        seen=("plan",),
+        seen=("plan", "audit"),
     ),
     Pitfall(
         number=11,
@@ -119,7 +119,7 @@ PITFALLS = (
         name="scheduler-before-optimizer",
         what="the scheduler runs one step ahead of the optimizer",
         why="The first rate is lost, and the last one comes from beyond the end.",
-        seen=("log", "audit"),
+        seen=("audit",),
     ),
     Pitfall(
         number=15,
@@ -130,45 +130,17 @@ PITFALLS = (
     ),
     Pitfall(
         number=16,
-        name="compared-mid-cycle",
-        what="trials are pruned by their accuracy in the middle of a cycle",
-        why="It mostly shows the rate of the moment, not which configuration is better.",
-        seen=(),
-    ),
-    Pitfall(
-        number=17,
-        name="above-the-edge",
-        what="max_lr lies above the rate at which training breaks",
-        why="Training diverges; only a range test shows where the edge is.",
-        seen=(),
-    ),
-    Pitfall(
-        number=18,
         name="short-warm-up",
         what="the warm-up has so few steps that the rate leaps",
         why="Each step is trained at a much higher rate than the one before.",
-        seen=("plan",),
+        seen=("plan", "audit"),
     ),
     Pitfall(
-        number=19,
-        name="logged-late",
-        what="the rate is logged after scheduler.step()",
-        why="get_last_lr() then belongs to the next batch: the log is shifted by one step.",
-        seen=("log",),
-    ),
-    Pitfall(
-        number=20,
-        name="mean-rate-off",
-        what="the mean rate of the steps is not that of the plan",
-        why="One number that any of the others moves: about max_lr / 2 for a whole cycle.",
-        seen=("audit",),
-    ),
-    Pitfall(
-        number=21,
+        number=17,
         name="batch-size-as-steps",
         what="steps_per_epoch is the size of a batch, not their number",
         why="total_steps comes out wrong: it counts batches, len(train_loader) of them an epoch.",
-        seen=("plan", "log"),
+        seen=("plan",),
     ),
 )
 

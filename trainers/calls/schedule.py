@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 Anneal = Literal["cos", "linear"]
 
+# A float, in which torch reckons the phases, counts every step up to here.
+_MOST = 2**53
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
@@ -50,6 +53,15 @@ class Schedule:
         for name in ("base_momentum", "max_momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise ScheduleError(f"{name} must lie in [0, 1), got {getattr(self, name):g}")
+        if self.div_factor and self.final_div_factor:  # a zero is the lint's to name
+            rates = {"first": self.first_lr, "last": self.last_lr}
+            for name, rate in rates.items():
+                if not 0 < abs(rate) < math.inf:
+                    raise ScheduleError(
+                        f"the {name} rate must be a number above 0, got {rate:g} from max_lr="
+                        f"{self.max_lr:g}, div_factor={self.div_factor:g} and "
+                        f"final_div_factor={self.final_div_factor:g}"
+                    )
 
     @property
     def first_lr(self) -> float:
@@ -134,7 +146,7 @@ class Steps:
     def loader_steps(self) -> int | None:
         """Optimizer steps of one epoch over the data, None where the data is not given."""
         batches = self.batches
-        return None if batches is None else math.ceil(batches / self.accumulate)
+        return None if batches is None else -(-batches // self.accumulate)
 
     @property
     def batches(self) -> int | None:
@@ -228,6 +240,7 @@ class Preview:
         return math.fsum(self.lrs) / len(self.lrs)
 
 
+# A command asks several times about one call; each entry holds two numbers a step.
 @lru_cache(maxsize=8)
 def preview(schedule: Schedule) -> Preview:
     """Step torch's class on an optimizer of one number.
@@ -277,6 +290,7 @@ def rate_at(schedule: Schedule, step: int) -> float:
     begin = 0.0
     for number, (end, start_lr, end_lr) in enumerate(phases):
         if step <= end or number == len(phases) - 1:
+            # as in OneCycleLR.get_lr: a first phase of 0 steps divides by zero there too
             share = (step - begin) / (end - begin)
             if schedule.anneal_strategy == "linear":
                 return (end_lr - start_lr) * share + start_lr
@@ -289,6 +303,8 @@ def _whole(low: int, **values: Any) -> None:
     for name, value in values.items():
         if type(value) is not int or value < low:
             raise ScheduleError(f"{name} must be a whole number of at least {low}, got {value!r}")
+        if value > _MOST:
+            raise ScheduleError(f"{name} must be at most {_MOST:,}, got a larger number")
 
 
 def _plain(value: object) -> str:

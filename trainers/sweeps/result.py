@@ -70,21 +70,21 @@ class RangeTestResult:
             f"{plan.shape}, lr {plan.start_lr:g} to {plan.end_lr:g}"
         )
         rows = [f"{'sweep':>5}  {'ending':<15}  {'rebound':>8}  {'edge':>8}"]
-        rows += [self._row(str(n), said) for n, said in enumerate(self.judgements)]
+        rows += [self._row(str(n), judgement) for n, judgement in enumerate(self.judgements)]
         if self.slow_curve is not None:
             rows.append(self._row("slow", judge(self.slow_curve)))
-        said = [self.why_no_proposal()] if self.proposal is None else conclusion(self.proposal)
+        lines = [self.why_no_proposal()] if self.proposal is None else conclusion(self.proposal)
         cost = f"cost: {self.n_steps:,} optimizer steps, {self.seconds:.1f} s"
-        return "\n".join([title, *rows, *said, cost])
+        return "\n".join([title, *rows, *lines, cost])
 
-    def _row(self, name: str, said: Judgement) -> str:
-        rebound, edge = (self._cell(said, lr) for lr in (said.rebound, said.edge))
-        return f"{name:>5}  {said.ending:<15}  {rebound:>8}  {edge:>8}"
+    def _row(self, name: str, judgement: Judgement) -> str:
+        rebound, edge = (self._cell(judgement, lr) for lr in (judgement.rebound, judgement.edge))
+        return f"{name:>5}  {judgement.ending:<15}  {rebound:>8}  {edge:>8}"
 
-    def _cell(self, said: Judgement, lr: float | None) -> str:
+    def _cell(self, judgement: Judgement, lr: float | None) -> str:
         if lr is not None:
             return f"{lr:.3g}"
-        return f"> {self.plan.end_lr:.3g}" if said.ending == "reached end_lr" else "-"
+        return f"> {self.plan.end_lr:.3g}" if judgement.ending == "reached end_lr" else "-"
 
 
 def concluded(
@@ -111,25 +111,26 @@ def are_copies(points: tuple[Points, ...]) -> bool:
     return len(points) > 1 and len({repr(sweep) for sweep in points}) == 1
 
 
-def conclusion(said: Proposal) -> list[str]:
+def conclusion(proposal: Proposal) -> list[str]:
     """Return edge, interval, drift, bracket and proposal as lines of text."""
     sure = "no interval"
-    if said.interval is not None:
-        low, high = said.interval
+    if proposal.interval is not None:
+        low, high = proposal.interval
         sure = f"95 % t interval of log10(edge) {low:.3g} to {high:.3g}"
     return [
-        f"edge {said.edge:.3g}: median of n = {count(said.n_sweeps, 'sweep')}; {sure}",
-        drift_text(said),
-        f"bracket {said.low:.3g} to {said.high:.3g}, proposed max_lr {said.max_lr:.3g}",
+        f"edge {proposal.edge:.3g}: median of n = {count(proposal.n_sweeps, 'sweep')}; {sure}",
+        drift_text(proposal),
+        f"bracket {proposal.low:.3g} to {proposal.high:.3g}, "
+        f"proposed max_lr {proposal.max_lr:.3g}",
     ]
 
 
-def drift_text(said: Proposal) -> str:
+def drift_text(proposal: Proposal) -> str:
     """Return how far the edge moved in a sweep of twice the steps, and what follows."""
-    if said.drift is None and not said.widened:
+    if proposal.drift is None and not proposal.widened:
         return "drift with the number of steps: not measured"
-    moved = "above end_lr" if said.drift is None else f"{said.drift:+.2f} decades"
-    widened = "; the bracket is wider for it" if said.widened else ""
+    moved = "above end_lr" if proposal.drift is None else f"{proposal.drift:+.2f} decades"
+    widened = "; the bracket is wider for it" if proposal.widened else ""
     return f"drift of the edge in twice the steps (n = 1 sweep): {moved}{widened}"
 
 

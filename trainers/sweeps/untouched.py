@@ -1,10 +1,8 @@
 """Leaves a model, its optimizer, its data and every generator as they were found."""
 
 import random
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -13,23 +11,44 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from trainers.sweeps.holdings import Holdings
+from trainers.torch_objects import optimizers_of
+
 
 @contextmanager
 def untouched(model: nn.Module, optimizer: Optimizer, loader: Iterable[Any]) -> Iterator[None]:
     """Let the block train; put everything back, bit for bit, however it ends.
 
-    Parameters, buffers, gradients and train or eval mode of `model`; state, param groups and
-    attributes of `optimizer`; the generators of Python, NumPy, torch (CPU, and CUDA where it is in
-    use) and of `loader` with its samplers. What a model or a data set of your own keeps in plain
-    attributes is not seen. Needs room for one more copy of weights and optimizer state.
+    Parameters, buffers, gradients, modes and plain attributes of `model`; state, param groups and
+    attributes of `optimizer` and of those that it wraps; the generators of Python, NumPy, torch
+    (CPU, and CUDA where it is in use); generators and attributes of `loader`, its samplers and its
+    data set. trainers.sweeps.holdings says what is not seen: the contents of data sets, and
+    objects that a model keeps and that are no modules. Needs room for one more copy of weights
+    and optimizer state.
     """
+    parts = [optimizer.param_groups, optimizer.state, optimizer]
     with ExitStack() as kept:
         kept.enter_context(_generators(loader))
-        kept.enter_context(_modules(model))
-        kept.enter_context(_values([*_parameters(model, optimizer), *model.buffers()]))
-        kept.enter_context(_gradients(_parameters(model, optimizer)))
-        kept.enter_context(_optimizer(optimizer))
+        kept.enter_context(_gradients(parameters_of(model, optimizer)))
+        # the optimizer first: of what both hold, it sees more
+        for holdings in (
+            Holdings(*parts),
+            Holdings(model, own_objects=False),
+            Holdings(loader, of_data=True),
+        ):
+            kept.callback(holdings.put_back)
         yield
+
+
+def parameters_of(model: nn.Module, optimizer: Optimizer) -> list[Tensor]:
+    """Return each parameter of model and optimizers (a loss may have its own), once."""
+    optimized = [
+        parameter
+        for one in optimizers_of(optimizer)
+        for group in one.param_groups
+        for parameter in group["params"]
+    ]
+    return list(dict.fromkeys([*model.parameters(), *optimized]))
 
 
 def seed_everything(seed: int, loader: Iterable[Any]) -> None:
@@ -38,28 +57,12 @@ def seed_everything(seed: int, loader: Iterable[Any]) -> None:
     torch.manual_seed would also seed a GPU that is not in use yet, when it comes into use.
     """
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # NumPy takes no more than 32 bits
     torch.default_generator.manual_seed(seed)
     for gpu in _gpus_in_use():
         torch.cuda.default_generators[gpu].manual_seed(seed)
     for generator in _own_generators(loader):
         generator.manual_seed(seed)
-
-
-def _parameters(model: nn.Module, optimizer: Optimizer) -> list[Tensor]:
-    """Return each parameter of the model and of the optimizer (a loss may have its own), once."""
-    optimized = [p for group in optimizer.param_groups for p in group["params"]]
-    return list(dict.fromkeys([*model.parameters(), *optimized]))
-
-
-@contextmanager
-def _values(tensors: list[Tensor]) -> Iterator[None]:
-    copies = [tensor.detach().clone() for tensor in tensors]
-    try:
-        yield
-    finally:
-        for tensor, copy in zip(tensors, copies, strict=True):
-            tensor.detach().copy_(copy)
 
 
 @contextmanager
@@ -76,36 +79,6 @@ def _gradients(parameters: list[Tensor]) -> Iterator[None]:
 
 
 @contextmanager
-def _modules(model: nn.Module) -> Iterator[None]:
-    """Keep modes, and which tensor is which buffer: some forward passes put a new one there."""
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(module._buffers, dict(module._buffers)) for module, _ in modes]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for present, before in buffers:
-            _put_back(present, before)
-
-
-@contextmanager
-def _optimizer(optimizer: Optimizer) -> Iterator[None]:
-    """Let the block work on copies of state and groups; a scheduler wraps `step` as well."""
-    attributes = dict(vars(optimizer))
-    groups = [(group, dict(group)) for group in optimizer.param_groups]
-    optimizer.state = defaultdict(dict, {p: deepcopy(s) for p, s in optimizer.state.items()})
-    for group, _ in groups:
-        group.update({name: deepcopy(v) for name, v in group.items() if name != "params"})
-    try:
-        yield
-    finally:
-        _put_back(vars(optimizer), attributes)
-        for group, before in groups:
-            _put_back(group, before)
-
-
-@contextmanager
 def _generators(loader: Iterable[Any]) -> Iterator[None]:
     """Keep all generators, and the workers of a loader that has persistent ones."""
     python, numpy = random.getstate(), np.random.get_state()
@@ -113,7 +86,7 @@ def _generators(loader: Iterable[Any]) -> Iterator[None]:
     workers = vars(loader).get("_iterator") if isinstance(loader, DataLoader) else None
     with torch.random.fork_rng(devices=_gpus_in_use()):
         if isinstance(loader, DataLoader):
-            loader._iterator = None
+            loader._iterator = None  # else the sweep's batches come from the middle of an epoch
         try:
             yield
         finally:
@@ -135,10 +108,5 @@ def _own_generators(loader: Iterable[Any]) -> list[torch.Generator]:
     """Return the torch generators that a DataLoader and its samplers were given."""
     batches = getattr(loader, "batch_sampler", None)
     owners = [loader, getattr(loader, "sampler", None), batches, getattr(batches, "sampler", None)]
-    found = [getattr(owner, "generator", None) for owner in owners]
-    return list(dict.fromkeys(g for g in found if isinstance(g, torch.Generator)))
-
-
-def _put_back(present: dict[str, Any], before: dict[str, Any]) -> None:
-    present.clear()
-    present.update(before)
+    generators = [getattr(owner, "generator", None) for owner in owners]
+    return list(dict.fromkeys(g for g in generators if isinstance(g, torch.Generator)))

@@ -15,6 +15,7 @@ from trainers.calls.lint import Finding
 from trainers.calls.schedule import Preview, Schedule, Steps, preview
 from trainers.errors import ScheduleError
 
+# A terminal's usual height and width; --json has every row.
 _MOST_ROWS, _WIDTH = 24, 80
 
 
@@ -134,10 +135,10 @@ def numbers(view: View) -> list[str]:
 
 def _beside(applied: float, meant: float, formula: str, divisor: float) -> str:
     """Return an applied rate beside the formula that it should follow."""
-    said = f"{formula} = max_lr / {divisor:,.10g}"
+    rule = f"{formula} = max_lr / {divisor:,.10g}"
     if math.isclose(applied, meant, rel_tol=1e-6):
-        return f"{applied:.4g}; {said}"
-    return f"{applied:.4g}, not {said} = {meant:.4g}"
+        return f"{applied:.4g}; {rule}"
+    return f"{applied:.4g}, not {rule} = {meant:.4g}"
 
 
 def chart(lrs: Sequence[float]) -> list[str]:
