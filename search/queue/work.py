@@ -116,9 +116,9 @@ class Queue:
         self.leases.answered()
 
     def _claim_waiting(self) -> Claim | None:
+        # SQLite has no FOR UPDATE; there transaction() takes the write lock at its beginning.
+        # Without that, eight processes took 28 of 200 waiting trials of Optuna twice.
         with transaction(self.engine) as session:
-            # SQLite has no FOR UPDATE; there transaction() takes the write lock at its beginning.
-            # Without that eight processes took 28 of 200 runs twice.
             if self._is_over(session):
                 return None
             row = session.scalars(
