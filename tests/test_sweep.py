@@ -1,4 +1,4 @@
-"""The plan of a sweep: its shapes, torch's LambdaLR, groups, momentum held at the peak's value."""
+"""The plan of a sweep: torch's LambdaLR, groups, momentum held at the peak's value."""
 
 import math
 import warnings
@@ -8,7 +8,7 @@ import torch
 
 from trainers.errors import ScheduleError
 from trainers.run import Point
-from trainers.sweeps.sweep import LRCurve, Shape, Sweep
+from trainers.sweeps.sweep import LRCurve, Sweep
 
 
 def optimizers() -> dict[str, torch.optim.Optimizer]:
@@ -35,39 +35,11 @@ def test_rates_rise_by_one_factor_from_start_to_end(
     assert lrs == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("total_steps", [2, 3, 100])
-def test_a_linear_sweep_rises_by_one_difference(total_steps: int) -> None:
-    plan = Sweep(start_lr=1e-3, end_lr=0.5, total_steps=total_steps, shape="linear")
-    step = (0.5 - 1e-3) / (total_steps - 1)
-    expected = [1e-3 + step * i for i in range(total_steps)]
-    assert plan.lrs() == pytest.approx(expected, rel=1e-12)
-
-
-@pytest.mark.parametrize(("total_steps", "hold_steps"), [(100, 10), (60, 2), (6, 3)])
-def test_a_staircase_holds_the_rates_of_a_shorter_exponential_sweep(
-    total_steps: int, hold_steps: int
-) -> None:
-    stairs = Sweep(
-        start_lr=1e-5,
-        end_lr=10.0,
-        total_steps=total_steps,
-        shape="staircase",
-        hold_steps=hold_steps,
-    )
-    rates = Sweep(start_lr=1e-5, end_lr=10.0, total_steps=stairs.n_rates).lrs()
-    assert stairs.lrs() == tuple(lr for lr in rates for _ in range(hold_steps))
-    assert stairs.lrs()[-1] == pytest.approx(10.0)
-
-
-SHAPES = [("exponential", 1), ("linear", 1), ("staircase", 5)]
-
-
-@pytest.mark.parametrize(("shape", "hold_steps"), SHAPES)
 @pytest.mark.parametrize("name", ["momentum", "betas"])
 def test_torch_gives_the_rates_of_the_plan_and_each_group_keeps_its_ratio(
-    name: str, shape: Shape, hold_steps: int
+    name: str,
 ) -> None:
-    plan = Sweep(start_lr=1e-4, end_lr=1.0, total_steps=50, shape=shape, hold_steps=hold_steps)
+    plan = Sweep(start_lr=1e-4, end_lr=1.0, total_steps=50)
     optimizer = optimizers()[name]
     for lr in (0.005, 0.0):
         optimizer.add_param_group({"params": [torch.zeros(2, requires_grad=True)], "lr": lr})
@@ -134,8 +106,6 @@ def test_an_optimizer_without_momentum_can_be_swept() -> None:
         ("end_lr", math.nan, "end_lr=nan"),
         ("total_steps", 1, "1"),
         ("total_steps", 10.5, "10.5"),
-        ("shape", "cosine", "cosine"),
-        ("hold_steps", 2, "2"),
         ("momentum", 1.0, "1"),
         ("momentum", -0.1, "-0.1"),
         ("momentum", math.nan, "nan"),
@@ -147,12 +117,6 @@ def test_a_bad_sweep_is_refused_by_name_and_value(field: str, value: float, show
         Sweep(**good | {field: value})  # type: ignore[arg-type]
     assert field in str(refused.value)
     assert shown in str(refused.value).split("got")[1]
-
-
-@pytest.mark.parametrize("hold_steps", [0, 1, -5, 2.0, 3, 100])
-def test_stairs_that_do_not_divide_the_steps_are_refused(hold_steps: int) -> None:
-    with pytest.raises(ScheduleError, match=f"hold_steps .* 100 steps .* got {hold_steps!r}"):
-        Sweep(start_lr=1e-5, end_lr=1.0, total_steps=100, shape="staircase", hold_steps=hold_steps)
 
 
 def test_a_curve_holds_the_points_in_the_order_of_their_steps() -> None:

@@ -20,7 +20,7 @@ from trainers.run import Outcome, Run, RunResult
 from trainers.seeding import seed_for
 from trainers.sweeps.parts import check_parts, loss_of
 from trainers.sweeps.result import Points, RangeTestResult, are_copies, concluded, count
-from trainers.sweeps.sweep import LEAST_STEPS, Shape, Sweep
+from trainers.sweeps.sweep import LEAST_STEPS, Sweep
 from trainers.sweeps.untouched import seed_everything, untouched
 from trainers.torch_objects import optimizers_of
 
@@ -37,8 +37,6 @@ def range_test(
     end_lr: float = 10.0,
     n_steps: int = 200,
     n_sweeps: int = 5,
-    shape: Shape = "exponential",
-    hold_steps: int = 1,
     momentum: float = 0.85,
     accumulate: int = 1,
     cycle_steps: int | None = None,
@@ -57,8 +55,8 @@ def range_test(
     raises (trainers.sweeps.untouched says what that covers). Every sweep starts from the weights
     and the optimizer state as given and has its own seed for data order and dropout: the interval
     says nothing about other initial weights. A model in eval mode is trained all the same; in
-    one in train mode, frozen parts stay frozen. `shape`, `hold_steps`, `momentum`: see Sweep. A
-    loader that is too short is read again.
+    one in train mode, frozen parts stay frozen. `momentum`: see Sweep. A loader that is too short
+    is read again.
 
     An optimizer that wraps another one, as accelerate's does, is restored with it.
 
@@ -78,8 +76,6 @@ def range_test(
         start_lr=start_lr,
         end_lr=end_lr,
         total_steps=n_steps,
-        shape=shape,
-        hold_steps=hold_steps,
         momentum=momentum,
         adaptive=is_adaptive(optimizer),
     )

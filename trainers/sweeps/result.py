@@ -67,7 +67,7 @@ class RangeTestResult:
         plan = self.plan
         title = (
             f"range test: {count(len(self.points), 'sweep')} of {plan.total_steps} steps, "
-            f"{plan.shape}, lr {plan.start_lr:g} to {plan.end_lr:g}"
+            f"lr {plan.start_lr:g} to {plan.end_lr:g}"
         )
         rows = [f"{'sweep':>5}  {'ending':<15}  {'rebound':>8}  {'edge':>8}"]
         rows += [self._row(str(n), judgement) for n, judgement in enumerate(self.judgements)]

@@ -1,9 +1,9 @@
-"""The plan of a sweep: rates that rise from step to step, or stair by stair."""
+"""The plan of a sweep: rates that rise from step to step, equally in log(lr)."""
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 from trainers.errors import ScheduleError
 from trainers.groups import is_adaptive, lr_ratios
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
-Shape = Literal["exponential", "linear", "staircase"]
-
 LEAST_STEPS = 50
 """A sweep of fewer steps is not judged: its noise passes for a descent too often."""
 
@@ -23,9 +21,7 @@ LEAST_STEPS = 50
 class Sweep:
     """`total_steps` rates from `start_lr` to `end_lr`; both are used.
 
-    `exponential`: equal steps in log(lr). `linear`: equal steps in lr, nearly all of them in the
-    last decade: take so many that the loss does not descend within the first 10. `staircase`:
-    exponential, each rate held for `hold_steps` steps, so that the weights can adapt to it.
+    Equal steps in log(lr): an edge is known by its decade, not by its distance from zero.
 
     The rates are those of the first param group; the others keep their ratio to it, one
     multiplier for all.
@@ -40,8 +36,6 @@ class Sweep:
     start_lr: float
     end_lr: float
     total_steps: int
-    shape: Shape = "exponential"
-    hold_steps: int = 1
     # OneCycleLR's base_momentum.
     momentum: float = 0.85
     adaptive: bool | None = None
@@ -56,33 +50,8 @@ class Sweep:
             raise ScheduleError(
                 f"total_steps must be a whole number of at least 2, got {self.total_steps!r}"
             )
-        if self.shape not in get_args(Shape):
-            raise ScheduleError(
-                f"shape must be one of {', '.join(get_args(Shape))}, got {self.shape!r}"
-            )
-        self._check_stairs()
         if not 0 <= self.momentum < 1:
             raise ScheduleError(f"momentum must lie in [0, 1), got {self.momentum:g}")
-
-    def _check_stairs(self) -> None:
-        if self.shape != "staircase":
-            if self.hold_steps != 1:
-                raise ScheduleError(
-                    f"hold_steps must be 1 unless shape is 'staircase', got {self.hold_steps!r} "
-                    f"for {self.shape!r}"
-                )
-            return
-        whole = type(self.hold_steps) is int and self.hold_steps >= 2
-        if not whole or self.total_steps % self.hold_steps or self.n_rates < 2:
-            raise ScheduleError(
-                f"hold_steps must be at least 2 and divide the {self.total_steps} steps into at "
-                f"least 2 stairs, got {self.hold_steps!r}"
-            )
-
-    @property
-    def n_rates(self) -> int:
-        """Number of different rates: the steps, or the stairs."""
-        return self.total_steps // self.hold_steps
 
     def lrs(self) -> Sequence[float]:
         """Return the rate of each step, as torch's scheduler gives it to the first group."""
@@ -94,9 +63,8 @@ class Sweep:
 
     def factor(self, step: int) -> float:
         """Return the rate of `step` as a multiple of `start_lr`."""
-        share = step // self.hold_steps / (self.n_rates - 1)
         rise = self.end_lr / self.start_lr
-        return 1 + (rise - 1) * share if self.shape == "linear" else float(rise**share)
+        return float(rise ** (step / (self.total_steps - 1)))
 
     def scheduler(self, optimizer: "Optimizer") -> "LRScheduler":
         """Return a torch LambdaLR that starts the first param group at `start_lr`, the others at
