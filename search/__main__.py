@@ -69,12 +69,15 @@ def main(called_as: str | None = None) -> None:
         GivenBackError,
         NoResultError,
     )
+    from studies.errors import DatabaseUnreachableError
     from trainers.errors import UserError
 
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         app(prog_name=called_as)
+    except DatabaseUnreachableError as error:
+        code, text = EXIT_GIVEN_BACK, f"error: {error}; the same command goes on when it does"
     except UserError as error:
         code, text = EXIT_USER_ERROR, f"error: {error}"
     except NoResultError as error:

@@ -1,6 +1,7 @@
 """The product as a library: run() is what the command line calls."""
 
 import logging
+import math
 import os
 import sys
 import threading
@@ -27,14 +28,15 @@ from search.starting.start import (
     work_on,
 )
 from search.starting.target import Target, n_trials_of
-from search.workers.patience import Patience
+from search.workers.patience import START_PATIENCE_S, Patience
 from search.workers.stop import Stop
-from studies.database import POSTGRESQL_FORM, masked_text, reading, sqlite_file, storage_url
+from studies.database import reading
 from studies.definition import Study, check_name
 from studies.protocol import compare, declared
 from studies.registry import Definition, load
 from studies.states import Stage
 from studies.tables import StudyRow
+from studies.urls import POSTGRESQL_FORM, masked_text, sqlite_file, storage_url
 from trainers.sweeps.result import RangeTestResult
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ def run(
     device: str = "auto",
     data: str | Path | None = None,
     timeout_min: float | None = None,
+    wait_s: float = START_PATIENCE_S,
     watch: Watch | None = None,
 ) -> StudyResult:
     """Bring a study to its end, from wherever it stands, and return its result.
@@ -60,17 +63,19 @@ def run(
     with one worker, in this process). `workers=None` takes one per GPU, on a CPU one per core.
     `trials` is the number of configurations, or "+20" for more of them in a stored study, which
     are then confirmed with fresh seeds; a `budget` ("200epochs", "2h") may stand for the number.
-    Raises UserError for what the user must fix, NoResultError when the study ended without a
-    usable result, GivenBackError when `timeout_min` or a signal ended this start early, and
-    KeyboardInterrupt after Ctrl-C; in the last two cases the same call resumes later.
+    A database that does not answer is waited for, `wait_s` at most; then DatabaseUnreachableError
+    is raised. Raises UserError for what the user must fix, NoResultError when the study ended
+    without a usable result, GivenBackError when `timeout_min` or a signal ended this start early,
+    and KeyboardInterrupt after Ctrl-C; in the last two cases the same call resumes later.
     """
     definition = _definition(study)
     name = _checked_name(definition.study.name if name is None else name)
-    _check_counts(workers=workers, seed=seed, timeout_min=timeout_min)
+    _check_counts(workers=workers, seed=seed, timeout_min=timeout_min, wait_s=wait_s)
     target = Target.parse(trials, budget)
     workers = _possible_workers(definition, workers)
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
-    with stop.on_signals(), opened(storage, make=True) as engine:
+    patiently = Patience(stop, seconds=wait_s)
+    with stop.on_signals(), opened(storage, make=True, patiently=patiently) as engine:
         row, definition, target = stored(engine, definition, name=name, seed=seed, target=target)
         if row is not None and has_ended(engine, row):
             settle_ended(engine, row)
@@ -95,6 +100,7 @@ def range_test(
     device: str = "auto",
     data: str | Path | None = None,
     timeout_min: float | None = None,
+    wait_s: float = START_PATIENCE_S,
     watch: Watch | None = None,
 ) -> RangeTestResult:
     """Do the range test of a study, its first stage, and return what it measured and says.
@@ -110,10 +116,11 @@ def range_test(
         _definition(study), name, n_sweeps=sweeps, n_steps=steps, start_lr=start_lr, end_lr=end_lr
     )
     name = _checked_name(definition.study.name if name is None else name)
-    _check_counts(workers=workers, seed=seed, timeout_min=timeout_min)
+    _check_counts(workers=workers, seed=seed, timeout_min=timeout_min, wait_s=wait_s)
     workers = _possible_workers(definition, workers)
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
-    with stop.on_signals(), opened(storage, make=True) as engine:
+    patiently = Patience(stop, seconds=wait_s)
+    with stop.on_signals(), opened(storage, make=True, patiently=patiently) as engine:
         row = catalog.find_matching(engine, definition, name=name, seed=seed, target=Target())
         if row is None or row.stage == Stage.RANGE_TEST:
             asked = Asked(name, seed, Target(), device, data, workers)
@@ -172,6 +179,7 @@ def _check_counts(
     workers: int | None = None,
     seed: int | None = None,
     timeout_min: float | None = None,
+    wait_s: float = 0.0,
 ) -> None:
     if workers is not None and workers < 1:
         raise UsageError(f"workers must be at least 1, got {workers}")
@@ -179,6 +187,8 @@ def _check_counts(
         raise UsageError(f"seed must lie between 0 and 2**63 - 1, got {seed}")
     if timeout_min is not None and not timeout_min > 0:
         raise UsageError(f"timeout-min must be above 0 minutes, got {timeout_min:g}")
+    if not 0 <= wait_s < math.inf:
+        raise UsageError(f"wait-s must be at least 0 seconds, got {wait_s:g}")
 
 
 def dry_run(
@@ -251,6 +261,7 @@ def join(
     device: str = "auto",
     data: str | Path | None = None,
     timeout_min: float | None = None,
+    wait_s: float = START_PATIENCE_S,
     until_stdin_closes: bool = False,
     only: Stage | None = None,
 ) -> None:
@@ -258,9 +269,9 @@ def join(
 
     See run() for what is raised.
     """
-    _check_counts(timeout_min=timeout_min)
+    _check_counts(timeout_min=timeout_min, wait_s=wait_s)
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
-    patiently = Patience(stop, seconds=0)
+    patiently = Patience(stop, seconds=wait_s)
     if until_stdin_closes:  # started by a search that had its database a moment ago
         threading.Thread(target=_stop_at_end_of_stdin, args=(stop,), daemon=True).start()
         patiently = Patience(stop)

@@ -5,7 +5,7 @@ from trainers.errors import UserError
 EXIT_FINISHED = 0
 EXIT_NO_RESULT = 1
 EXIT_USER_ERROR = 2
-EXIT_GIVEN_BACK = 75
+EXIT_GIVEN_BACK = 75  # EX_TEMPFAIL of sysexits.h; also for a database that does not answer
 EXIT_INTERRUPTED = 130
 
 

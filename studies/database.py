@@ -1,7 +1,5 @@
 """The study database: engine, transactions, first start; every error translated here."""
 
-import os
-import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -9,80 +7,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    InterfaceError,
-    OperationalError,
-    TimeoutError,
-)
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from studies.errors import DatabaseError
+from studies.columns import missing_columns
+from studies.errors import DatabaseError, cause_line
 from studies.mounts import file_system_here, is_network
 from studies.tables import HEAD, VERSION_TABLE
+from studies.translation import translated
+from studies.urls import POSTGRESQL_FORM, masked_text, sqlite_file
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
-TRANSIENT = (OperationalError, InterfaceError, TimeoutError)
+# A first start makes all tables under the write lock, which took seconds on slow disks.
 _BUSY_TIMEOUT_S = 60
 _LOCK_NAME = "onecycle-schema"
 UPGRADE = "run `onecycle db upgrade`, with the same --storage"
-POSTGRESQL_FORM = "postgresql://USER:PASSWORD@HOST/NAME"
-
-
-class DatabaseUnreachableError(DatabaseError):
-    """The database does not answer, or is locked; trying again may help."""
-
-
-def default_url() -> URL:
-    """Return the database that is used where none is named: a SQLite file of the user's."""
-    path = platformdirs.user_data_path("onecycle") / "studies.db"
-    return URL.create("sqlite", database=str(path))
-
-
-def storage_url(flag: str | None) -> URL:
-    """Return the database to use: `flag`, else ONECYCLE_STORAGE, else a SQLite file.
-
-    Raises DatabaseError for a URL that is not SQLite (a file) or PostgreSQL.
-    """
-    given = flag or os.environ.get("ONECYCLE_STORAGE")
-    if given is None:
-        return default_url()
-    try:
-        url = make_url(given)
-    except (ArgumentError, ValueError) as error:
-        masked = re.sub(r"//.*@", "//***@", given)
-        raise DatabaseError(
-            f"storage {masked!r} is no database URL; allowed: sqlite:///FILE, {POSTGRESQL_FORM}"
-        ) from error
-    backend = url.get_backend_name()
-    if backend == "postgresql":
-        return url.set(drivername="postgresql+psycopg")
-    in_memory = url.database in (None, "", ":memory:") or "memory" in url.query.values()
-    if backend != "sqlite" or in_memory:
-        raise DatabaseError(
-            f"storage {url.render_as_string().replace('%3A', ':')!r} cannot hold a study; "
-            f"allowed: sqlite:///FILE, {POSTGRESQL_FORM}"
-        )
-    return url
-
-
-def masked_text(url: URL) -> str:
-    """Return the URL as text with the password as ***."""
-    if "password" in url.query:
-        url = url.update_query_dict({"password": "***"})
-    masked = url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
-    return masked.replace("password=%2A%2A%2A", "password=***")
-
-
-def sqlite_file(url: URL) -> Path | None:
-    """Return the file of a SQLite URL, None for a server."""
-    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
 def _engine_arguments(url: URL) -> dict[str, Any]:
@@ -136,16 +79,31 @@ def open_engine(url: URL) -> Engine:
     try:
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(url, **_engine_arguments(url))
+            if file.is_dir():
+                raise DatabaseError(
+                    f"database {masked_text(url)} cannot be used: it is a folder; "
+                    "name a file in it"
+                )
     except OSError as error:
         raise DatabaseError(f"no database at {file}: {error.strerror or error}") from error
-    except ModuleNotFoundError as error:
-        raise DatabaseError(
-            f"storage {masked_text(url)!r} needs {error.name}; "
-            "pip install 'onecycle-search[postgres]'"
-        ) from error
+    engine = _made_engine(url, **_engine_arguments(url))
     _own_transactions(engine)
     return engine
+
+
+def _made_engine(url: URL, **arguments: Any) -> Engine:
+    try:
+        return create_engine(url, **arguments)
+    except ImportError as error:  # psycopg raises it where it has no libpq either
+        raise DatabaseError(
+            f"storage {masked_text(url)!r} needs {error.name or 'psycopg'}: "
+            "pip install 'onecycle-search[postgres]'"
+        ) from error
+    except (ArgumentError, TypeError, ValueError):
+        # Not chained: the words of these may quote the URL.
+        raise DatabaseError(
+            f"storage {masked_text(url)!r} has options that its driver does not take"
+        ) from None
 
 
 def refuse_network(file: Path) -> None:
@@ -174,12 +132,7 @@ def looking(url: URL) -> Iterator[Engine]:
         alone = not Path(f"{file}-wal").exists()
         uri = f"{file.absolute().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
         options = {"creator": lambda: sqlite3.connect(uri, uri=True, timeout=5)}
-    try:
-        engine = create_engine(url, poolclass=NullPool, **options)
-    except ModuleNotFoundError as error:
-        raise DatabaseError(
-            f"{masked_text(url)} needs {error.name}: pip install 'onecycle-search[postgres]'"
-        ) from error
+    engine = _made_engine(url, poolclass=NullPool, **options)
     try:
         yield engine
     finally:
@@ -187,23 +140,10 @@ def looking(url: URL) -> Iterator[Engine]:
 
 
 @contextmanager
-def _translated(url: URL) -> Iterator[None]:
-    try:
-        yield
-    except TRANSIENT as error:
-        if getattr(getattr(error, "orig", None), "sqlite_errorname", "") == "SQLITE_ERROR":
-            raise  # a statement that SQLite refuses, not a database that is away
-        cause = str(getattr(error, "orig", error)).strip().splitlines() or [type(error).__name__]
-        raise DatabaseUnreachableError(
-            f"database {masked_text(url)} does not answer: {cause[0]}"
-        ) from error
-
-
-@contextmanager
 def transaction(engine: Engine) -> Iterator[Session]:
     """One unit of work that writes: committed at the end, rolled back on an exception."""
     with (
-        _translated(engine.url),
+        translated(engine.url),
         Session(engine, expire_on_commit=False) as session,
         session.begin(),
     ):
@@ -215,7 +155,7 @@ def reading(engine: Engine) -> Iterator[Session]:
     """One consistent look at the database that blocks no writer."""
     look = engine.execution_options(onecycle_reading=True)
     with (
-        _translated(engine.url),
+        translated(engine.url),
         Session(look, expire_on_commit=False) as session,
         session.begin(),
     ):
@@ -226,7 +166,7 @@ def prepare(engine: Engine) -> None:
     """Make the schemas on the first start; afterwards check that ours is the one we know.
 
     Any number of processes may start at once on an empty database. Raises DatabaseError for a
-    database that does not answer, or holds another version of our tables.
+    database that does not answer, or holds another version of our tables, or not all of it.
     """
     if not _is_prepared(engine):
         with schema_lock(engine):
@@ -236,22 +176,24 @@ def prepare(engine: Engine) -> None:
         found = session.execute(
             text(f"SELECT version_num FROM {VERSION_TABLE}")
         ).scalar_one_or_none()
+        missing = missing_columns(session.connection())
     if found != HEAD:
         advice = UPGRADE if found is None or found < HEAD else "upgrade onecycle-search"
         raise DatabaseError(
             f"database {masked_text(engine.url)} has schema {found}, this version needs {HEAD}: "
             f"{advice}"
         )
+    if missing:
+        raise DatabaseError(
+            f"database {masked_text(engine.url)} says schema {found} but has no "
+            f"{', '.join(missing)}: {UPGRADE}"
+        )
 
 
 def _is_prepared(engine: Engine) -> bool:
-    try:
-        look = engine.execution_options(onecycle_reading=True)
-        with _translated(engine.url), look.connect() as connection:
-            names = set(inspect(connection).get_table_names())
-    except DBAPIError as error:
-        where, (cause, *_) = masked_text(engine.url), str(error.orig).strip().splitlines()
-        raise DatabaseError(f"database {where} cannot be used: {cause}") from error
+    look = engine.execution_options(onecycle_reading=True)
+    with translated(engine.url, starting=True), look.connect() as connection:
+        names = set(inspect(connection).get_table_names())
     return {VERSION_TABLE, "studies", "trial_heartbeats", "alembic_version"} <= names
 
 
@@ -269,7 +211,9 @@ def _use_wal(file: Path) -> None:
                 return
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > until:
-                    raise DatabaseError(f"database {file} cannot be used: {error}") from error
+                    raise DatabaseError(
+                        f"database {file} cannot be used: {cause_line(error)}"
+                    ) from error
                 time.sleep(0.02)
     finally:
         connection.close()
@@ -280,7 +224,7 @@ def _create_schemas(engine: Engine) -> None:
     if file is not None:
         _use_wal(file)
     close_optuna(optuna_storage(engine.url))
-    with _translated(engine.url), engine.begin() as connection:
+    with translated(engine.url, starting=True), engine.begin() as connection:
         migrate(connection)
 
 
@@ -302,16 +246,26 @@ def schema_lock(engine: Engine) -> Iterator[None]:
     if file is not None:
         from filelock import FileLock
 
-        with FileLock(f"{file}.lock"):
+        lock_file = FileLock(f"{file}.lock")
+        try:
+            lock_file.acquire()
+        except OSError as error:
+            raise DatabaseError(
+                f"database {file} cannot be used: no lock {file}.lock: "
+                f"{error.strerror or error}; its folder must be writable"
+            ) from error
+        try:
             yield
+        finally:
+            lock_file.release()
         return
-    lock = create_engine(
+    lock = _made_engine(
         engine.url,
         poolclass=NullPool,
         isolation_level="AUTOCOMMIT",
         connect_args=_engine_arguments(engine.url)["connect_args"],
     )
-    with _translated(engine.url), lock.connect() as connection:
+    with translated(engine.url), lock.connect() as connection:
         key = {"name": _LOCK_NAME}
         connection.execute(text("SELECT pg_advisory_lock(hashtext(:name))"), key)
         try:
@@ -334,7 +288,8 @@ def optuna_storage(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with _translated(url):
+    # Its constructor asks the database more than once, and wraps only some of what goes wrong.
+    with translated(url, starting=True, also=optuna_errors()):
         storage = optuna.storages.RDBStorage(
             url.render_as_string(hide_password=False),
             engine_kwargs=_engine_arguments(url),
@@ -347,6 +302,13 @@ def optuna_storage(
         if not only_reads:
             _own_transactions(storage.engine)
     return storage
+
+
+def optuna_errors() -> tuple[type[Exception], ...]:
+    """Return what Optuna's storage raises over an error of SQLAlchemy's."""
+    from optuna.exceptions import StorageInternalError
+
+    return (StorageInternalError,)
 
 
 def _check_optuna_schema(storage: "RDBStorage", url: URL) -> None:

@@ -20,4 +20,17 @@ class ProtocolError(StudyError):
 
 
 class DatabaseError(UserError):
-    """A database that cannot be reached, or holds another schema."""
+    """A database that cannot be used: wrong URL, refused, damaged, or of another schema."""
+
+
+class DatabaseUnreachableError(DatabaseError):
+    """The database does not answer, or is locked; trying again may help."""
+
+
+def cause_line(error: BaseException) -> str:
+    """Return the cause of an error in one line: a driver's own words, without SQLAlchemy's.
+
+    SQLAlchemy adds the statement, its parameters and a link; the driver's error is its `orig`.
+    """
+    cause = getattr(error, "orig", None) or error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0]

@@ -1,36 +1,39 @@
 """Bringing a database that holds data to the schemas of this version: ours and Optuna's."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import URL, Connection, Engine, event, inspect, text
-from sqlalchemy.exc import DBAPIError
 
+from studies.columns import complete_first_tables, missing_columns
 from studies.database import (
     close_optuna,
-    masked_text,
     migrate,
     open_engine,
+    optuna_errors,
     optuna_storage,
     reading,
     schema_lock,
-    sqlite_file,
     transaction,
 )
 from studies.errors import DatabaseError
 from studies.tables import HEAD, VERSION_TABLE
+from studies.translation import translated
+from studies.urls import masked_text, sqlite_file
 
 OPTUNA_VERSION_TABLE = "alembic_version"
 
 
 @dataclass(frozen=True, slots=True)
 class Upgraded:
-    """The versions of one schema before and after; None: its tables were not there."""
+    """The versions of one schema before and after; None: its tables were not there.
+
+    `added` are columns that it lacked, whatever version it said.
+    """
 
     schema: str
     before: str | None
     after: str
+    added: tuple[str, ...] = ()
 
 
 def upgrade(url: URL) -> tuple[Upgraded, ...]:
@@ -43,7 +46,7 @@ def upgrade(url: URL) -> tuple[Upgraded, ...]:
         # A changed table is made again and the old one dropped, which would empty its children.
         event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys=OFF"))
     try:
-        with _in_one_line(engine), schema_lock(engine):
+        with translated(url, starting=True, also=optuna_errors()), schema_lock(engine):
             ours, optunas = versions(engine)
             if ours is not None and ours > HEAD:
                 raise DatabaseError(
@@ -51,12 +54,28 @@ def upgrade(url: URL) -> tuple[Upgraded, ...]:
                     "upgrade onecycle-search"
                 )
             after = _upgrade_optuna(url, optunas)
-            if ours != HEAD:
-                with transaction(engine) as session:
-                    migrate(session.connection())
-        return Upgraded("onecycle", ours, HEAD), Upgraded("Optuna", optunas, after)
+            with transaction(engine) as session:
+                added = _upgrade_ours(session.connection(), url, ours)
+        return Upgraded("onecycle", ours, HEAD, added), Upgraded("Optuna", optunas, after)
     finally:
         engine.dispose()
+
+
+def _upgrade_ours(connection: Connection, url: URL, before: str | None) -> tuple[str, ...]:
+    """Migrate our tables, then look whether all of it is there; raise before anything is kept.
+
+    Returns the columns that were missing and are there now.
+    """
+    added = complete_first_tables(connection)
+    if before != HEAD:
+        migrate(connection)
+    if missing := missing_columns(connection):
+        raise DatabaseError(
+            f"database {masked_text(url)} cannot be upgraded: it says schema {before or 'none'} "
+            f"but has no {', '.join(missing)}; nothing was changed in our tables: restore a "
+            "backup, or start in a new database"
+        )
+    return added
 
 
 def versions(engine: Engine) -> tuple[str | None, str | None]:
@@ -98,14 +117,3 @@ def _upgrade_optuna(url: URL, before: str | None) -> str:
         return storage.get_current_version()
     finally:
         close_optuna(storage)
-
-
-@contextmanager
-def _in_one_line(engine: Engine) -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        cause = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
-        raise DatabaseError(
-            f"database {masked_text(engine.url)} cannot be upgraded: {cause}"
-        ) from error

@@ -330,10 +330,13 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(main_here: 
         port = closed.getsockname()[1]
     url = URL.create("postgresql", "me", PASSWORD, "127.0.0.1", port, "db")
     storage = url.render_as_string(hide_password=False)
-    for command in ("run", "trials"):
-        study = str(TABLE_STUDY) if command == "run" else "table"
-        ended = main_here(command, "--study", study, "--storage", storage)
-        assert_refused(ended, f"postgresql://me:***@127.0.0.1:{port}/db", "refused")
+    run = ("run", "--study", str(TABLE_STUDY), "--wait-s", "0")
+    for command in (run, ("trials", "--study", "table")):
+        ended = main_here(*command, "--storage", storage)
+        assert ended.code == 75
+        assert ended.err.count("\n") == 1
+        assert f"postgresql://me:***@127.0.0.1:{port}/db" in ended.err
+        assert "refused" in ended.err
         assert PASSWORD not in ended.err
         assert "w%25" not in ended.err
 

@@ -12,18 +12,16 @@ from sqlalchemy import URL, Engine, inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from studies.database import (
-    DatabaseUnreachableError,
     close_optuna,
-    masked_text,
     open_engine,
     optuna_storage,
     prepare,
     reading,
-    storage_url,
     transaction,
 )
-from studies.errors import DatabaseError
+from studies.errors import DatabaseError, DatabaseUnreachableError
 from studies.tables import HEAD, VERSION_TABLE, Base, StudyRow
+from studies.urls import masked_text, storage_url
 from tests.conftest import plain
 from tests.postgres import PASSWORD, PostgresServer
 from tests.rows import study_row
@@ -191,7 +189,7 @@ def test_a_file_that_is_no_database_is_one_line(sqlite_url: URL) -> None:
     assert sqlite_url.database is not None
     Path(sqlite_url.database).write_bytes(b"not a database at all" * 100)
     engine = open_engine(sqlite_url)
-    with pytest.raises(DatabaseError, match=r"cannot be used: file is not a database$"):
+    with pytest.raises(DatabaseError, match=r"used: file is not a database; it is another"):
         prepare(engine)
     engine.dispose()
 

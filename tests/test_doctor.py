@@ -276,8 +276,8 @@ def test_a_cache_that_cannot_be_made_is_told(
     ended = main_here("doctor")
     assert ended.code == 2
     assert line(ended, "cache") == (
-        f"to do {tmp_path}/file/cache cannot be made: "
-        f"{tmp_path}/file must be a folder that you can write"
+        f"to do {tmp_path}/file/cache cannot be made ({tmp_path}/file is no folder): "
+        f"{tmp_path}/file must be a folder you can write"
     )
 
 
@@ -293,7 +293,8 @@ def test_the_folder_of_checkpoints_is_looked_at_where_it_is_wanted(
     ended = main_here("doctor")
     assert ended.code == 2
     assert line(ended, "checkpoints") == (
-        f"to do {tmp_path}/file cannot be written: set ONECYCLE_CHECKPOINTS to a folder that can"
+        f"to do {tmp_path}/file cannot be written (it is no folder): "
+        "set ONECYCLE_CHECKPOINTS to a folder that can"
     )
     assert line(ended, "cache").startswith("ok ")
     monkeypatch.setenv("ONECYCLE_CHECKPOINTS", str(tmp_path))

@@ -10,7 +10,8 @@ from search.queue.heartbeat import Heartbeat
 from search.queue.work import Claim, FencedOffError, Queue
 from search.workers.patience import Patience
 from search.workers.stop import Stop
-from studies.database import DatabaseUnreachableError, open_engine, prepare, reading, transaction
+from studies.database import open_engine, prepare, reading, transaction
+from studies.errors import DatabaseUnreachableError
 from studies.tables import EpochRecord, StudyRow, WorkRow
 from tests.postgres import PostgresServer
 from tests.rows import study_row

@@ -15,7 +15,8 @@ from search.results.provenance import Shell, free_name, storage_flag
 from search.stages.statistics import Comparison, Estimate
 from search.views.findings import Findings, findings
 from search.views.hints import Hint, hints
-from studies.database import default_url, open_engine
+from studies.database import open_engine
+from studies.urls import default_url
 from tests.commands import parsed
 from tests.finished_rows import NAME, put
 from trainers.run import Point

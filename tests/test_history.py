@@ -14,15 +14,9 @@ from search.history.optuna_study import History
 from search.history.samplers import check_installed
 from search.params import Params
 from search.stages.space import Ranges, baseline
-from studies.database import (
-    DatabaseUnreachableError,
-    close_optuna,
-    open_engine,
-    optuna_storage,
-    prepare,
-)
+from studies.database import close_optuna, open_engine, optuna_storage, prepare
 from studies.definition import SAMPLERS, Screening, Space
-from studies.errors import StudyError
+from studies.errors import DatabaseUnreachableError, StudyError
 
 BRACKET = (0.05, 0.8)
 RANGES = Ranges(others=Space().parameters({}), bracket=BRACKET, proposed_max_lr=0.2)

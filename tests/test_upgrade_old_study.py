@@ -16,12 +16,7 @@ from sqlalchemy import URL, Connection
 
 from search.queue.rows import params_of
 from search.starting.catalog import find
-from studies.database import (
-    close_optuna,
-    open_engine,
-    optuna_storage,
-    reading,
-)
+from studies.database import close_optuna, open_engine, optuna_storage, reading
 from studies.errors import ProtocolError
 from studies.protocol import compare, declared
 from studies.registry import load

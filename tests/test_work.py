@@ -19,7 +19,8 @@ from search.queue.leases import Leases
 from search.queue.roster import is_gone, process_identity
 from search.queue.rows import MAX_DEATHS, SUSPICIOUS_DEATHS
 from search.queue.work import MAX_FAILURES, Claim, Ended, FencedOffError, Queue
-from studies.database import DatabaseUnreachableError, open_engine, prepare, reading, transaction
+from studies.database import open_engine, prepare, reading, transaction
+from studies.errors import DatabaseUnreachableError
 from studies.states import FailureKind
 from studies.tables import EpochRecord, PointRecord, StudyRow, WorkRow
 from tests.rows import study_row

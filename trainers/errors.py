@@ -12,7 +12,8 @@ The tree, over all three packages::
     │   ├── UnknownStudyError       no definition, or no stored study, of that name
     │   ├── StudyFileError          a study file that does not load (file, line)
     │   └── ProtocolError           a stored study was made under another protocol (field)
-    ├── DatabaseError               studies.errors: wrong URL, unreachable, wrong schema
+    ├── DatabaseError               studies.errors: wrong URL, refused, damaged, wrong schema
+    │   └── DatabaseUnreachableError    it does not answer: exit code 75, trying again may help
     └── UsageError                  search.errors: flags that contradict each other or the study
 
 Anything else that is raised is our bug, or the user's code failing inside a run.

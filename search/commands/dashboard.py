@@ -29,7 +29,7 @@ def dashboard(
 
     from search.errors import UsageError
     from search.views.dashboard.serving import serve
-    from studies.database import storage_url
+    from studies.urls import storage_url
 
     password = os.environ.get(PASSWORD_VARIABLE)
     if not password:

@@ -10,6 +10,8 @@ def db_upgrade(storage: StorageFlag = None) -> None:
     from search.starting import opening
 
     for done in opening.upgrade(storage):
+        if done.added:
+            typer.echo(f"{done.schema} schema: {', '.join(done.added)} were missing, added now")
         if done.before == done.after:
             typer.echo(f"{done.schema} schema: {done.after}, current already")
         else:

@@ -76,6 +76,13 @@ TimeoutFlag = Annotated[
         show_default=False,
     ),
 ]
+WaitFlag = Annotated[
+    float,
+    typer.Option(
+        "--wait-s",
+        help="Wait so long for a database that does not answer; 0: not at all. Then exit code 75.",
+    ),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 

@@ -15,9 +15,11 @@ from search.commands.flags import (
     StorageFlag,
     StudyFlag,
     TimeoutFlag,
+    WaitFlag,
     WorkersFlag,
     device_with,
 )
+from search.workers.patience import START_PATIENCE_S
 
 if TYPE_CHECKING:
     from trainers.sweeps.result import RangeTestResult
@@ -49,6 +51,7 @@ def range_test(
     gpus: GpusFlag = None,
     data: DataFlag = None,
     timeout_min: TimeoutFlag = None,
+    wait_s: WaitFlag = START_PATIENCE_S,
     save: Annotated[
         Path | None,
         typer.Option(
@@ -85,6 +88,7 @@ def range_test(
             device=device,
             data=data,
             timeout_min=timeout_min,
+            wait_s=wait_s,
             watch=progress.watch,
         )
     if save is not None:
@@ -97,9 +101,11 @@ def range_test(
 def _check_save(file: Path) -> None:
     """Refuse a file that cannot be written before the sweeps are paid for."""
     from search.errors import UsageError
+    from search.starting.places import check_file
 
     if file.suffix not in (".html", ".csv") or not file.absolute().parent.is_dir():
         raise UsageError(f"--save {file}: must be a .html or .csv file in a folder that is there")
+    check_file(file, flag="--save")
 
 
 def _save(result: "RangeTestResult", file: Path) -> None:

@@ -17,9 +17,11 @@ from search.commands.flags import (
     StudyFlag,
     TimeoutFlag,
     TrialsFlag,
+    WaitFlag,
     WorkersFlag,
     device_with,
 )
+from search.workers.patience import START_PATIENCE_S
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -44,6 +46,7 @@ def run(
     gpus: GpusFlag = None,
     data: DataFlag = None,
     timeout_min: TimeoutFlag = None,
+    wait_s: WaitFlag = START_PATIENCE_S,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -59,9 +62,12 @@ def run(
 ) -> None:
     """Search: range test, trials, confirmation, report. Started again, it resumes."""
     from search import api
+    from search.starting.places import check_file
     from search.starting.slurm import coming_back
+    from search.views.page.report import default_path
     from search.views.terminal import answer as terminal
     from search.views.terminal.progress import Progress
+    from studies.urls import sqlite_file, storage_url
 
     device = device_with(gpus, device)
     if dry_run:
@@ -70,8 +76,11 @@ def run(
         )
         terminal.print_plan(started, json=json)
         return
+    url = storage_url(storage)
     if report is not None:
-        _check_page(report)
+        check_file(report, flag="--report")
+    elif sqlite_file(url) is None:  # beside a file is looked at when that is opened
+        check_file(default_path(url, "report"), flag="--report")
     with coming_back(), Progress() as progress:
         result = api.run(
             study,
@@ -84,6 +93,7 @@ def run(
             device=device,
             data=data,
             timeout_min=timeout_min,
+            wait_s=wait_s,
             watch=progress.watch,
         )
     _tell(result.name, storage, page=report, json=json)
@@ -102,16 +112,6 @@ def _tell(name: str, storage: str | None, *, page: Path | None, json: bool) -> N
         if page is not None or not _is_current(path, engine, name):
             write_report(found, path)
     terminal.print_findings(found, path, json=json)
-
-
-def _check_page(page: Path) -> None:
-    """Refuse a page that cannot be written before the search is paid for."""
-    from search.errors import UsageError
-
-    if page.is_dir() or any(folder.exists() and not folder.is_dir() for folder in page.parents):
-        raise UsageError(
-            f"--report {page}: must be a file in a folder that is there or can be made"
-        )
 
 
 def _is_current(page: Path, engine: "Engine", name: str) -> bool:

@@ -1,7 +1,7 @@
 """The command worker: one more worker on a stored study."""
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,12 +12,11 @@ from search.commands.flags import (
     StorageFlag,
     StoredFlag,
     TimeoutFlag,
+    WaitFlag,
     device_with,
 )
+from search.workers.patience import START_PATIENCE_S
 from studies.states import Stage
-
-if TYPE_CHECKING:
-    pass
 
 
 def worker(
@@ -27,6 +26,7 @@ def worker(
     gpus: GpusFlag = None,
     data: DataFlag = None,
     timeout_min: TimeoutFlag = None,
+    wait_s: WaitFlag = START_PATIENCE_S,
     until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
     only: Annotated[Stage | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -42,6 +42,7 @@ def worker(
             device=device,
             data=data,
             timeout_min=timeout_min,
+            wait_s=wait_s,
             until_stdin_closes=until_stdin_closes,
             only=only,
         )

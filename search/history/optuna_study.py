@@ -1,11 +1,11 @@
 """Optuna's side of a study, and told of what our tables hold."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from functools import cached_property, wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 import optuna
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import URL
@@ -15,35 +15,35 @@ from search.history.samplers import make_sampler
 from search.params import Params
 from search.queue.work import Queue
 from search.stages.space import Ranges
-from studies.database import TRANSIENT, DatabaseUnreachableError, close_optuna, optuna_storage
+from studies.database import close_optuna, optuna_errors, optuna_storage
 from studies.definition import Screening
 from studies.errors import StudyError
 from studies.states import Direction, RunState
 from studies.tables import StudyRow, WorkRow
+from studies.translation import translated
 from trainers.seeding import seed_for
 
 OWNER = "onecycle_study"
 """The user attribute of an Optuna study that holds the id of ours."""
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Raise DatabaseUnreachableError where Optuna's storage lost its database."""
-    try:
-        yield
-    except StorageInternalError as error:
-        lost = _lost_connection(error)
-        if lost is None:
-            raise
-        line = str(getattr(lost, "orig", lost)).strip().partition("\n")[0]
-        raise DatabaseUnreachableError(f"Optuna's storage does not answer: {line}") from error
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
-def _lost_connection(error: BaseException | None) -> BaseException | None:
-    """Return the lost connection behind an error: Optuna may meet a second error over it."""
-    while error is not None and not isinstance(error, TRANSIENT):
-        error = error.__cause__ or error.__context__
-    return error
+def _translated(
+    call: Callable[Concatenate["History", _P], _R],
+) -> Callable[Concatenate["History", _P], _R]:
+    """Raise DatabaseError for what Optuna's storage says of its database; see translated()."""
+
+    @wraps(call)
+    def translating(history: "History", /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        if not isinstance(history.storage, RDBStorage):  # in memory, for tests and simulations
+            return call(history, *args, **kwargs)
+        with translated(history.storage.engine.url, also=optuna_errors()):
+            return call(history, *args, **kwargs)
+
+    return translating
 
 
 class History:
@@ -62,6 +62,7 @@ class History:
         if isinstance(self.storage, RDBStorage):
             close_optuna(self.storage)
 
+    @_translated
     def create(self, direction: Direction) -> None:
         """Make the Optuna study, or find it made; raise StudyError where it belongs to another.
 
@@ -96,7 +97,7 @@ class History:
             )
         return study
 
-    @_translated()
+    @_translated
     def ask(
         self,
         slot: int,
@@ -140,7 +141,7 @@ class History:
             trial.set_user_attr("max_lr", params.max_lr)
         return trial.number, params
 
-    @_translated()
+    @_translated
     def tell(self, number: int, value: float | None, attributes: Mapping[str, object]) -> None:
         """Finish a trial, once or again: COMPLETE with its value, FAIL without one."""
         storage = optuna_private.storage_of(self.study)
@@ -155,7 +156,7 @@ class History:
         except UpdateFinishedTrialError:
             pass  # told before, by the owner or by another repair
 
-    @_translated()
+    @_translated
     def drop_unbound(self, bound: Mapping[int, int]) -> None:
         """Fail RUNNING trials that another trial of their slot replaced (`bound`: slot -> number).
 
@@ -165,7 +166,7 @@ class History:
             if bound.get(trial.user_attrs.get("slot", -1), trial.number) != trial.number:
                 self.tell(trial.number, None, {"outcome": "replaced"})
 
-    @_translated()
+    @_translated
     def importances(self) -> dict[str, float]:
         """Return fANOVA's share of each parameter; empty where there is nothing to explain."""
         values = {trial.value for trial in self.study.get_trials(states=(TrialState.COMPLETE,))}
@@ -174,6 +175,7 @@ class History:
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         return optuna.importance.get_param_importances(self.study, evaluator=evaluator)
 
+    @_translated
     def delete(self) -> None:
         """Delete every Optuna study that is ours, whatever its name.
 

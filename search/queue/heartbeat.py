@@ -6,7 +6,7 @@ from collections import deque
 from types import TracebackType
 
 from search.queue.work import Claim, FencedOffError, Queue
-from studies.database import DatabaseUnreachableError
+from studies.errors import DatabaseError
 from trainers.run import EpochRow
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Heartbeat:
         except FencedOffError:
             self.lost = True
             return
-        except DatabaseUnreachableError as error:
+        except DatabaseError as error:  # for good or not: whoever writes the result raises it
             if not self._away:
                 log.warning("%s; training continues, and what it reports is kept", error)
             self._away = True

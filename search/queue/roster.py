@@ -9,16 +9,11 @@ from pathlib import Path
 from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from studies.database import (
-    POSTGRESQL_FORM,
-    DatabaseUnreachableError,
-    masked_text,
-    sqlite_file,
-    transaction,
-)
-from studies.errors import DatabaseError
+from studies.database import transaction
+from studies.errors import DatabaseError, DatabaseUnreachableError
 from studies.states import RunState
 from studies.tables import StudyRow, WorkerRow, WorkRow
+from studies.urls import POSTGRESQL_FORM, masked_text, sqlite_file
 
 
 def process_identity(pid: int | None = None) -> str | None:

@@ -26,7 +26,8 @@ from search.queue.rows import (
     write_epochs,
 )
 from studies.answer import Answer, NoAnswer
-from studies.database import DatabaseUnreachableError, reading, transaction
+from studies.database import reading, transaction
+from studies.errors import DatabaseUnreachableError
 from studies.states import ENDED_RUNS, FailureKind, RunState, Stage
 from studies.tables import StudyRow, WorkRow
 from trainers.run import EpochRow, Outcome, Point

@@ -9,9 +9,9 @@ from datetime import datetime
 from sqlalchemy import URL, func, select
 from sqlalchemy.orm import Session
 
-from studies.database import default_url, masked_text
 from studies.states import RunState
 from studies.tables import StudyRow, WorkRow
+from studies.urls import default_url, masked_text
 
 _PYTHON = ("python", "-m")
 

@@ -14,13 +14,14 @@ from sqlalchemy import delete as sql_delete
 from search.errors import UsageError
 from search.stages import range_test, search
 from search.starting.target import Target
-from studies.database import masked_text, reading, schema_lock, transaction
+from studies.database import reading, schema_lock, transaction
 from studies.definition import Study
 from studies.errors import UnknownStudyError
 from studies.protocol import compare, declared
 from studies.registry import Definition
 from studies.states import RunState, Stage
 from studies.tables import StudyRow, WorkRow
+from studies.urls import masked_text
 from trainers.device import cache_folder, checkpoint_folder
 
 BEAT_S = 5.0

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from search.starting.places import check_folders
 from studies.definition import Study
 from studies.registry import Definition
 from studies.states import Stage
@@ -90,10 +91,12 @@ def load_task(
 ) -> tuple[Trainer, Site]:
     """Load what is trained at this site; torch and the data are needed from here on.
 
-    A stored study keeps the precision that it was made with, on whatever device.
+    A stored study keeps the precision that it was made with, on whatever device. Raises UserError
+    where the folders of cache and checkpoints cannot be written.
     """
     from trainers.device import resolve_device
 
+    check_folders()
     site = Site(
         device=resolve_device(device),
         data=None if data is None else Path(data).expanduser().resolve(),

@@ -10,27 +10,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import URL, select
+from sqlalchemy import URL, Engine, select, text
 
-from studies.database import (
-    UPGRADE,
-    looking,
-    masked_text,
-    reading,
-    refuse_network,
-    sqlite_file,
-    storage_url,
+from search.starting.places import (
+    folder_of,
+    nearest,
+    unwritable_text,
+    why_unwritable,
 )
+from studies.columns import missing_columns
+from studies.database import UPGRADE, looking, reading, refuse_network
 from studies.definition import Study
-from studies.errors import UnknownStudyError
+from studies.errors import DatabaseError, UnknownStudyError, cause_line
 from studies.mounts import file_system_here
 from studies.registry import BUNDLED, load
 from studies.tables import HEAD, StudyRow
+from studies.translation import damaged_text
 from studies.upgrade import optuna_versions, versions
+from studies.urls import masked_text, sqlite_file, storage_url
 from trainers.data import Cifar10, Data, Presence, look_for
 from trainers.device import (
     cache_folder,
-    checkpoint_folder,
     device_name,
     native_precision,
     resolve_device,
@@ -66,8 +66,8 @@ def examine(
         "file system": lambda: _file_system(storage_url(storage)),
         "device": lambda: _device(device),
         "data": lambda: _data(storage, data, study),
-        "cache": lambda: _folder(cache_folder(), "ONECYCLE_CACHE"),
-        "checkpoints": lambda: _folder(checkpoint_folder(cache_folder()), "ONECYCLE_CHECKPOINTS"),
+        "cache": lambda: _folder("ONECYCLE_CACHE"),
+        "checkpoints": lambda: _folder("ONECYCLE_CHECKPOINTS"),
         "cache disk": lambda: _free_disk(cache_folder()),
         "database disk": lambda: _database_disk(storage_url(storage)),
     }
@@ -80,8 +80,9 @@ def _check(name: str, look: Callable[[], Found]) -> Check:
     except UserError as error:
         return Check(name, "to do", str(error))
     except Exception as error:  # whatever is wrong here, the other checks are still of use
-        cause = (str(getattr(error, "orig", None) or error).strip().splitlines() or [""])[0]
-        return Check(name, "to do", f"cannot be looked at: {type(error).__name__}: {cause}")
+        return Check(
+            name, "to do", f"cannot be looked at: {type(error).__name__}: {cause_line(error)}"
+        )
 
 
 def print_checks(checks: tuple[Check, ...], *, json: bool) -> None:
@@ -111,9 +112,25 @@ def _database(url: URL) -> Found:
         return problem or ("ok", f"{where}: will be made at the first start")
     with looking(url) as engine:
         versions(engine)
-    if file is not None and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
-        return "to do", f"{where}: make the file and its folder writable for you"
+        if file is not None:
+            _quick_check(engine)
+    if file is None:
+        return "ok", f"{where} answers"
+    reason = why_unwritable(file.parent)
+    if reason is not None or not os.access(file, os.W_OK):
+        reason = f" ({reason})" if reason else ""
+        return "to do", f"{where}: make the file and its folder writable for you{reason}"
+    if not file.stat().st_size:
+        return "warning", f"{where} is empty: if studies were stored there, restore an older copy"
     return "ok", f"{where} answers"
+
+
+def _quick_check(engine: Engine) -> None:
+    """Raise DatabaseError where SQLite finds damage; what it costs grows with the file."""
+    with reading(engine) as session:
+        (first, *_) = session.scalars(text("PRAGMA quick_check(1)")).all()
+    if first != "ok":
+        raise DatabaseError(damaged_text(engine.url, first.splitlines()[-1]))
 
 
 def _stored_versions(url: URL) -> tuple[str | None, str | None]:
@@ -126,6 +143,11 @@ def _stored_versions(url: URL) -> tuple[str | None, str | None]:
 
 def _our_schema(url: URL) -> Found:
     found = _stored_versions(url)[0]
+    if found == HEAD:
+        with looking(url) as engine, reading(engine) as session:
+            missing = missing_columns(session.connection())
+        if missing:
+            return "to do", f"{found}, but there is no {', '.join(missing)}: {UPGRADE}"
     return _schema(found, HEAD, newer=found is not None and found > HEAD, owner="onecycle-search")
 
 
@@ -189,20 +211,23 @@ def _study(storage: str | None, name: str) -> Study:
     return load(name).study
 
 
-def _folder(folder: Path, variable: str) -> Found:
+def _folder(variable: str) -> Found:
+    folder = folder_of(variable)
     if not folder.exists():
         problem = _cannot_be_made(folder)
         return problem or ("ok", f"{folder}: will be made at the first start")
-    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        return "to do", f"{folder} cannot be written: set {variable} to a folder that can"
+    reason = why_unwritable(folder)
+    if reason is not None:
+        return "to do", unwritable_text(folder, variable, reason)
     return "ok", f"{folder} can be written"
 
 
 def _cannot_be_made(path: Path) -> Found | None:
-    above = _existing(path)
-    if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
+    reason = why_unwritable(path)
+    if reason is None:
         return None
-    return "to do", f"{path} cannot be made: {above} must be a folder that you can write"
+    above = nearest(path)
+    return "to do", f"{path} cannot be made ({reason}): {above} must be a folder you can write"
 
 
 def _database_disk(url: URL) -> Found:
@@ -211,14 +236,8 @@ def _database_disk(url: URL) -> Found:
 
 
 def _free_disk(folder: Path) -> Found:
-    free = shutil.disk_usage(_existing(folder)).free
+    free = shutil.disk_usage(nearest(folder)).free
     text = f"{free / 2**30:.1f} GiB free for {folder}"
     if free < FREE_ENOUGH_BYTES:
         return "warning", f"{text}: make room, at least {FREE_ENOUGH_BYTES / 2**30:.0f} GiB"
     return "ok", text
-
-
-def _existing(path: Path) -> Path:
-    """Return `path`, or the nearest folder above it that is there."""
-    path = path.absolute()
-    return next(above for above in (path, *path.parents) if above.exists())

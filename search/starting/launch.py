@@ -15,8 +15,9 @@ from sqlalchemy import Engine
 from search.errors import EXIT_FINISHED, EXIT_GIVEN_BACK, EXIT_NO_RESULT, EXIT_USER_ERROR
 from search.queue.rows import MAX_DEATHS, count_ended
 from search.starting.cost import Started
+from search.workers.patience import START_PATIENCE_S, Patience
 from search.workers.stop import Stop
-from studies.database import DatabaseUnreachableError
+from studies.errors import DatabaseUnreachableError
 from studies.states import WorkEnd
 from trainers.errors import UserError
 from trainers.gpus import gpu_of
@@ -74,7 +75,7 @@ def _watch(engine: Engine, started: Started, workers: list[Local], stop: Stop) -
             else [worker for worker, code in zip(workers, codes, strict=True) if _goes_on(code)]
         )
         for worker in again:
-            _restart(engine, started, worker)
+            _restart(engine, started, worker, stop)
         if not again and None not in codes:
             break
         time.sleep(0.1)
@@ -88,14 +89,17 @@ def _goes_on(code: int | None) -> bool:
     return code is not None and code not in (EXIT_FINISHED, EXIT_NO_RESULT)
 
 
-def _restart(engine: Engine, started: Started, worker: Local) -> None:
+def _restart(engine: Engine, started: Started, worker: Local, stop: Stop) -> None:
     """Start a worker that has ended again, with the same number and log file.
 
-    One that gave its work back wants a new process, because a run went out of memory; one that
+    One that gave its work back wants a new process, because a run went out of memory, or its
+    database was away for longer than it waits: then this start ends like it. One that
     died is given _MAX_RESTARTS more lives, and all of them again when the study got on meanwhile.
     """
     code = worker.process.returncode
-    if code != EXIT_GIVEN_BACK:
+    if code == EXIT_GIVEN_BACK:
+        Patience(stop, seconds=START_PATIENCE_S)(count_ended, engine, started.row.id)
+    else:
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         with suppress(DatabaseUnreachableError):
             ended_runs = count_ended(engine, started.row.id)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 from sqlalchemy import URL, Engine
 
@@ -9,11 +10,12 @@ from search.queue.work import Queue
 from search.starting import catalog
 from search.workers.patience import Patience
 from search.workers.stop import Stop
-from studies.database import open_engine, prepare, sqlite_file, storage_url
+from studies.database import open_engine, prepare
 from studies.errors import UnknownStudyError
 from studies.tables import StudyRow
 from studies.upgrade import Upgraded
 from studies.upgrade import upgrade as upgrade_tables
+from studies.urls import sqlite_file, storage_url
 from trainers.device import cache_folder
 
 
@@ -23,7 +25,8 @@ def opened(
 ) -> Iterator[Engine]:
     """Open the study database, waited for by `patiently`; its connections end with the block.
 
-    Raises UnknownStudyError where the SQLite file is not there and `make` does not ask for it.
+    Raises UnknownStudyError where the SQLite file is not there, or empty, and `make` does not ask
+    for it.
     """
     url = storage_url(storage)
     if not make:
@@ -40,6 +43,16 @@ def _check_is_there(url: URL) -> None:
     file = sqlite_file(url)
     if file is not None and not file.exists():
         raise UnknownStudyError(f"no database at {file}: no study is stored there yet")
+    # A file that was cut off; one that is in use for the first time may be empty beside its log.
+    if file is not None and file.is_file() and not file.stat().st_size and not _log(file).exists():
+        raise UnknownStudyError(
+            f"the database {file} is empty: no study is stored there; if there were some, restore "
+            "an older copy"
+        )
+
+
+def _log(file: Path) -> Path:
+    return Path(f"{file}-wal")
 
 
 def upgrade(storage: str | None) -> tuple[Upgraded, ...]:

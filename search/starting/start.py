@@ -16,10 +16,10 @@ from search.starting import catalog
 from search.starting.cost import Started, estimate, load_task, warm_up
 from search.starting.target import Target, n_trials_of
 from search.workers.stop import Stop
-from studies.database import masked_text
 from studies.registry import Definition
 from studies.states import Stage, WorkEnd
 from studies.tables import StudyRow
+from studies.urls import masked_text
 from trainers.device import Site
 from trainers.run import Trainer
 

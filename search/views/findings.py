@@ -12,8 +12,9 @@ from search.results.trials import Trial, trials_of
 from search.stages import range_test
 from search.starting import catalog
 from search.views.hints import Hint, hints
-from studies.database import masked_text, reading
+from studies.database import reading
 from studies.tables import StudyRow
+from studies.urls import masked_text
 from trainers.sweeps.result import RangeTestResult
 
 

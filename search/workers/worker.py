@@ -19,11 +19,13 @@ from search.stages.space import Ranges
 from search.workers.outcome import ended_of, failure_kind
 from search.workers.patience import Patience
 from search.workers.stop import Stop
-from studies.database import DatabaseUnreachableError, reading
+from studies.database import reading
 from studies.definition import Study
+from studies.errors import DatabaseUnreachableError
 from studies.params import Value
 from studies.states import FailureKind, Stage, WorkEnd
 from studies.tables import StudyRow
+from studies.urls import scrubbed
 from trainers.calls.audit import AuditError, audit_batches, audit_run
 from trainers.calls.lint import Call, lint
 from trainers.checkpoint import Checkpoint
@@ -303,14 +305,14 @@ class Worker:
     def _fail(self, claim: Claim, failed: Failed) -> None:
         """Write a failed attempt with its traceback."""
         self._out_of_memory = failed.kind is FailureKind.MEMORY
-        text = "".join(traceback.format_exception(failed.error))
+        text = scrubbed("".join(traceback.format_exception(failed.error)), self.engine.url)
         given_up = self.patiently(self.queue.fail, claim, failed.kind, text)
         log.error(
             "%s failed (%s): %s: %s%s",
             claim.title,
             failed.kind,
             type(failed.error).__name__,
-            failed.error,
+            scrubbed(str(failed.error), self.engine.url),
             "; given up" if given_up else "; it will be tried again",
         )
 

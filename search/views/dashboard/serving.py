@@ -10,15 +10,10 @@ from sqlalchemy import URL
 from search.errors import UsageError
 from search.views.dashboard.cards import Cards
 from search.views.dashboard.wsgi import guarded, with_bodies, with_cards
-from studies.database import (
-    DatabaseUnreachableError,
-    looking,
-    masked_text,
-    open_engine,
-    optuna_storage,
-    prepare,
-)
+from studies.database import looking, open_engine, optuna_storage, prepare
+from studies.errors import DatabaseUnreachableError
 from studies.upgrade import versions
+from studies.urls import masked_text
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.history.optuna_study import OWNER
 from search.views.dashboard.cards import Cards
-from studies.database import DatabaseUnreachableError
+from studies.errors import DatabaseError
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -87,7 +87,7 @@ def _completed(study: dict[str, Any], cards: Cards) -> dict[str, Any]:
     ours = next((a["value"] for a in study["user_attrs"] if a["key"] == OWNER), None)
     try:
         shown = None if ours is None else cards.of(ours)
-    except DatabaseUnreachableError as error:
+    except DatabaseError as error:
         log.warning("%s", error)
         return study
     if shown is None:

@@ -15,8 +15,8 @@ from search.errors import UsageError
 from search.starting.cost import duration_text
 from search.views import wording
 from search.views.findings import Findings
-from studies.database import sqlite_file
 from studies.params import parameter
+from studies.urls import sqlite_file
 from trainers.sweeps.result import conclusion, count
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from search.results.status import EndedRun, Overview, Running, ended_since, overview
 from search.starting.cost import Started, duration_text
-from studies.database import DatabaseUnreachableError
+from studies.errors import DatabaseError
 from studies.params import CYCLE, parameter
 from studies.states import RunState, Stage
 
@@ -44,7 +44,7 @@ class View:
         try:
             self.now = overview(self.engine, self.started.row.name, self.started.costs)
             new = ended_since(self.engine, self.started.row.id, self._known)
-        except DatabaseUnreachableError as error:
+        except DatabaseError as error:
             if not self._away:
                 log.warning("%s; the workers train on", error)
             self._away = True

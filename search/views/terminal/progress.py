@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from search.starting.cost import Started
 from search.views.terminal.answer import plan_text
 from search.views.terminal.live_view import View
-from studies.database import masked_text
+from studies.urls import masked_text
 
 
 class Progress:

@@ -23,7 +23,7 @@ from search.results.status import (
 from search.starting.catalog import find
 from search.starting.cost import StageCost, duration_text
 from search.views.terminal.answer import on_stdout
-from studies.database import DatabaseUnreachableError
+from studies.errors import DatabaseUnreachableError
 from studies.states import Stage
 from studies.tables import WorkRow
 
