@@ -191,7 +191,7 @@ def test_progress_can_be_watched(tmp_path: Path) -> None:
         ("confirmation", 9),
     ]
     assert started.seconds == pytest.approx(
-        sum(c.n_images for c in started.plan) / started.images_per_s
+        sum(c.n_images for c in started.costs) / started.images_per_s
     )
 
 

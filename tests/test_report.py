@@ -130,14 +130,14 @@ def test_a_study_name_is_shown_as_text_never_as_markup(found: Findings) -> None:
 
 def test_the_page_names_a_diverged_configuration_with_its_step_and_rate(found: Findings) -> None:
     text = Document(page(found)).text
-    assert f"2 diverged 10.00 0.39 0.10 3 4 1.5 {DIVERGED_STEP} 0.31 TestChip" in text
+    assert f"2 diverged 10.00 0.39 0.10 3 1.5 {DIVERGED_STEP} 0.31 TestChip" in text
     assert "1 of 3 diverged" in text
 
 
 def test_a_configuration_that_was_given_up_has_no_numbers(engine: Engine) -> None:
     with transaction(engine) as session:
         session.add(run_row("search", 3, state="failed", outcome=None, failure="memory"))
-    assert "3 memory 4" in Document(page(findings(engine, NAME))).text
+    assert "3 memory 1.5 TestChip" in Document(page(findings(engine, NAME))).text
 
 
 def test_a_baseline_that_won_is_called_the_answer(found: Findings) -> None:

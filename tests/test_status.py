@@ -23,9 +23,10 @@ from search.queue.roster import Roster, process_identity
 from search.queue.rows import release
 from search.queue.work import Claim, FencedOffError, Queue
 from search.results.status import overview, plan_of, stored_definition
+from studies.answer import NoAnswer
 from studies.database import open_engine, prepare, reading, transaction
 from studies.registry import load
-from studies.states import FailureKind
+from studies.states import FailureKind, Stage
 from studies.tables import EpochRecord, StudyRow, WorkRow
 from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished, plain
 from tests.rows import study_row
@@ -310,7 +311,7 @@ def test_a_finished_study_says_so_without_torch(finished: Finished) -> None:
 
 
 def test_a_failed_study_says_why(sqlite: Engine, main_here: Main) -> None:
-    change_study(sqlite, stage="failed", result={"reason": "no sweep broke"})
+    change_study(sqlite, stage=Stage.FAILED, ending=NoAnswer("no sweep broke"))
     assert main_here("status", *flags(sqlite)).out.startswith(
         "study table: failed: no sweep broke"
     )

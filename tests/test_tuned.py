@@ -83,7 +83,7 @@ def test_digits_at_two_batch_sizes(main_here: Callable[..., Ended], tmp_path: Pa
     words = main_here("report", *stored).out
     assert "range test, batch_size 128: " in words
     assert f"batches of {winner['batch_size']} images" in words
-    assert f"# The optimizer has weight_decay={winner['weight_decay']:.6g}." in words
+    assert f"# The training has weight_decay={winner['weight_decay']!r}." in words
     page = (tmp_path / "a-tuned.html").read_text()
     assert all(f'id="figure-range_test{suffix}"' in page for suffix in ("", "-128"))
     assert "which max_lr, pct_start, div_factor, weight_decay, batch_size?" in page

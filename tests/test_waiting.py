@@ -1,5 +1,6 @@
 """A start without a database: waited for, told as 75; what can never work is told as 2 at once."""
 
+import gc
 import os
 import subprocess
 import time
@@ -22,6 +23,17 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 RUN = ("run", "--study", str(TABLE_STUDY), "--workers", "1")
 WORKER = ("worker", "--study", "table", "--device", "cpu")
+
+
+# The constructor of Optuna's storage keeps its connection where it fails: nobody can close it
+# before it is collected, and psycopg warns of that.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collected_here() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture
@@ -191,8 +203,6 @@ def test_a_wait_below_zero_is_refused(main_here: Main) -> None:
     assert (ended.code, ended.err) == (2, "error: wait-s must be at least 0 seconds, got -1\n")
 
 
-# A constructor that fails keeps its connection; nobody can close it before it is collected.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("nth", [0, 3, 6])
 def test_a_server_that_goes_while_optunas_storage_is_made_is_waited_for(
     nth: int, postgres_server: PostgresServer, postgres_url: URL
