@@ -69,6 +69,7 @@ def main(called_as: str | None = None) -> None:
         GivenBackError,
         NoResultError,
     )
+    from search.text import printable
     from studies.errors import DatabaseUnreachableError
     from trainers.errors import UserError
 
@@ -88,7 +89,7 @@ def main(called_as: str | None = None) -> None:
         if ended.code != EXIT_INTERRUPTED:  # Typer's end after Ctrl-C, of which it says nothing
             raise
         code, text = EXIT_INTERRUPTED, "interrupted: the same command resumes it"
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
     sys.exit(code)
 
 

@@ -16,7 +16,7 @@ from search.stages.range_test import measured_at_all, with_stored_range_test
 from search.starting import catalog, slurm
 from search.starting.cost import Started, estimate, load_task, warm_up
 from search.starting.opening import opened, settle_ended
-from search.starting.slurm import Batch, batch_script
+from search.starting.slurm import MOST_WORKERS, Batch, batch_script
 from search.starting.start import (
     Asked,
     Watch,
@@ -40,6 +40,8 @@ from studies.urls import POSTGRESQL_FORM, masked_text, sqlite_file, storage_url
 from trainers.sweeps.result import RangeTestResult
 
 log = logging.getLogger(__name__)
+
+MOST_MINUTES = 525_600
 
 
 def run(
@@ -143,10 +145,10 @@ def _swept_otherwise(definition: Definition, name: str | None, **given: Any) -> 
             f"{getattr(settings, field):g}; another one needs a --name"
         )
     try:
-        other = replace(settings, **changed)
+        study = replace(definition.study, range_test=replace(settings, **changed))
     except ValueError as error:
         raise UsageError(str(error)) from None
-    return replace(definition, study=replace(definition.study, range_test=other))
+    return replace(definition, study=study)
 
 
 def _definition(study: str | Path | Study) -> Definition:
@@ -181,12 +183,15 @@ def _check_counts(
     timeout_min: float | None = None,
     wait_s: float = 0.0,
 ) -> None:
-    if workers is not None and workers < 1:
-        raise UsageError(f"workers must be at least 1, got {workers}")
+    if workers is not None and not 1 <= workers <= MOST_WORKERS:
+        raise UsageError(f"workers must be at least 1 and at most {MOST_WORKERS}, got {workers}")
     if seed is not None and not 0 <= seed < 2**63:
         raise UsageError(f"seed must lie between 0 and 2**63 - 1, got {seed}")
-    if timeout_min is not None and not timeout_min > 0:
-        raise UsageError(f"timeout-min must be above 0 minutes, got {timeout_min:g}")
+    if timeout_min is not None and not 0 < timeout_min <= MOST_MINUTES:
+        raise UsageError(
+            f"timeout-min must be above 0 minutes and at most {MOST_MINUTES:,} (a year), "
+            f"got {timeout_min:g}"
+        )
     if not 0 <= wait_s < math.inf:
         raise UsageError(f"wait-s must be at least 0 seconds, got {wait_s:g}")
 
@@ -199,10 +204,17 @@ def dry_run(
     workers: int | None = None,
     device: str = "auto",
     data: str | Path | None = None,
+    name: str | None = None,
+    seed: int | None = None,
+    timeout_min: float | None = None,
 ) -> Started:
-    """Return what a new study of this definition would cost here; nothing is stored."""
+    """Return what a new study of this definition would cost here; nothing is stored.
+
+    See run() for the parameters, all of which are checked, and for what is raised.
+    """
     definition = _definition(study)
-    _check_counts(workers=workers)
+    name = _checked_name(definition.study.name if name is None else name)
+    _check_counts(workers=workers, seed=seed, timeout_min=timeout_min)
     target = Target.parse(trials, budget)
     if target.more:
         raise UsageError(f"--trials {trials}: a dry run is of a new study; give its number")
@@ -210,7 +222,7 @@ def dry_run(
     trainer, site = load_task(definition, None, device=device, data=data)
     rate = warm_up(trainer, definition.study)
     n_trials = n_trials_of(target, definition.study, site, rate=rate, workers=workers)
-    row = StudyRow(name=definition.study.name, n_trials=n_trials)
+    row = StudyRow(name=name, n_trials=n_trials)
     return estimate(row, definition, trainer, site, rate=rate, workers=workers)
 
 
@@ -229,10 +241,7 @@ def submit(
     None where the study has ended already: nothing is submitted then. Neither torch nor the data
     is needed here. See run() for the other parameters and for what is raised.
     """
-    definition = _definition(study)
-    name = _checked_name(definition.study.name if name is None else name)
-    _check_counts(seed=seed)
-    target = Target.parse(trials, None)
+    definition, name, target = _submitted(study, name=name, trials=trials, seed=seed)
     slurm.check_installed()
     url = storage_url(storage)
     if sqlite_file(url) is not None:
@@ -252,6 +261,30 @@ def submit(
             return None
     script = batch_script(name, batch, data=data)
     return slurm.submit_script(script, storage=url.render_as_string(hide_password=False))
+
+
+def submitted_script(
+    study: str | Path,
+    batch: Batch,
+    *,
+    name: str | None = None,
+    trials: int | str | None = None,
+    seed: int | None = None,
+    data: Path | None = None,
+) -> str:
+    """Return the batch script that submit() would submit; nothing is stored."""
+    _, name, _ = _submitted(study, name=name, trials=trials, seed=seed)
+    return batch_script(name, batch, data=data)
+
+
+def _submitted(
+    study: str | Path, *, name: str | None, trials: int | str | None, seed: int | None
+) -> tuple[Definition, str, Target]:
+    """Return what is submitted: definition, name and target, all checked."""
+    definition = _definition(study)
+    _check_counts(seed=seed)
+    name = _checked_name(definition.study.name if name is None else name)
+    return definition, name, Target.parse(trials, None)
 
 
 def join(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
 
+from studies.limits import check_limits
 from studies.params import (
     CYCLE,
     Choice,
@@ -25,10 +26,6 @@ from trainers.task import Workload
 
 # The width of the column (studies.tables.StudyRow.name).
 MAX_NAME_LENGTH = 200
-MOST_SCORE = 1e100
-"""A score beyond this, to either side, counts as no number: its square would overflow."""
-# tpe first: only gp was shown ahead of it, late and in one task of two, at 18 times the CPU time
-# (docs/benchmarks.md).
 SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random")
 MOST_WEIGHT_DECAY = {"sgd": 0.02, "adaptive": 0.1}
 """A larger one moves the edge by more than the noise of a sweep, so that one range test would not
@@ -212,11 +209,6 @@ class Study:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if not abs(self.diverged_value) <= MOST_SCORE:
-            raise ValueError(
-                f"diverged_value must be a number of at most {MOST_SCORE:g}, "
-                f"got {self.diverged_value}"
-            )
         if self.direction not in ("maximize", "minimize"):
             raise ValueError(f"direction must be maximize or minimize, got {self.direction!r}")
         if self.space.weight_decay is not None:
@@ -228,6 +220,7 @@ class Study:
             )
         for name, domain in self.space.extra_domains().items():
             self._check_extra(name, domain)
+        check_limits(self)
         for batch_size in self.batch_sizes:
             self._check_cycles(self.steps_of(self.epochs, batch_size=batch_size))
 

@@ -15,6 +15,10 @@ class StudyFileError(StudyError):
     """A study file that does not load."""
 
 
+class StudyDeletedError(StudyError):
+    """A stored study that was deleted while somebody worked on it."""
+
+
 class ProtocolError(StudyError):
     """A stored study that was made under another protocol."""
 

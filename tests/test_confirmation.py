@@ -1,8 +1,9 @@
 """The statistics of the answer, held against scipy and closed forms."""
 
+import itertools
 import math
 from random import Random
-from statistics import stdev
+from statistics import median, stdev
 
 import numpy as np
 import pytest
@@ -143,3 +144,23 @@ def test_finalists_are_spread_over_the_tie_group_best_first() -> None:
     assert spread_over == [0, 4, 2], "the best, the farthest from it, the one between"
     few = spread_finalists(scores, places, Noise(1e-6, 8, "replicates"), n=3, direction="maximize")
     assert few == [0, 1, 2], "a small tie group is filled up with the next best"
+
+
+@pytest.mark.parametrize("kind", ["drawn", "grid", "twins"])
+def test_neighbours_are_those_that_a_look_at_all_pairs_finds(kind: str) -> None:
+    generator = Random(3)
+    if kind == "grid":
+        places = dict(enumerate(itertools.product((0.0, 0.5, 1.0), repeat=4)))
+    else:
+        places = {n: tuple(generator.random() for _ in range(4)) for n in range(120)}
+    if kind == "twins":
+        places |= {200 + n: places[n] for n in range(40)}
+    scores = {slot: generator.random() for slot in places}
+    apart = []
+    for slot in scores:
+        others = [other for other in scores if other != slot]
+        near = min(others, key=lambda other: math.dist(places[other], places[slot]))
+        apart.append(abs(scores[slot] - scores[near]))
+    found = noise_of_neighbours(scores, places)
+    assert found is not None
+    assert found.deviation == median(apart) / (0.6745 * math.sqrt(2))

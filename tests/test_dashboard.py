@@ -7,9 +7,11 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from wsgiref.types import WSGIApplication
@@ -19,11 +21,15 @@ import optuna
 import optuna_dashboard
 import plotly.graph_objects
 import pytest
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, make_url, select
 
+from search.results.result import load_result
+from search.views.dashboard.guard import FIRST_DELAY_S, MOST_DELAYED, Brake, guarded
 from search.views.dashboard.serving import create_app
-from studies.database import open_engine, optuna_storage, prepare
+from studies.database import open_engine, optuna_storage, prepare, transaction
+from studies.tables import StudyRow
 from tests.conftest import Ended, Finished, plain
+from tests.rows import query
 
 PASSWORD = "s3cret: ü"
 
@@ -33,10 +39,14 @@ def authorization(password: str, *, user: str = "anyone") -> str:
 
 
 def asked(
-    app: WSGIApplication, path: str, header: str | None, *, method: str = "GET"
+    app: WSGIApplication, path: str, header: str | None, *, method: str = "GET", query: str = ""
 ) -> tuple[str, bytes]:
     """Return the status and the body that the application answers."""
-    environ: dict[str, object] = {"PATH_INFO": path, "REQUEST_METHOD": method}
+    environ: dict[str, object] = {
+        "PATH_INFO": path,
+        "REQUEST_METHOD": method,
+        "QUERY_STRING": query,
+    }
     if header is not None:
         environ["HTTP_AUTHORIZATION"] = header
     setup_testing_defaults(environ)
@@ -68,6 +78,15 @@ def studies(app: WSGIApplication) -> list[str]:
         authorization(""),
         authorization("wrong"),
         authorization(PASSWORD).replace("Basic", "Bearer"),
+        "Basic \xff",
+        "Basic \u20ac",
+        "\xff\xfe",
+        "Basic " + base64.b64encode(b"no colon").decode(),
+        "Basic " + base64.b64encode(b"\xff:\xff").decode(),
+        "Basic " + base64.b64encode(b"a:" + b"x" * 100_000).decode(),
+        "Basic " + base64.b64encode(PASSWORD.encode()).decode(),
+        "Basic " + base64.b64encode(f"a:{PASSWORD}".encode("latin-1")).decode(),
+        authorization(PASSWORD + "\0"),
     ],
 )
 def test_nothing_is_shown_without_the_password(header: str | None, copy: URL) -> None:
@@ -76,6 +95,65 @@ def test_nothing_is_shown_without_the_password(header: str | None, copy: URL) ->
         status, body = asked(app, path, header)
         assert status == "401 Unauthorized"
         assert list(json.loads(body)) == ["reason"]
+
+
+def shown_at(app: WSGIApplication, address: str, password: str) -> tuple[str, float]:
+    """Return the status of a request from an address, and how long it took."""
+    environ: dict[str, object] = {"PATH_INFO": "/api/studies", "REMOTE_ADDR": address}
+    environ["HTTP_AUTHORIZATION"] = authorization(password)
+    setup_testing_defaults(environ)
+    seen: list[str] = []
+    began = time.monotonic()
+    list(app(environ, lambda status, headers, *_: seen.append(status)))  # type: ignore
+    return seen[0], time.monotonic() - began
+
+
+def nothing(environ: object, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [])
+    return []
+
+
+def test_wrong_passwords_of_an_address_take_longer_each_time_and_the_right_one_never() -> None:
+    app = guarded(nothing, password=PASSWORD, allow_writes=False)
+    took = []
+    for _ in range(4):
+        status, seconds = shown_at(app, "10.0.0.1", "wrong")
+        assert status == "401 Unauthorized"
+        took.append(seconds)
+    for n, seconds in enumerate(took):
+        assert seconds >= FIRST_DELAY_S * 2**n
+    status, seconds = shown_at(app, "10.0.0.1", PASSWORD)
+    assert status == "200 OK"
+    assert seconds < FIRST_DELAY_S
+    assert shown_at(app, "10.0.0.1", "wrong")[1] < took[-1], "forgiven after the right one"
+
+
+def test_many_guessers_together_are_slow_and_do_not_lock_out_who_was_let_in() -> None:
+    app = guarded(nothing, password=PASSWORD, allow_writes=False)
+    assert shown_at(app, "10.9.9.9", PASSWORD)[0] == "200 OK"
+    n = 5 * MOST_DELAYED
+    began = time.monotonic()
+    with ThreadPoolExecutor(n) as pool:
+        guesses = [
+            pool.submit(shown_at, app, f"10.0.{k}.1", "wrong") for k in range(n) for _ in range(3)
+        ]
+        time.sleep(FIRST_DELAY_S / 2)
+        status, seconds = shown_at(app, "10.9.9.9", PASSWORD)
+        assert (status, seconds < FIRST_DELAY_S) == ("200 OK", True)
+        answers = [guess.result()[0] for guess in guesses]
+    seconds = time.monotonic() - began
+    looked_at = answers.count("401 Unauthorized")
+    assert set(answers) <= {"401 Unauthorized", "429 Too Many Requests"}
+    assert looked_at <= (seconds / FIRST_DELAY_S + 1) * MOST_DELAYED
+    assert shown_at(app, "10.8.8.8", PASSWORD)[0] == "200 OK", "a new one, after them"
+
+
+def test_who_guesses_from_ever_new_addresses_fills_no_memory() -> None:
+    brake = Brake()
+    for n in range(3_000):
+        assert brake.heard(f"10.{n}", right=True)
+        brake._delay_s(f"10.{n}")
+    assert len(brake._known) == len(brake._wrong) == 1_000
 
 
 def test_with_the_password_the_studies_and_their_trials_are_shown(copy: URL) -> None:
@@ -136,6 +214,55 @@ def test_a_study_of_ours_has_cards_and_a_note_that_are_stored_nowhere(copy: URL)
     assert stored(copy) == before
 
 
+def test_best_trial_is_our_answer_with_its_mean_over_fresh_seeds(copy: URL) -> None:
+    engine = open_engine(copy)
+    result = load_result(engine, "table")
+    ((number,),) = query(
+        copy, f"SELECT trial_number FROM work WHERE stage='search' AND slot={result.winner.slot}"
+    )
+    engine.dispose()
+    app = create_app(copy, password=PASSWORD)
+    for after in ("", "after=11", "after=12"):
+        (best,) = study(app, 1, query=after)["best_trials"]
+        assert best["number"] == number
+        assert best["values"] == [pytest.approx(result.winner.validation.mean, abs=1e-6)]
+        assert best["params"]
+    everything = study(app, 1)
+    assert max(t["values"][0] for t in everything["trials"]) != best["values"][0]
+    assert "'Best Trial' on this page is this answer" in everything["note"]["body"]
+
+
+def test_importances_are_those_that_the_answer_prints(copy: URL) -> None:
+    engine = open_engine(copy)
+    expected = load_result(engine, "table").importances
+    app = create_app(copy, password=PASSWORD)
+    listed = importances(app, 1)
+    assert {each["name"]: each["importance"] for each in listed} == expected
+    assert list(expected) == [each["name"] for each in listed]
+    with transaction(engine) as session:
+        row = session.scalars(select(StudyRow)).one()
+        row.stage, row.result = "search", None
+    engine.dispose()
+    app = create_app(copy, password=PASSWORD)
+    assert importances(app, 1) == [], "none before the study has ended"
+    shown = study(app, 1)
+    assert "'Best Trial' on this page is the best single score" in shown["note"]["body"]
+    assert len(shown["best_trials"]) == 1
+    other = optuna.create_study(study_name="other", storage=plain(copy), direction="maximize")
+    other.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=6)
+    assert [each["name"] for each in importances(app, other._study_id)] == ["x"]
+    path = "/api/studies/99/param_importances"
+    assert asked(app, path, authorization(PASSWORD))[0] == "404 Not Found"
+
+
+def importances(app: WSGIApplication, optuna_id: int) -> list[dict[str, Any]]:
+    path = f"/api/studies/{optuna_id}/param_importances"
+    status, body = asked(app, path, authorization(PASSWORD))
+    assert status == "200 OK"
+    (listed,) = json.loads(body)["param_importances"]
+    return list(listed)
+
+
 def test_what_somebody_saved_on_the_dashboard_is_kept_beside_the_cards(copy: URL) -> None:
     theirs = optuna.load_study(study_name="table", storage=plain(copy))
     optuna_dashboard.save_note(theirs, "my **own** words")
@@ -160,9 +287,9 @@ def test_an_optuna_study_that_is_not_ours_is_shown_as_it_is(copy: URL) -> None:
     assert asked(app, "/api/studies/99", authorization(PASSWORD))[0] == "404 Not Found"
 
 
-def study(app: WSGIApplication, optuna_id: int) -> dict[str, Any]:
+def study(app: WSGIApplication, optuna_id: int, *, query: str = "") -> dict[str, Any]:
     """Return what the page of an Optuna study is made of."""
-    status, body = asked(app, f"/api/studies/{optuna_id}", authorization(PASSWORD))
+    status, body = asked(app, f"/api/studies/{optuna_id}", authorization(PASSWORD), query=query)
     assert status == "200 OK"
     shown: dict[str, Any] = json.loads(body)
     return shown

@@ -1,11 +1,12 @@
 """Expected scores: less lucky than the best single score, and no cliff leads them astray."""
 
+import tracemalloc
 from statistics import fmean
 
 import numpy as np
 import pytest
 
-from search.stages.expected import expected_scores
+from search.stages.expected import _MOST_POINTS, _groups, expected_scores
 
 
 def slope(points: np.ndarray, *, cliff: float = 1.0) -> np.ndarray:
@@ -72,3 +73,27 @@ def test_scores_after_those_that_are_fitted_count_as_well() -> None:
     errors = np.array([found[slot] for slot in range(700)]) - slope(points)
     assert np.abs(errors[500:]).max() < 0.004
     assert np.std(values[500:] - slope(points)[500:]) > 0.004
+
+
+def test_of_very_many_scores_groups_of_neighbours_are_gone_through_in_little_memory() -> None:
+    n = 20_000
+    points, values = drawn(5, n=n)
+    scores = dict(enumerate(values.tolist()))
+    tracemalloc.start()
+    found = expected_scores(scores, dict(enumerate(points)), direction="maximize")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500e6, "all of them took 12 GB"
+    errors = np.array([found[slot] for slot in range(n)]) - slope(points)
+    assert np.abs(errors).max() < 0.004
+    assert np.abs(errors).mean() < 0.001
+
+
+@pytest.mark.parametrize("n", [2_001, 3_999, 20_000])
+def test_the_groups_hold_every_point_once_and_are_no_more_than_are_gone_through(n: int) -> None:
+    points = np.random.default_rng(6).random((n, 3))
+    points[: n // 3, 2] = 0.5  # as a batch size is
+    groups = _groups(points)
+    assert sorted(np.concatenate(groups).tolist()) == list(range(n))
+    assert len(groups) <= _MOST_POINTS
+    assert np.mean([np.ptp(points[group], axis=0).max() for group in groups]) < 0.2

@@ -256,3 +256,21 @@ def test_a_sampler_whose_package_is_missing_is_named_with_its_extra(
     with pytest.raises(UsageError, match=r"'cmaes'.*onecycle-search\[cmaes\]"):
         check_installed("cmaes")
     check_installed("tpe")
+
+
+def test_importances_of_very_many_trials_are_those_of_an_even_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    history = History(storage, name="many", study_id="s")
+    history.create("maximize")
+    history.study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=40)
+    every = history.importances()
+    monkeypatch.setattr("search.history.optuna_study.MOST_EXPLAINED", 10)
+    part = optuna.create_study(direction="maximize")
+    part.add_trials(history.study.trials[::4])
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    assert history.importances() == optuna.importance.get_param_importances(
+        part, evaluator=evaluator
+    )
+    assert every.keys() == {"x"}

@@ -28,7 +28,7 @@ def test_it_prints_each_sweep_the_conclusion_a_chart_and_the_cost(
     ended = main_here("range-test", *STUDY, "--workers", "1")
     assert ended.code == 0, ended.err
     lines = ended.out.splitlines()
-    assert lines[0] == "range test: 3 sweeps of 60 steps, exponential, lr 1e-05 to 10"
+    assert lines[0] == "range test: 3 sweeps of 60 steps, lr 1e-05 to 10"
     assert [line.split()[0] for line in lines[2:6]] == ["0", "1", "2", "slow"]
     assert "median of n = 3 sweeps; 95 % t interval of log10(edge)" in ended.out
     assert "drift of the edge in twice the steps (n = 1 sweep): " in ended.out

@@ -290,3 +290,17 @@ def test_a_write_killed_midway_leaves_the_old_page(engine: Engine, tmp_path: Pat
     )
     assert ended.returncode == -signal.SIGXFSZ
     assert path.read_text(encoding="utf-8") == "the old page"
+
+
+def test_the_table_of_very_many_trials_holds_the_best_and_says_how_many_there_are(
+    found: Findings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.views.page.report.MOST_ROWS", 2)
+    text = page(found)
+    assert "The best 2 of 3" in text
+    assert "onecycle trials --csv" in text
+    table = text[text.index('id="trials"') : text.index('id="next"')]
+    assert table.count("<tr") == 3
+    assert "0 baseline" in table
+    assert "1 winner" in table
+    assert "The best" not in page(replace(found, trials=found.trials[:2]))

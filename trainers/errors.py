@@ -11,6 +11,7 @@ The tree, over all three packages::
     ├── StudyError                  studies.errors
     │   ├── UnknownStudyError       no definition, or no stored study, of that name
     │   ├── StudyFileError          a study file that does not load (file, line)
+    │   ├── StudyDeletedError       a stored study was deleted while it was worked on
     │   └── ProtocolError           a stored study was made under another protocol (field)
     ├── DatabaseError               studies.errors: wrong URL, refused, damaged, wrong schema
     │   └── DatabaseUnreachableError    it does not answer: exit code 75, trying again may help

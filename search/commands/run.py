@@ -72,7 +72,15 @@ def run(
     device = device_with(gpus, device)
     if dry_run:
         started = api.dry_run(
-            study, trials=trials, budget=budget, workers=workers, device=device, data=data
+            study,
+            trials=trials,
+            budget=budget,
+            workers=workers,
+            device=device,
+            data=data,
+            name=name,
+            seed=seed,
+            timeout_min=timeout_min,
         )
         terminal.print_plan(started, json=json)
         return

@@ -44,7 +44,7 @@ def submit(
 ) -> None:
     """Store a study and submit workers on it to Slurm; a study that has ended is left alone."""
     from search import api
-    from search.starting.slurm import Batch, batch_script
+    from search.starting.slurm import Batch
 
     batch = Batch(
         workers=workers,
@@ -55,9 +55,8 @@ def submit(
         sbatch=tuple(sbatch or ()),
     )
     if dry_run:
-        from studies.registry import load
-
-        typer.echo(batch_script(name or load(study).study.name, batch, data=data), nl=False)
+        script = api.submitted_script(study, batch, name=name, trials=trials, seed=seed, data=data)
+        typer.echo(script, nl=False)
         return
     job = api.submit(study, batch, storage=storage, name=name, trials=trials, seed=seed, data=data)
     if job is not None:

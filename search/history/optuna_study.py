@@ -1,11 +1,13 @@
 """Optuna's side of a study, and told of what our tables hold."""
 
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property, wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import URL
@@ -15,9 +17,10 @@ from search.history.samplers import make_sampler
 from search.params import Params
 from search.queue.work import Queue
 from search.stages.space import Ranges
+from search.stages.statistics import MOST_EXPLAINED
 from studies.database import close_optuna, optuna_errors, optuna_storage
 from studies.definition import Screening
-from studies.errors import StudyError
+from studies.errors import StudyDeletedError, StudyError
 from studies.states import Direction, RunState
 from studies.tables import StudyRow, WorkRow
 from studies.translation import translated
@@ -25,7 +28,7 @@ from trainers.seeding import seed_for
 
 OWNER = "onecycle_study"
 """The user attribute of an Optuna study that holds the id of ours."""
-
+_MOST_DELETIONS = 5
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -41,7 +44,15 @@ def _translated(
         if not isinstance(history.storage, RDBStorage):  # in memory, for tests and simulations
             return call(history, *args, **kwargs)
         with translated(history.storage.engine.url, also=optuna_errors()):
-            return call(history, *args, **kwargs)
+            try:
+                return call(history, *args, **kwargs)
+            except KeyError as error:  # Optuna's word for a study or trial that is not there
+                if history.is_there():
+                    raise
+                raise StudyDeletedError(
+                    f"the Optuna study {history.name!r} was deleted or renamed by something else: "
+                    "delete ours too (onecycle delete), or choose another --name"
+                ) from error
 
     return translating
 
@@ -83,6 +94,14 @@ class History:
                 f"the database holds an Optuna study {self.name!r} that is not ours; "
                 "rename or delete it, or choose another --name"
             )
+
+    def is_there(self) -> bool:
+        """Whether an Optuna study of that name is stored."""
+        try:
+            self.storage.get_study_id_from_name(self.name)
+        except KeyError:
+            return False
+        return True
 
     @cached_property
     def study(self) -> optuna.Study:
@@ -160,20 +179,33 @@ class History:
     def drop_unbound(self, bound: Mapping[int, int]) -> None:
         """Fail RUNNING trials that another trial of their slot replaced (`bound`: slot -> number).
 
-        They come from owners that were fenced off between claim and ask.
+        They come from owners that were fenced off between claim and ask. The storage is asked
+        itself: Study.get_trials() reads all trials first, 20,000 in 8 s.
         """
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        running = self.storage.get_all_trials(
+            self.study._study_id, deepcopy=False, states=(TrialState.RUNNING,)
+        )
+        for trial in running:
             if bound.get(trial.user_attrs.get("slot", -1), trial.number) != trial.number:
                 self.tell(trial.number, None, {"outcome": "replaced"})
 
     @_translated
     def importances(self) -> dict[str, float]:
-        """Return fANOVA's share of each parameter; empty where there is nothing to explain."""
-        values = {trial.value for trial in self.study.get_trials(states=(TrialState.COMPLETE,))}
-        if len(values) < 2:
+        """Return fANOVA's share of each parameter; empty where there is nothing to explain.
+
+        Of more than MOST_EXPLAINED trials it is that of so many, spread evenly over their order.
+        """
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if len({trial.value for trial in trials}) < 2:
             return {}
+        study = self.study
+        if len(trials) > MOST_EXPLAINED:
+            study = optuna.create_study(direction=study.direction)
+            n = len(trials)
+            study.add_trials(trials[i * n // MOST_EXPLAINED] for i in range(MOST_EXPLAINED))
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        return optuna.importance.get_param_importances(self.study, evaluator=evaluator)
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        return {name: float(share) for name, share in shares.items()}
 
     @_translated
     def delete(self) -> None:
@@ -183,7 +215,23 @@ class History:
         """
         for summary in optuna.get_all_study_summaries(self.storage, include_best_trial=False):
             if summary.user_attrs.get(OWNER) == self.study_id:
-                optuna.delete_study(study_name=summary.study_name, storage=self.storage)
+                self._delete_named(summary.study_name)
+
+    def _delete_named(self, name: str) -> None:
+        """Delete an Optuna study, which may be gone already.
+
+        Tried again where a worker added a trial meanwhile, which PostgreSQL does not let go.
+        """
+        for attempt in range(1, _MOST_DELETIONS + 1):
+            with suppress(KeyError):
+                try:
+                    optuna.delete_study(study_name=name, storage=self.storage)
+                except StorageInternalError:
+                    if attempt == _MOST_DELETIONS:
+                        raise
+                    time.sleep(1.0)
+                    continue
+            return
 
     def _trial_of(self, slot: int) -> FrozenTrial | None:
         trials = self.study.get_trials(deepcopy=False)

@@ -41,7 +41,9 @@ def is_gone(identity: str | None) -> bool:
     own = process_identity()
     if identity is None or own is None:
         return False
-    boot, namespace, pid, _ = identity.split("/")
+    boot, namespace, pid, *rest = [*identity.split("/"), "", ""]
+    if len(rest) != 3 or not pid.isdecimal():  # not written by process_identity()
+        return False
     same_host = own.startswith(f"{boot}/{namespace}/")
     return same_host and process_identity(int(pid)) != identity
 

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 from sqlalchemy import ColumnElement, Engine, and_, delete, func, insert, select
 from sqlalchemy.orm import Session
@@ -11,11 +12,15 @@ from sqlalchemy.orm import Session
 from search.params import Params
 from search.queue.roster import forget_worker
 from studies.database import reading, transaction
+from studies.errors import StudyDeletedError
 from studies.states import ENDED_RUNS, FailureKind, RunState, Stage
-from studies.tables import EpochRecord, PointRecord, WorkRow
+from studies.tables import EpochRecord, PointRecord, StudyRow, WorkRow
 from trainers.run import EpochRow, Point
 
 log = logging.getLogger(__name__)
+
+DELETED = "it was deleted"
+"""Why a study has ended that is being deleted: the last that its workers read of it."""
 
 # Given up after five, one run of 40 was lost where workers were killed every 0.7 s and some took
 # longer than that to start, always with the same run in hand (docs/log.md).
@@ -24,6 +29,20 @@ MAX_DEATHS = 7
 kills them (a crash in native code, the system out of memory)."""
 SUSPICIOUS_DEATHS = 3
 """From so many on, the study's other runs come first: they may not kill."""
+
+
+def stored_study(session: Session, row: StudyRow, *, lock: bool = False) -> StudyRow:
+    """Return the row of a study as it is now; raise StudyDeletedError where it is or goes away."""
+    now = session.get(StudyRow, row.id, with_for_update=lock, populate_existing=True)
+    if now is None or now.reason == DELETED:
+        raise StudyDeletedError(f"study {row.name!r} was deleted")
+    return now
+
+
+def database_now(session: Session) -> datetime:
+    """Return the database's clock as its DateTime columns hold it: UTC, without a zone."""
+    moment = session.execute(select(func.now())).scalar_one()
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def running_rows(session: Session, study_id: str) -> list[WorkRow]:

@@ -3,6 +3,7 @@
 import json
 from typing import TYPE_CHECKING, Literal
 
+from search.text import printable
 from studies.params import Value
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def _head(result: "StudyResult") -> str:
     metric = result.metric
     told = "".join(f", {name}={value!r}" for name, value in _training(result).items())
     return (
-        f"# Study {result.name}, n = {n} fresh seeds: {metric.title} "
+        f"# Study {printable(result.name)}, n = {n} fresh seeds: "
+        f"{printable(metric.title)} "
         f"{metric.interval(result.winner.scores)} (validation).\n"
         f"# Measured at {result.epochs} epochs of {result.steps_per_epoch} steps with batches of "
         f"{result.batch_size}{told}."

@@ -1,7 +1,6 @@
 """Where a study's numbers come from, and commands about it to paste into a shell."""
 
 import re
-import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import URL, func, select
 from sqlalchemy.orm import Session
 
+from search.text import shell_line
 from studies.states import RunState
 from studies.tables import StudyRow, WorkRow
 from studies.urls import default_url, masked_text
@@ -41,7 +41,7 @@ class Shell:
         return self._text("search", "range-test", *named, *flags)
 
     def _text(self, *words: str) -> str:
-        return shlex.join((*_PYTHON, *words, *self.storage))
+        return shell_line(*_PYTHON, *words, *self.storage)
 
 
 def storage_flag(url: URL) -> tuple[str, ...]:

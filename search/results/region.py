@@ -37,6 +37,7 @@ def region_of(cycles: Sequence[WorkRow], noise: Noise, direction: Direction) -> 
     """Return the region of finished cycles."""
     scores = {w.slot: w.score for w in cycles if w.score is not None}
     slots = tie_group(scores, noise, direction=direction)
-    tied = [p for w in cycles if w.slot in slots and (p := params_of(w)) is not None]
+    members = set(slots)  # a list would make this quadratic at thousands of cycles
+    tied = [p for w in cycles if w.slot in members and (p := params_of(w)) is not None]
     spans = {name: spanned(name, [params[name] for params in tied]) for name in tied[0]}
     return Region(tuple(slots), len(scores), spans)

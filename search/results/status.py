@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from search.params import Params
-from search.queue.rows import params_of
+from search.queue.rows import database_now, params_of, stored_study
 from search.queue.work import last_line
 from search.starting.catalog import find
 from search.starting.cost import StageCost, costs
@@ -158,9 +158,9 @@ def overview(engine: Engine, name: str, plan: Sequence[StageCost] = ()) -> Overv
     """
     row = find(engine, name)
     with reading(engine) as session:
-        row = session.get_one(StudyRow, row.id)  # as it is now, together with its runs
+        row = stored_study(session, row)  # as it is now, together with its runs
         stages = tuple(_stages(session, row, plan))
-        now = _now(session)
+        now = database_now(session)
         running = tuple(_running(session, row, now))
         per_run = {cost.stage: cost.n_images / cost.n_runs for cost in plan if cost.n_runs}
         done = sum((s.done + s.given_up) * per_run.get(s.stage, 0.0) for s in stages)
@@ -273,12 +273,6 @@ def _running(session: Session, row: StudyRow, now: datetime) -> list[Running]:
             )
         )
     return running
-
-
-def _now(session: Session) -> datetime:
-    """Return the database's clock as its DateTime columns hold it: UTC, without a zone."""
-    moment = session.execute(select(func.now())).scalar_one()
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def _workers(

@@ -12,11 +12,16 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy import delete as sql_delete
 
 from search.errors import UsageError
+from search.queue.presence import at_work
+from search.queue.rows import DELETED, stored_study
+from search.queue.work import end_study
 from search.stages import range_test, search
 from search.starting.target import Target
+from studies.answer import NoAnswer
 from studies.database import reading, schema_lock, transaction
 from studies.definition import Study
 from studies.errors import UnknownStudyError
+from studies.limits import MOST_RUNS
 from studies.protocol import compare, declared
 from studies.registry import Definition
 from studies.states import RunState, Stage
@@ -26,6 +31,7 @@ from trainers.device import cache_folder, checkpoint_folder
 
 BEAT_S = 5.0
 GRACE_S = 30.0
+_MOST_NAMED = 3  # workers in one line
 
 
 def find(engine: Engine, name: str) -> StudyRow:
@@ -43,8 +49,19 @@ def find(engine: Engine, name: str) -> StudyRow:
 
 def stored(engine: Engine, name: str) -> StudyRow | None:
     """Return the stored study of that name, None where there is none."""
+    if not _is_storable(name):
+        return None
     with reading(engine) as session:
         return session.scalars(select(StudyRow).where(StudyRow.name == name)).one_or_none()
+
+
+def _is_storable(name: str) -> bool:
+    """Whether a database could hold that text: no NUL, and no bytes that are no text."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in name
 
 
 def find_or_create(
@@ -115,11 +132,16 @@ def extend(engine: Engine, row: StudyRow | None, *, name: str, more: int) -> Stu
     if row is None:
         raise UsageError(f"--trials +{more}: no study {name!r} is stored yet; leave the + out")
     with transaction(engine) as session:
-        stored = session.get_one(StudyRow, row.id, with_for_update=True)
+        stored = stored_study(session, row, lock=True)
         if stored.stage == Stage.FAILED:
             raise UsageError(
                 f"--trials +{more}: study {name!r} ended without a result, which more "
                 "configurations do not change; start a new study with --name"
+            )
+        if stored.n_trials + more > MOST_RUNS:
+            raise UsageError(
+                f"--trials +{more}: study {name!r} has {stored.n_trials:,}, and trials must be at "
+                f"most {MOST_RUNS:,}"
             )
         slots = range(stored.n_trials, stored.n_trials + more)
         stored.n_trials += more
@@ -187,7 +209,7 @@ def _searched_batch_sizes(study: Study) -> dict[str, dict[str, float]] | None:
 def resolve(engine: Engine, row: StudyRow, facts: dict[str, str]) -> None:
     """Store what only the loaded task could say, or compare it with what is stored."""
     with transaction(engine) as session:
-        stored = session.get_one(StudyRow, row.id, with_for_update=True)
+        stored = stored_study(session, row, lock=True)
         if stored.resolved is None:
             stored.resolved = facts
         resolved = stored.resolved
@@ -197,7 +219,7 @@ def resolve(engine: Engine, row: StudyRow, facts: dict[str, str]) -> None:
 def add_importances(engine: Engine, row: StudyRow, shares: Mapping[str, float]) -> None:
     """Add the importances to the stored answer; nothing else in it depends on them."""
     with transaction(engine) as session:
-        stored = session.get_one(StudyRow, row.id, with_for_update=True)
+        stored = stored_study(session, row, lock=True)
         if stored.answer is not None:
             stored.ending = replace(stored.answer, importances=shares)
 
@@ -219,15 +241,36 @@ def listing(engine: Engine) -> list[tuple[str, Stage, int, int, datetime]]:
         return [(name, stage, n, wanted, at) for name, stage, n, wanted, at in rows]
 
 
+def check_unused(engine: Engine, name: str) -> None:
+    """Raise UsageError, naming who works on it, where a stored study is in use."""
+    workers = at_work(engine, find(engine, name))
+    if workers:
+        shown = ", ".join(workers[:_MOST_NAMED])
+        more = f" and {len(workers) - _MOST_NAMED} more" if len(workers) > _MOST_NAMED else ""
+        raise UsageError(
+            f"study {name!r} is worked on by {shown}{more}: end them first, or delete it under "
+            "them with --force"
+        )
+
+
 def delete(engine: Engine, name: str) -> None:
-    """Delete a stored study with all its runs, on our side and on Optuna's, and its files here."""
+    """Delete a stored study with all its runs, on our side and on Optuna's, and its files here.
+
+    Its workers are fenced off first, so that they meet neither a half of it nor Optuna's error;
+    a deletion that was killed after that is finished by the next.
+    """
     from search.history.optuna_study import History
 
     row = find(engine, name)
+    with transaction(engine) as session:  # runs first: workers lock these rows before the study
+        session.execute(sql_delete(WorkRow).where(WorkRow.study_id == row.id))
+        stored = session.get(StudyRow, row.id, with_for_update=True)
+        if stored is not None:
+            end_study(stored, NoAnswer(DELETED))
     with closing(History.stored(engine.url, row)) as history:
         history.delete()
     with transaction(engine) as session:
-        session.delete(session.get_one(StudyRow, row.id))
+        session.execute(sql_delete(StudyRow).where(StudyRow.id == row.id))
     remove_checkpoints(row.id, cache_folder())
     shutil.rmtree(cache_folder() / "logs" / row.id, ignore_errors=True)
 

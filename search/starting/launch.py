@@ -13,10 +13,11 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from search.errors import EXIT_FINISHED, EXIT_GIVEN_BACK, EXIT_NO_RESULT, EXIT_USER_ERROR
-from search.queue.rows import MAX_DEATHS, count_ended
+from search.queue.rows import MAX_DEATHS, count_ended, stored_study
 from search.starting.cost import Started
 from search.workers.patience import START_PATIENCE_S, Patience
 from search.workers.stop import Stop
+from studies.database import reading
 from studies.errors import DatabaseUnreachableError
 from studies.states import WorkEnd
 from trainers.errors import UserError
@@ -67,6 +68,7 @@ def _watch(engine: Engine, started: Started, workers: list[Local], stop: Stop) -
             _ask_to_stop(workers)
         codes = [worker.process.poll() for worker in workers]
         if EXIT_USER_ERROR in codes:
+            _check_stored(engine, started)
             worker = workers[codes.index(EXIT_USER_ERROR)]
             raise UserError(f"worker {worker.number}: {_last_line(worker.log_file)}")
         again = (
@@ -74,6 +76,8 @@ def _watch(engine: Engine, started: Started, workers: list[Local], stop: Stop) -
             if told_to_stop
             else [worker for worker, code in zip(workers, codes, strict=True) if _goes_on(code)]
         )
+        if again:
+            _check_stored(engine, started)
         for worker in again:
             _restart(engine, started, worker, stop)
         if not again and None not in codes:
@@ -82,6 +86,12 @@ def _watch(engine: Engine, started: Started, workers: list[Local], stop: Stop) -
     if stop.asked():
         return WorkEnd.STOPPED
     return WorkEnd.FAILED if EXIT_NO_RESULT in codes else WorkEnd.FINISHED
+
+
+def _check_stored(engine: Engine, started: Started) -> None:
+    """Raise StudyDeletedError where the study was deleted, and its log files with it."""
+    with suppress(DatabaseUnreachableError), reading(engine) as session:
+        stored_study(session, started.row)
 
 
 def _goes_on(code: int | None) -> bool:
@@ -199,5 +209,8 @@ def _environment(engine: Engine, started: Started, number: int) -> dict[str, str
 
 
 def _last_line(file: Path) -> str:
-    lines = file.read_text(errors="replace").strip().splitlines()
+    try:
+        lines = file.read_text(errors="replace").strip().splitlines()
+    except FileNotFoundError:  # deleted with its study
+        lines = []
     return lines[-1].removeprefix("error: ") if lines else "ended without a word"

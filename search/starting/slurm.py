@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.errors import GivenBackError, UsageError
+from search.text import file_name
 
 # 'Due to the resolution of event handling by Slurm, the signal may be sent up to 60 seconds
 # earlier than specified' (man sbatch, --signal).
@@ -20,6 +21,11 @@ WARNING_S = 120
 """So long before the time limit Slurm sends USR1; it may send it 60 s earlier still."""
 
 # The warning may come 180 s before the end: this leaves a minute to start and to work.
+MOST_WORKERS = 1_000
+"""On one host, or in one array: Slurm's MaxArraySize is 1,001 unless it was raised."""
+_MOST_TIME_MIN = 525_600  # a year
+_MOST_CPUS = 65_533  # Slurm counts them in 16 bits
+
 MIN_TIME_MIN = 4
 """A worker has to start, and to get on, before Slurm's warning may reach it."""
 
@@ -39,10 +45,19 @@ class Batch:
     sbatch: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, least in (("workers", 1), ("time_min", MIN_TIME_MIN), ("cpus_per_worker", 1)):
-            if getattr(self, name) < least:
-                flag = name.replace("_", "-")
-                raise UsageError(f"{flag} must be at least {least}, got {getattr(self, name)}")
+        limits = (
+            ("workers", 1, MOST_WORKERS),
+            ("time_min", MIN_TIME_MIN, _MOST_TIME_MIN),
+            ("cpus_per_worker", 1, _MOST_CPUS),
+        )
+        for name, least, most in limits:
+            if not least <= getattr(self, name) <= most:
+                flag, value = name.replace("_", "-"), getattr(self, name)
+                raise UsageError(
+                    f"{flag} must be at least {least} and at most {most}, got {value}"
+                )
+        if self.partition is not None and not re.fullmatch(r"[^\s,=]\S*", self.partition):
+            raise UsageError(f"--partition {self.partition!r}: must be one word")
         if self.gpus_per_worker not in (0, 1):
             raise UsageError(
                 f"gpus-per-worker must be 0 or 1, got {self.gpus_per_worker}: a worker trains on "
@@ -90,7 +105,7 @@ exec {shlex.join([*_program(), *worker])}
 
 def _job_name(study: str) -> str:
     """Return the name of a study's jobs; a file name in which Slurm replaces nothing."""
-    return "onecycle-" + re.sub(r"[^\w.-]", "_", study)
+    return "onecycle-" + re.sub(r"[^\w.-]", "_", file_name(study))
 
 
 def _program() -> list[str]:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from search.errors import UsageError
 from search.starting.cost import costs, devices
 from studies.definition import Study
+from studies.limits import MOST_BUDGET_CHARACTERS, MOST_RUNS
 from trainers.device import Site
 
 _UNITS_S = {"s": 1.0, "min": 60.0, "h": 3600.0}
+_MOST_DIGITS = 40  # int() itself refuses 4,300
 _ALLOWED = "allowed: a number and a unit without a space, as 200epochs, 90min or 2h"
 
 
@@ -28,6 +30,11 @@ class Budget:
         """Return the budget that `text` says; raise UsageError for what says none."""
         found = re.fullmatch(r"(\d+(?:\.\d+)?)(epochs?|s|min|h)", text)
         amount = 0.0 if found is None else float(found[1])
+        if len(text) > MOST_BUDGET_CHARACTERS:
+            raise UsageError(
+                f"--budget {text[:MOST_BUDGET_CHARACTERS]}...: has {len(text)} characters, and at "
+                f"most {MOST_BUDGET_CHARACTERS} are kept; {_ALLOWED}"
+            )
         if found is None or amount == 0:
             raise UsageError(f"--budget {text}: is no amount of compute; {_ALLOWED}")
         if found[2].startswith("epoch"):
@@ -52,6 +59,11 @@ class Budget:
             raise UsageError(
                 f"--budget {self.text}: does not pay for one configuration with range test and "
                 f"confirmation; study {study.name!r} needs at least {here}"
+            )
+        if fits(MOST_RUNS + 1):
+            raise UsageError(
+                f"--budget {self.text}: pays for more than {MOST_RUNS:,} configurations, which is "
+                "what a study may have; take less, or the number with --trials"
             )
         low, high = 1, 2
         while fits(high):
@@ -88,8 +100,10 @@ class Target:
             raise UsageError(
                 f"--trials {text}: must be a whole number, or + and one for that many more"
             )
-        if int(digits) < 1:
-            raise UsageError(f"trials must be at least 1, got {text}")
+        if digits.startswith("-") or not digits.strip("0"):
+            raise UsageError(f"trials must be at least 1, got {text[:40]}")
+        if len(digits) > _MOST_DIGITS or int(digits) > MOST_RUNS:
+            raise UsageError(f"trials must be at most {MOST_RUNS:,}, got {text[:40]}")
         return cls(more=int(digits)) if adds else cls(n_trials=int(digits))
 
 

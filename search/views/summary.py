@@ -24,8 +24,8 @@ def summary(findings: Findings) -> str:
         f"## Study {literal(result.name)}",
         f"**{values}.** {literal(result.verdict())}",
         _candidates(result),
-        f"{result.metric.title.capitalize()}: mean ± half of the 95 % interval over n fresh "
-        "seeds. The baseline is torch's default 1cycle at the `max_lr` that the range test "
+        f"{literal(result.metric.title.capitalize())}: mean ± half of the 95 % interval over n "
+        "fresh seeds. The baseline is torch's default 1cycle at the `max_lr` that the range test "
         "proposed; the test split is read for winner and baseline only.",
         CALL_EXPLAINED,
         f"```python\n{call_code(result)}\n```",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from search.params import Params
 from search.results.result import Candidate, StudyResult
 from search.results.spent import StageSpent
+from search.stages.statistics import MOST_EXPLAINED
 from search.starting.cost import duration_text
 from trainers.sweeps.result import conclusion, count
 
@@ -92,7 +93,7 @@ def importance_text(result: StudyResult) -> str:
     """Return each parameter's share of the variance, and what share is a seed's noise."""
     shares = ", ".join(f"{name} {share:.0%}" for name, share in result.importances.items())
     text = (
-        f"importance (fANOVA, {result.n_trials} configurations at "
+        f"importance (fANOVA, {_explained(result.n_trials)} configurations at "
         f"{count(result.epochs, 'epoch')} of which {result.n_diverged} diverged): "
         f"{shares or 'nothing to explain'}"
     )
@@ -103,6 +104,10 @@ def importance_text(result: StudyResult) -> str:
         f"{text}; of that variance at most about {result.noise_floor:.0%} is a seed's noise (sd "
         f"{deviation}, from nearest neighbours)"
     )
+
+
+def _explained(n: int) -> str:
+    return str(n) if n <= MOST_EXPLAINED else f"{MOST_EXPLAINED} of {n}"
 
 
 def noise_text(result: StudyResult) -> str:

@@ -4,7 +4,8 @@ import re
 import sys
 
 from search.queue.work import Ended
-from studies.definition import MOST_SCORE, Study
+from studies.definition import Study
+from studies.limits import MOST_SCORE
 from studies.states import FailureKind
 from trainers.calls.audit import AuditError
 from trainers.errors import DataError, UserError

@@ -3,6 +3,7 @@
 import logging
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,7 @@ from search.history.optuna_study import History, repair, settle, tell
 from search.params import Params
 from search.queue.heartbeat import Heartbeat
 from search.queue.roster import Roster, process_identity, worker_name
+from search.queue.rows import stored_study
 from search.queue.work import Claim, Ended, FencedOffError, Queue
 from search.stages import range_test, search
 from search.stages.order import advance
@@ -21,7 +23,7 @@ from search.workers.patience import Patience
 from search.workers.stop import Stop
 from studies.database import reading
 from studies.definition import Study
-from studies.errors import DatabaseUnreachableError
+from studies.errors import DatabaseUnreachableError, StudyDeletedError
 from studies.params import Value
 from studies.states import FailureKind, Stage, WorkEnd
 from studies.tables import StudyRow
@@ -96,7 +98,7 @@ class Worker:
     def _ranges(self) -> Ranges:
         """What is searched: written once, before the search opens."""
         with reading(self.engine) as session:
-            return Ranges.of(session.get_one(StudyRow, self.row.id), self.study)
+            return Ranges.of(stored_study(session, self.row), self.study)
 
     def work(self) -> WorkEnd:
         """Do runs until the study has ended or a stop is asked for."""
@@ -109,10 +111,18 @@ class Worker:
                 raise
             log.warning("%s; a run held here is taken over in %g s", error, self.row.grace_s)
             return WorkEnd.STOPPED
+        except Exception:
+            self._check_stored()
+            raise
         finally:
             self.roster.leave()
             if "history" in self.__dict__:  # a cached property that was never asked for
                 self.history.close()
+
+    def _check_stored(self) -> None:
+        """Raise StudyDeletedError where the study was deleted, which explains any other error."""
+        with suppress(DatabaseUnreachableError), reading(self.engine) as session:
+            stored_study(session, self.row)
 
     def _repair(self) -> None:
         repair(self.queue, self.history)
@@ -129,6 +139,7 @@ class Worker:
             self.patiently(self._settle)
             stage = self.patiently(advance, self.engine, self.row.id, self.study)
             if stage.is_end:
+                self._check_stored()
                 self.patiently(self._repair)
                 return WorkEnd.FINISHED if stage == Stage.FINISHED else WorkEnd.FAILED
             if self.only is not None and stage != self.only:
@@ -158,6 +169,11 @@ class Worker:
                 raise FencedOffError
             self._write(claim, attempt, heartbeat.unwritten)
         except FencedOffError:
+            try:
+                self._check_stored()
+            except StudyDeletedError:
+                checkpoint.remove()  # saved after those of the study had been deleted
+                raise
             log.warning("%s: another worker took this run over", claim.title)
         else:
             if isinstance(attempt, Ended):
@@ -306,6 +322,8 @@ class Worker:
         """Write a failed attempt with its traceback."""
         self._out_of_memory = failed.kind is FailureKind.MEMORY
         text = scrubbed("".join(traceback.format_exception(failed.error)), self.engine.url)
+        # PostgreSQL takes no NUL, and nothing that is no text.
+        text = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
         given_up = self.patiently(self.queue.fail, claim, failed.kind, text)
         log.error(
             "%s failed (%s): %s: %s%s",

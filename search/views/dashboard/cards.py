@@ -13,7 +13,8 @@ from search.results.result import StudyResult, load_result
 from search.results.trials import Trial, trials
 from search.stages import range_test
 from search.stages.search import BASELINE_SLOT
-from search.views.dashboard.note import note
+from search.text import printable
+from search.views.dashboard.note import note, recommended
 from search.views.figures import answer_figures, rate_figures, trial_figures
 from studies.database import reading
 from studies.states import Stage
@@ -38,13 +39,24 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a finished study answers with: the trial of that configuration in the page's search,
+    its mean score over fresh seeds, and each parameter's share of the variance."""
+
+    trial_number: int
+    score: float
+    importances: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Shown:
     """Figures as plotly's JSON by the id of their card, in the order of the page; a note; what
-    the values of the trials are."""
+    the values of the trials are; the answer once there is one."""
 
     figures: Mapping[str, str]
     note: str
     metric: str
+    answer: Answer | None
 
 
 def _range_test(seen: Seen) -> "tuple[str, Figure] | None":
@@ -111,7 +123,8 @@ class Cards:
         return Shown(
             {f"onecycle-{name}": _fitted(*card) for name, card in drawn.items()},
             note(self.engine, row, seen.measured, seen.result),
-            row.metric,
+            printable(row.metric),
+            _answer(seen),
         )
 
     def _seen(self, row: StudyRow) -> Seen:
@@ -127,6 +140,18 @@ class Cards:
             _searched(row, measured) if result is None else trial_figures.Searched.of(result)
         )
         return Seen(row, measured, searched, trials(self.engine, row.name), result)
+
+
+def _answer(seen: Seen) -> Answer | None:
+    """Return the answer; None before there is one, and where the page's cycles have none of it."""
+    if seen.result is None:
+        return None
+    candidate = recommended(seen.result)
+    for trial in seen.trials:
+        if trial.slot == candidate.slot and trial.trial_number is not None:
+            importances = seen.result.importances
+            return Answer(trial.trial_number, candidate.validation.mean, importances)
+    return None
 
 
 def _searched(row: StudyRow, measured: RangeTestResult) -> "Searched | None":

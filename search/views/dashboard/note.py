@@ -3,15 +3,17 @@
 from sqlalchemy import Engine
 
 from search.results.metric import Metric
-from search.results.result import StudyResult
+from search.results.result import Candidate, StudyResult
 from search.results.spent import spent
 from search.results.status import overview
-from search.views.markdown import bullets, literal, table
+from search.text import shell_line
+from search.views.markdown import bullets, code, literal, table
 from search.views.wording import (
     CALL_EXPLAINED,
     call_code,
     candidate_cells,
     candidate_headings,
+    candidate_name,
     cost_text,
     fact_lines,
 )
@@ -26,36 +28,49 @@ def note(
     engine: Engine, row: StudyRow, measured: RangeTestResult, result: StudyResult | None
 ) -> str:
     """Return what a colleague needs to know of a study, without HTML; `result` when it has one."""
-    parts = [f"## Study `{row.name}`: {row.stage.words}", protocol_line(row)]
+    parts = [f"## Study {code(row.name)}: {row.stage.words}", protocol_line(row)]
     if result is not None:
         parts += _answer(result)
-        command, does = f"report --study {row.name}", "writes the page with all curves and trials"
+        command, does = "report", "writes the page with all curves and trials"
     else:
         parts += _so_far(engine, row, measured)
-        command, does = f"status --study {row.name}", "shows who works on it and what failed"
-    return "\n\n".join([*parts, f"`onecycle {command}` {does}."]) + "\n"
+        command, does = "status", "shows who works on it and what failed"
+    line = shell_line("onecycle", command, "--study", row.name)
+    return "\n\n".join([*parts, f"{code(line)} {does}."]) + "\n"
 
 
 def protocol_line(row: StudyRow) -> str:
     """Return what all cycles of a study have in common, in one line."""
     said = {**row.declared, **(row.resolved or {})}
     words = [
-        f"definition `{row.spec}`",
-        *([said["task.optimizer"]] if "task.optimizer" in said else []),
+        f"definition {code(row.spec)}",
+        *([literal(said["task.optimizer"])] if "task.optimizer" in said else []),
         f"batches of {row.batch_size}",
-        *([said["precision"]] if "precision" in said else []),
+        *([literal(said["precision"])] if "precision" in said else []),
         f"{row.n_trials} configurations",
         f"cycles of {row.epochs} epochs of {row.steps_per_epoch} steps",
         f"seed {row.seed}",
-        *([f"torch {said['torch']}"] if "torch" in said else []),
+        *([f"torch {literal(said['torch'])}"] if "torch" in said else []),
     ]
     return "Protocol: " + ", ".join(words) + "."
 
 
+def recommended(result: StudyResult) -> Candidate:
+    """Return the configuration that the verdict recommends."""
+    comparison = result.comparison
+    if comparison is None or not comparison.shown:
+        return result.winner
+    better = (comparison.difference.mean > 0) == (result.direction == "maximize")
+    return result.winner if better else result.baseline
+
+
 def _answer(result: StudyResult) -> list[str]:
     """Return verdict, candidates, the call to paste and what they rest on."""
+    name, n = candidate_name(recommended(result), result), recommended(result).validation.n
     return [
         f"**{literal(result.verdict())}**",
+        f"'Best Trial' on this page is this answer, {name}, with its mean over {n} fresh seeds. "
+        "The other values are single scores, the best of which was partly lucky.",
         _candidates(result),
         CALL_EXPLAINED,
         f"```python\n{call_code(result)}\n```",
@@ -80,7 +95,11 @@ def _so_far(engine: Engine, row: StudyRow, measured: RangeTestResult) -> list[st
     if now.reason is not None:
         parts.insert(0, f"**Ended without a result**: {literal(now.reason)}")
     else:
-        parts.append("Cards of confirmation and schedules come when the study has ended.")
+        parts.append(
+            "Cards of confirmation and schedules come when the study has ended. Until then 'Best "
+            "Trial' on this page is the best single score, not an answer, and importances are not "
+            "told."
+        )
     if now.best is not None:
         best = now.best
         parts.append(

@@ -9,7 +9,8 @@ from sqlalchemy import URL
 
 from search.errors import UsageError
 from search.views.dashboard.cards import Cards
-from search.views.dashboard.wsgi import guarded, with_bodies, with_cards
+from search.views.dashboard.guard import MOST_DELAYED, guarded
+from search.views.dashboard.wsgi import with_bodies, with_cards, with_importances
 from studies.database import looking, open_engine, optuna_storage, prepare
 from studies.errors import DatabaseUnreachableError
 from studies.upgrade import versions
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S = 2.0
+_THREADS = 8
 
 
 def create_app(url: URL, *, password: str, allow_writes: bool = False) -> "WSGIApplication":
@@ -33,8 +35,10 @@ def create_app(url: URL, *, password: str, allow_writes: bool = False) -> "WSGIA
 
     engine = open_engine(url)
     prepare(engine)
-    app = optuna_dashboard.wsgi(optuna_storage(url, only_reads=not allow_writes))
-    app = with_bodies(with_cards(app, Cards(engine)))
+    storage = optuna_storage(url, only_reads=not allow_writes)
+    cards = Cards(engine)
+    app = with_cards(optuna_dashboard.wsgi(storage), cards)
+    app = with_bodies(with_importances(app, cards, storage))
     return guarded(app, password=password, allow_writes=allow_writes)
 
 
@@ -60,7 +64,8 @@ def serve(url: URL, *, host: str, port: int, password: str, allow_writes: bool =
         where = f"http://{host}:{listening.getsockname()[1]}"
         may = "reads and writes" if allow_writes else "reads only; --allow-writes opens it"
         log.info("dashboard of %s at %s (%s)", masked_text(url), where, may)
-        waitress.create_server(app, sockets=[listening]).run()
+        threads = MOST_DELAYED + _THREADS  # those that wait leave enough for readers
+        waitress.create_server(app, sockets=[listening], threads=threads).run()
 
 
 def _wait_for_tables(url: URL) -> None:

@@ -1,64 +1,32 @@
-"""What stands in front of Optuna Dashboard: a password, reading alone, cards of our own."""
+"""What Optuna Dashboard answers, completed: our cards, note, answer and importances."""
 
-import base64
-import binascii
-import hmac
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.exc import NoResultFound
+
 from search.history.optuna_study import OWNER
-from search.views.dashboard.cards import Cards
-from studies.errors import DatabaseError
+from search.views.dashboard.cards import Answer, Cards, Shown
+from search.views.dashboard.guard import READING
+from studies.errors import DatabaseError, StudyError
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from optuna.storages import BaseStorage
+
 log = logging.getLogger(__name__)
 
-_READING = ("GET", "HEAD")
-_FOR_KNOWN = "any user name, and the password that ONECYCLE_DASHBOARD_PASSWORD holds"
-_FOR_READING = "this dashboard is for reading; `onecycle dashboard --allow-writes` opens it"
-_STUDY = re.compile(r"/api/studies/\d+/*")
-
-
-def guarded(app: "WSGIApplication", *, password: str, allow_writes: bool) -> "WSGIApplication":
-    """Let in who knows the password (HTTP basic, any user name), and GET and HEAD alone."""
-
-    def guard(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        given = _password_of(environ.get("HTTP_AUTHORIZATION", ""))
-        if not hmac.compare_digest(given, password.encode()):
-            ask = ("WWW-Authenticate", 'Basic realm="onecycle", charset="UTF-8"')
-            return _refuse(start_response, "401 Unauthorized", _FOR_KNOWN, ask)
-        if not allow_writes and environ["REQUEST_METHOD"] not in _READING:
-            return _refuse(start_response, "403 Forbidden", _FOR_READING)
-        return app(environ, start_response)
-
-    return guard
-
-
-def _password_of(header: str) -> bytes:
-    scheme, _, encoded = header.partition(" ")
-    if scheme.lower() != "basic":
-        return b""
-    try:
-        return base64.b64decode(encoded, validate=True).partition(b":")[2]
-    except binascii.Error:
-        return b""
-
-
-def _refuse(
-    start_response: "StartResponse", status: str, reason: str, *headers: tuple[str, str]
-) -> Iterable[bytes]:
-    """Answer as the dashboard's own errors do: its page shows the reason."""
-    start_response(status, [("Content-Type", "application/json"), *headers])
-    return [json.dumps({"reason": reason}).encode()]
+_STUDY = re.compile(r"/api/studies/\d+/*", re.ASCII)
+_IMPORTANCES = re.compile(r"/api/studies/(\d+)/param_importances/*", re.ASCII)
+_DIGITS = 6  # of a score in the card "Best Trial", which shows all that it is given
 
 
 def with_cards(app: "WSGIApplication", cards: Cards) -> "WSGIApplication":
-    """Add cards and note to what the application answers about one study; nothing is stored.
+    """Add cards, note and answer to what the application says of one study; nothing is stored.
 
     Stored in Optuna's study, which save_plotly_graph_object() does, they would age, and the page
     would show them in any order, for it keeps their ids in a set.
@@ -69,29 +37,70 @@ def with_cards(app: "WSGIApplication", cards: Cards) -> "WSGIApplication":
         if not asked:
             return app(environ, start_response)
         status, headers, body = _answered(app, environ)
-        if status.startswith("200"):
-            body = json.dumps(_completed(json.loads(body), cards)).encode()
-            headers = [header for header in headers if header[0].lower() != "content-length"]
-            headers.append(("Content-Length", str(len(body))))
-        start_response(status, headers)
-        return [body]
+        if not status.startswith("200"):
+            start_response(status, headers)
+            return [body]
+        study = json.loads(body)
+        shown = _shown(cards, {a["key"]: a["value"] for a in study["user_attrs"]})
+        if shown is not None:
+            study = _completed(study, shown)
+            if shown.answer is not None:
+                study["best_trials"] = _best_trials(app, environ, study, shown.answer)
+        return _json(start_response, study)
 
     return answer
 
 
-def _completed(study: dict[str, Any], cards: Cards) -> dict[str, Any]:
+def with_importances(
+    app: "WSGIApplication", cards: Cards, storage: "BaseStorage"
+) -> "WSGIApplication":
+    """Answer with the importances of a study's result, none before there is one.
+
+    The dashboard's own are PED-ANOVA's, and would contradict what is said elsewhere.
+    """
+
+    def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        asked = _IMPORTANCES.fullmatch(environ["PATH_INFO"])
+        if asked is None or environ["REQUEST_METHOD"] != "GET":
+            return app(environ, start_response)
+        try:
+            number = int(asked[1])
+            attributes = storage.get_study_user_attrs(number)
+            shown = _shown(cards, attributes)
+        except (KeyError, OverflowError):  # no such study
+            shown = None
+        if shown is None:
+            return app(environ, start_response)
+        found = {} if shown.answer is None else shown.answer.importances
+        listed = [
+            {"name": name, "importance": share, "distribution": _distribution(name)}
+            for name, share in found.items()
+        ]
+        return _json(start_response, {"param_importances": [listed]})
+
+    return answer
+
+
+def _distribution(name: str) -> str:
+    return "CategoricalDistribution" if name == "batch_size" else "FloatDistribution"
+
+
+def _shown(cards: Cards, attributes: Mapping[str, Any]) -> Shown | None:
+    """Return what is to be shown of an Optuna study of ours; None of another, or in an outage."""
+    if OWNER not in attributes:
+        return None
+    try:
+        return cards.of(attributes[OWNER])
+    except (DatabaseError, StudyError, NoResultFound) as error:  # or just deleted
+        log.warning("%s", error)
+        return None
+
+
+def _completed(study: dict[str, Any], shown: Shown) -> dict[str, Any]:
     """Return what is told about an Optuna study, with what we have to add to one of ours.
 
     A note that somebody wrote on the dashboard stands in the place of ours.
     """
-    ours = next((a["value"] for a in study["user_attrs"] if a["key"] == OWNER), None)
-    try:
-        shown = None if ours is None else cards.of(ours)
-    except DatabaseError as error:
-        log.warning("%s", error)
-        return study
-    if shown is None:
-        return study
     drawn = [{"id": name, "graph_object": text} for name, text in shown.figures.items()]
     note = study["note"] if study["note"]["body"] else {**study["note"], "body": shown.note}
     return {
@@ -102,6 +111,29 @@ def _completed(study: dict[str, Any], cards: Cards) -> dict[str, Any]:
     }
 
 
+def _best_trials(
+    app: "WSGIApplication", environ: "WSGIEnvironment", study: dict[str, Any], answer: Answer
+) -> list[dict[str, Any]]:
+    """Return the answer's trial with its mean score, for the card "Best Trial".
+
+    The page asks for trials from some number on; where ours is not among them it is asked for.
+    """
+    trials = study["trials"]
+    if not any(trial["number"] == answer.trial_number for trial in trials):
+        fresh = {k: v for k, v in environ.items() if not k.startswith("bottle.")}  # parsed before
+        fresh["QUERY_STRING"] = f"after={answer.trial_number}"
+        trials = json.loads(_answered(app, fresh)[2])["trials"]
+    score = round(answer.score, _DIGITS)
+    return [{**t, "values": [score]} for t in trials if t["number"] == answer.trial_number]
+
+
+def _json(start_response: "StartResponse", document: object) -> Iterable[bytes]:
+    body = json.dumps(document).encode()
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    start_response("200 OK", headers)
+    return [body]
+
+
 def with_bodies(app: "WSGIApplication") -> "WSGIApplication":
     """Answer 200 and an empty document where there is no content.
 
@@ -110,7 +142,7 @@ def with_bodies(app: "WSGIApplication") -> "WSGIApplication":
     """
 
     def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] in _READING:
+        if environ["REQUEST_METHOD"] in READING:
             return app(environ, start_response)
         status, headers, body = _answered(app, environ)
         if status.startswith("204"):

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from search.results.result import StudyResult
 from search.stages.statistics import estimate
-from search.views.figures.look import BLUE, GREY, ORANGE, PURPLE, SKY, band, finish, vertical
+from search.views.figures.look import (
+    BLUE,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    band,
+    finish,
+    plain,
+    vertical,
+)
 from search.views.wording import candidate_name
 
 if TYPE_CHECKING:
@@ -58,7 +68,7 @@ def confirmation_figure(result: StudyResult) -> "Figure":
         "range": [-0.5, len(rows) - 0.5],
         "showgrid": False,
     }
-    finish(figure, x={"title": {"text": result.metric.title}}, y=y)
+    finish(figure, x={"title": {"text": plain(result.metric.title)}}, y=y)
     # Pixels: legend and axis take 150, a row with its two intervals 55.
     figure.update_layout(height=150 + 55 * len(rows))
     return figure

@@ -1,10 +1,13 @@
 """The look that all figures share: colours, axes, and marks that mean the same everywhere."""
 
+import html
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from search.text import printable
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -16,6 +19,11 @@ GREY = "#808080"
 """Of text and axes: contrast 3.9 on white, 4.7 on the dark page."""
 GRID = "rgba(128,128,128,0.25)"
 HEIGHT_PX = 400
+
+
+def plain(text: str) -> str:
+    """Return text that plotly, which reads tags and links in its texts, shows as it is."""
+    return html.escape(printable(text), quote=False)
 
 
 def band(figure: "Figure", ends: tuple[float, float], name: str, *, color: str) -> None:

@@ -16,6 +16,7 @@ from search.views.figures.look import (
     bracket,
     finish,
     log_axis,
+    plain,
 )
 from search.views.wording import candidate_name
 from trainers.sweeps.judgement import Proposal
@@ -136,7 +137,7 @@ def search_figure(trials: Sequence[Trial], searched: Searched) -> "Figure":
         figure,
         x=log_axis([*map(searched.place, scored), *searched.bracket], searched.title),
         y={
-            "title": {"text": f"validation {searched.metric.title}"},
+            "title": {"text": f"validation {plain(searched.metric.title)}"},
             "range": [heights.low, heights.high],
         },
     )

@@ -1,6 +1,8 @@
 """The page of a finished study: one self-contained HTML file."""
 
+import math
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,9 @@ from markupsafe import Markup
 from sqlalchemy import URL
 
 from search.errors import UsageError
+from search.results.trials import Trial
 from search.starting.cost import duration_text
+from search.text import file_name, printable
 from search.views import wording
 from search.views.findings import Findings
 from studies.params import parameter
@@ -22,6 +26,9 @@ from trainers.sweeps.result import conclusion, count
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+MOST_ROWS = 2_000
+"""Of the table of trials: a browser sorts so many while one waits, and the page stays small."""
+
 
 def default_path(url: URL, name: str) -> Path:
     """Return where a study's page goes: beside a SQLite file, else the user's data folder.
@@ -30,8 +37,11 @@ def default_path(url: URL, name: str) -> Path:
     """
     file = sqlite_file(url)
     if file is not None:
-        return file.with_name(f"{file.stem}-{name}.html")
-    return platformdirs.user_data_path("onecycle") / f"{url.database}-{name}.html"
+        return file.with_name(f"{file.stem}-{file_name(name)}.html")
+    return (
+        platformdirs.user_data_path("onecycle")
+        / f"{file_name(url.database or '')}-{file_name(name)}.html"
+    )
 
 
 def write_report(findings: Findings, path: Path) -> None:
@@ -69,11 +79,13 @@ def page(findings: Findings) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
     result = findings.result
     return environment.get_template("report.html").render(
         result=result,
-        trials=findings.trials,
+        trials=_best_first(findings),
+        n_trials=len(findings.trials),
         hints=findings.hints,
         provenance=findings.provenance,
         figures=_figures(findings),
@@ -92,6 +104,28 @@ def page(findings: Findings) -> str:
         # s, with it in the head after 2 s (docs/log.md).
         plotly=Markup(get_plotlyjs()),
     )
+
+
+def _shown(value: object) -> object:
+    """Return what an expression of the page shows: of text, what prints."""
+    return printable(value, keep="\n") if type(value) is str else value
+
+
+def _best_first(findings: Findings) -> Sequence[Trial]:
+    """Return the rows of the table, all in their order, or the MOST_ROWS best of the study.
+
+    Those without a score come last.
+    """
+    if len(findings.trials) <= MOST_ROWS:
+        return findings.trials
+    sign = -1.0 if findings.result.direction == "maximize" else 1.0
+    marked = (findings.result.baseline.slot, findings.result.winner.slot)
+
+    def place(trial: Trial) -> tuple[bool, float]:
+        worth = math.inf if trial.score is None else sign * trial.score
+        return trial.slot not in marked, worth
+
+    return sorted(findings.trials, key=place)[:MOST_ROWS]
 
 
 def _figures(findings: Findings) -> dict[str, "Drawing"]:

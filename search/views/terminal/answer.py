@@ -12,10 +12,12 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from search.results.result import StudyResult
 from search.results.trials import Trial, columns, searched_names
 from search.starting.cost import Started, duration_text
+from search.text import printable
 from search.views.findings import Findings
 from search.views.wording import (
     CALL_EXPLAINED,
@@ -31,8 +33,8 @@ from studies.states import Stage
 def plan_text(started: Started) -> str:
     """Return the plan and its cost, before it is spent, as a few lines."""
     lines = [
-        f"study {started.row.name}: {started.n_workers} worker(s) on {started.site.device}, "
-        f"{started.images_per_s:,.0f} images/s"
+        f"study {printable(started.row.name)}: {started.n_workers} worker(s) on "
+        f"{started.site.device}, {started.images_per_s:,.0f} images/s"
     ]
     study = started.definition.study
     for cost in started.costs:
@@ -102,7 +104,7 @@ def print_findings(findings: Findings, page: Path, *, json: bool) -> None:
     console.print()
     _say(console, CALL_EXPLAINED)
     for line in ["", call_code(result), f"report: {page}"]:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(printable(line), markup=False, soft_wrap=True)
 
 
 def on_stdout() -> Console:
@@ -114,6 +116,7 @@ def on_stdout() -> Console:
 
 def _say(console: Console, line: str) -> None:
     """Print a line: whole into a file, wrapped with a hanging indent on a terminal."""
+    line = printable(line)
     if console.is_terminal and len(line) > console.width:
         line = textwrap.fill(
             line,
@@ -152,7 +155,7 @@ def _cost_table(result: StudyResult) -> Table:
 
 def _open_table(title: str | None = None) -> Table:
     return Table(
-        title=title,
+        title=None if title is None else Text(printable(title), style="table.title"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -168,7 +171,12 @@ def print_studies(rows: Sequence[tuple[str, Stage, int, int, datetime]]) -> None
     for heading in ("stage", "configurations", "created (UTC)"):
         table.add_column(heading, no_wrap=True)
     for name, stage, done, wanted, created in rows:
-        table.add_row(name, stage, f"{done}/{wanted}", f"{created:%Y-%m-%d %H:%M}")
+        table.add_row(
+            Text(printable(name)),
+            Text(printable(stage)),
+            f"{done}/{wanted}",
+            f"{created:%Y-%m-%d %H:%M}",
+        )
     on_stdout().print(table, soft_wrap=True)
 
 
@@ -179,7 +187,9 @@ def print_trials(rows: Sequence[Trial], *, csv: bool) -> None:
         # The csv module ends lines with \r\n, as RFC 4180 says, which shell tools stumble over.
         writer = csv_module.DictWriter(sys.stdout, fieldnames=columns(names), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row.values(names) for row in rows)
+        writer.writerows(
+            {key: _csv_cell(value) for key, value in row.values(names).items()} for row in rows
+        )
         return
     narrow = len(names) > len(CYCLE)
     shown = ("slot", "epochs", "state", "outcome", "score", *names)
@@ -190,13 +200,21 @@ def print_trials(rows: Sequence[Trial], *, csv: bool) -> None:
         table.add_column(_heading(name, narrow), justify="right", no_wrap=True)
     for row in rows:
         values = row.values(names)
-        table.add_row(*(_cell(values[name], name) for name in shown))
+        table.add_row(*(Text(printable(_cell(values[name], name))) for name in shown))
     on_stdout().print(table, soft_wrap=True)
 
 
 def _heading(name: str, narrow: bool) -> str:
     """Return a column's name; in two lines where more columns than usual share the width."""
     return name.replace("_", "\n") if narrow and name != "max_lr" else name
+
+
+def _csv_cell(value: Any) -> Any:
+    """Return a value for a spreadsheet, which takes text that begins so for a formula."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
 def _cell(value: Any, name: str) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from search.results.status import EndedRun, Overview, Running, ended_since, overview
 from search.starting.cost import Started, duration_text
-from studies.errors import DatabaseError
+from studies.errors import DatabaseError, StudyDeletedError
 from studies.params import CYCLE, parameter
 from studies.states import RunState, Stage
 
@@ -30,6 +30,7 @@ class View:
     def __init__(self, engine: Engine, started: Started) -> None:
         self.engine, self.started = engine, started
         self.now: Overview | None = None
+        self.look_s = 0.0
         self._since: tuple[float, int] | None = None  # a moment of progress: time, images done
         self._images_at_start = 0
         self._away = False
@@ -39,11 +40,13 @@ class View:
         self._proposed = False
 
     def look(self) -> bool:
-        """Read the database once; False while it does not answer."""
-        first = self.now is None
+        """Read the database once; False while it does not answer, or has the study no more."""
+        first, began = self.now is None, time.monotonic()
         try:
             self.now = overview(self.engine, self.started.row.name, self.started.costs)
             new = ended_since(self.engine, self.started.row.id, self._known)
+        except StudyDeletedError:
+            return False  # who works on it says so
         except DatabaseError as error:
             if not self._away:
                 log.warning("%s; the workers train on", error)
@@ -52,6 +55,7 @@ class View:
         if self._away:
             log.warning("the database is back")
         self._away = False
+        self.look_s = time.monotonic() - began
         self._known |= new.keys()
         if first:
             self._images_at_start = self.now.images_done

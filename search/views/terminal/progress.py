@@ -14,9 +14,14 @@ from rich.logging import RichHandler
 from sqlalchemy import Engine
 
 from search.starting.cost import Started
+from search.text import printable
 from search.views.terminal.answer import plan_text
 from search.views.terminal.live_view import View
 from studies.urls import masked_text
+
+_SHARE = 10
+"""A look that takes long, at thousands of runs, is taken that much more seldom: a search in this
+process shares its time."""
 
 
 class Progress:
@@ -70,7 +75,7 @@ class Progress:
 
     def _show_live(self, view: View, over: threading.Event) -> None:
         with Live(console=self.console, refresh_per_second=4, transient=True) as live:
-            while not over.wait(0.4):
+            while not over.wait(max(0.4, _SHARE * view.look_s)):
                 if view.look():
                     live.update(self._picture(view))
             view.look()
@@ -82,7 +87,7 @@ class Progress:
     def _print_lines(self, view: View, over: threading.Event) -> None:
         ending = False
         while not ending:
-            ending = over.wait(0.5)
+            ending = over.wait(max(0.5, _SHARE * view.look_s))
             if view.look():
                 for line in view.news():
-                    print(line, file=sys.stderr, flush=True)
+                    print(printable(line), file=sys.stderr, flush=True)

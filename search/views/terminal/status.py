@@ -22,6 +22,7 @@ from search.results.status import (
 )
 from search.starting.catalog import find
 from search.starting.cost import StageCost, duration_text
+from search.text import printable, shell_line
 from search.views.terminal.answer import on_stdout
 from studies.errors import DatabaseUnreachableError
 from studies.states import Stage
@@ -86,7 +87,7 @@ def _screen() -> Iterator[Show]:
 
 def status_lines(now: Overview) -> list[str]:
     """Return a look at a study as lines of text."""
-    lines = [_printable(f"study {now.study}: {_where(now)}")]
+    lines = [printable(f"study {now.study}: {_where(now)}")]
     lines.append(f"  {'':<12}" + "".join(f"{heading:>10}" for heading in _COUNTS))
     for s in now.stages:
         numbers = (s.done, s.running, s.waiting, s.given_up, s.total)
@@ -115,13 +116,13 @@ def print_reaped(given_back: Sequence[WorkRow], *, n_watched: int) -> None:
     """Print on stdout which runs were taken from their owners."""
     for row in given_back:
         owner = owner_text(row.owner or "")
-        print(_printable(f"given back: {row.stage.words} {row.slot} · {owner}"))
+        print(printable(f"given back: {row.stage.words} {row.slot} · {owner}"))
     print(f"{len(given_back)} of {n_watched} running run(s) given back")
 
 
 def _where(now: Overview) -> str:
     if now.stage == Stage.FINISHED:
-        return f"finished; its answer: onecycle report --study {now.study}"
+        return f"finished; its answer: {shell_line('onecycle', 'report', '--study', now.study)}"
     if now.stage == Stage.FAILED:
         return f"failed: {now.reason}"
     return now.stage.words
@@ -136,12 +137,12 @@ def _running_text(run: Running, device: str | None, grace_s: float) -> str:
         device or "",
         _silence_text(run, grace_s),
     ]
-    return _printable(" · ".join(word for word in words if word))
+    return printable(" · ".join(word for word in words if word))
 
 
 def _idle_text(worker: Worker, grace_s: float) -> str:
     words = [owner_text(worker.name), worker.device, f"waits for {worker.waits_for}"]
-    return _printable(" · ".join([*words, _silence_text(worker, grace_s)]))
+    return printable(" · ".join([*words, _silence_text(worker, grace_s)]))
 
 
 def _silence_text(seen: Running | Worker, grace_s: float) -> str:
@@ -153,14 +154,9 @@ def _failures_text(each: Failures) -> str:
     runs = f"{each.n_attempts} in {each.n_runs} run(s)"
     if each.kind is None:
         return f"{runs} that finished later"
-    return _printable(" · ".join([f"{each.kind}: {runs}", *filter(None, [each.last_line])]))
+    return printable(" · ".join([f"{each.kind}: {runs}", *filter(None, [each.last_line])]))
 
 
 def owner_text(owner: str) -> str:
     """Return 'host:pid' of a worker's name, which ends in a part that only makes it unique."""
     return ":".join(owner.split(":")[:2])
-
-
-def _printable(text: str) -> str:
-    """Return text that cannot move a terminal's cursor: some of it came from other programs."""
-    return "".join(c if c.isprintable() else " " for c in text)
