@@ -248,9 +248,9 @@ def judged(case: Case, name: str) -> Judged:
 def matrix(n: int) -> str:
     """Return the confusion matrix over `n` logs of each mistake."""
     names = list(MISTAKES)
-    columns = [*names, "unexplained"]
+    columns = [*names, "says-nothing", "unexplained"]
     head = ["mistake made", "digits show it", "named first", "first or equal", "median equals"]
-    heads = [*head, *(str(number) for number in range(1, len(columns))), "none"]
+    heads = [*head, *(str(number) for number in range(1, len(names) + 1)), "nothing", "none"]
     rows = []
     for number, name in enumerate(names, 1):
         found = [j for case in cases(n, seed=1) if (j := judged(case, name)).identifiable]

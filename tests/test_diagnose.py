@@ -1,6 +1,7 @@
 """The diagnosis: mistakes made with real torch are named from their digits, and no other."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from search.views.terminal.diagnosis import lines
 from tests.conftest import Ended
 from trainers.calls.diagnose import Diagnosis, diagnose
 from trainers.calls.logs import parse
+from trainers.calls.rates import rates_of
 from trainers.calls.schedule import Anneal, Schedule, Steps, preview
 from trainers.errors import ScheduleError
 
@@ -164,7 +166,66 @@ def test_the_command_says_when_a_log_follows_the_plan_or_was_cut(
     assert "The log follows the plan: torch gives all 10 rates." in whole
     assert "ends at" not in whole
     log.write_text("".join(lines[:6]))
-    assert "It ends at epoch 6 of 10 with" in main_here("diagnose", *flags).out
+    assert "It ends at epoch 6 of 10 epochs with" in main_here("diagnose", *flags).out
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_the_command_reads_files_of_other_systems_and_says_what_it_read(
+    encoding: str, main_here: Callable[..., Ended], tmp_path: Path
+) -> None:
+    log = tmp_path / "train.log"
+    lrs = preview(Schedule(max_lr=0.1, total_steps=1_000)).lrs
+    lines = [f"Epoch [{s // 100}][{s % 100}/100] lr={lrs[s]:.6f}\r\n" for s in range(0, 1000, 20)]
+    log.write_bytes("".join(["lr=0.5\r\n", *lines]).encode(encoding))
+    flags = ("--log", str(log), "--max-lr", "0.1", "--epochs", "10", "--steps-per-epoch", "100")
+    document = json.loads(main_here("diagnose", *flags, "--json").out)
+    assert document["verdict"] == "follows-the-plan"
+    read = " | ".join(document["read"])
+    assert "50 rates named 'lr', rounded to 1e-06" in read
+    assert "epoch 0 to 9, counted from 0, and the batch in it, of 100" in read
+    assert "(from 'Epoch [0' and '[0/100')" in read
+    assert "the step's own, from 0" in read
+    assert "left out: 1 rate in a line that says no place" in read
+
+
+def test_the_command_says_why_a_log_says_nothing(
+    main_here: Callable[..., Ended], tmp_path: Path
+) -> None:
+    log = tmp_path / "train.log"
+    log.write_text("".join(f"Epoch {e} lr=0.0\n" for e in range(1, 11)))
+    text = " ".join(main_here("diagnose", "--log", str(log), *CALL).out.split())
+    assert "The log says nothing: its 10 rates fit the plan, and these as well" in text
+    assert "10 rates named 'lr', rounded to 0.1" in text
+    assert "Print more digits and more lines" in text
+
+
+@pytest.mark.parametrize("text", ["", "no rate here\n", "Epoch 1 loss 2.0\n"])
+def test_a_log_without_rates_is_one_line_that_says_what_is_read(
+    text: str, main_here: Callable[..., Ended], tmp_path: Path
+) -> None:
+    log = tmp_path / "train.log"
+    log.write_text(text)
+    ended = main_here("diagnose", "--log", str(log), *CALL)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "no learning rate in the log; lines like 'Epoch 3 ... LR=0.0004'" in ended.err
+
+
+def test_many_readings_of_a_long_cycle_cost_little() -> None:
+    steps = Steps(epochs=1, steps_per_epoch=300_000)
+    text = "\n".join(f"'epoch': {e / 1000:.3f}, 'lr': 0.0" for e in range(1_000))
+    begun = time.process_time()
+    assert diagnosed(text, steps).verdict == "says-nothing"
+    assert time.process_time() - begun < 10
+
+
+@pytest.mark.parametrize("three_phase", [False, True])
+@pytest.mark.parametrize("anneal", ["cos", "linear"])
+def test_rates_of_a_long_cycle_are_those_of_torch(anneal: Anneal, three_phase: bool) -> None:
+    schedule = Schedule(
+        max_lr=0.03, total_steps=20_011, anneal_strategy=anneal, three_phase=three_phase
+    )
+    seen = preview(schedule)
+    assert rates_of(schedule) == pytest.approx([*seen.lrs, seen.after], rel=1e-9, abs=1e-18)
 
 
 def test_a_log_that_is_not_there_is_one_line(main_here: Callable[..., Ended]) -> None:

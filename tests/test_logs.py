@@ -1,12 +1,15 @@
 """Logs: what lines are read, which rate of an epoch counts, and how far its digits are rounded."""
 
+import math
+import time
+
 import pytest
 
 from trainers.calls.logs import Log, parse
 from trainers.errors import UserError
 
 
-def pairs(log: Log) -> list[tuple[float, float]]:
+def pairs(log: Log) -> list[tuple[float | None, float]]:
     return [(reading.epoch, reading.lr) for reading in log.readings]
 
 
@@ -54,15 +57,111 @@ def test_lines_without_a_rate_are_no_rates(line: str) -> None:
         parse(line)
 
 
-def test_epochs_counted_from_0_begin_at_1() -> None:
-    assert pairs(parse("epoch 0 lr=0.1\nepoch 1 lr=0.2")) == [(1, 0.1), (2, 0.2)]
-    assert pairs(parse("'epoch': 0.5, 'lr': 0.1\n'epoch': 1.0, 'lr': 0.2"))[0] == (0.5, 0.1)
+def test_epochs_are_read_as_printed_whole_or_not() -> None:
+    log = parse("epoch 0 lr=0.1\nepoch 1 lr=0.2")
+    assert (log.unit, pairs(log)) == ("epoch", [(0, 0.1), (1, 0.2)])
+    log = parse("'epoch': 0.5, 'lr': 0.1\n'epoch': 1.0, 'lr': 0.2")
+    assert (log.unit, pairs(log)) == ("fraction", [(0.5, 0.1), (1, 0.2)])
 
 
-def test_rates_without_epochs_are_counted_and_told() -> None:
+def test_rates_without_numbers_are_in_order_and_told() -> None:
     log = parse("lr=0.1\nloss=3\nlr=0.2")
-    assert pairs(log) == [(1, 0.1), (2, 0.2)]
-    assert not log.numbered
+    assert (log.unit, pairs(log)) == ("count", [(None, 0.1), (None, 0.2)])
+
+
+@pytest.mark.parametrize(
+    ("line", "rate"),
+    [
+        ("Epoch 3 lr=0,000406", 0.000406),
+        ("Epoch 3 lr = 4.06×10^-4", 0.000406),
+        ("Epoch 3 lr = 4.06 x 10^{-4}", 0.000406),
+        ("Epoch 3 lr = 4.06·10⁻⁴", 0.000406),
+        ("Epoch 3 lr = 4.06D-04", 0.000406),
+        ("Epoch 3 lr 0.0406%", 0.000406),
+        ("Epoch 3 lr .000406", 0.000406),
+        ("Epoch 3 lr0.000406", 0.000406),
+        ("Epoch 3 lr=np.float32(0.000406)", 0.000406),
+        ("Epoch 3 lr: tensor([0.000406], device='cuda:0')", 0.000406),
+        ("Epoch 3 lr=(0.000406, 0.1)", 0.000406),
+        ("Epoch 3 lr={'backbone': 0.000406, 'head': 0.1}", 0.000406),
+        ("Epoch 3 lr[0]=0.000406 lr[1]=0.1", 0.000406),
+        ("Epoch 3 lr (group 0): 0.000406 lr (group 1): 0.1", 0.000406),
+        ("Epoch 3 learning rate of group 0 to 4.06e-4.", 0.000406),
+        ("Epoch 3 **lr**: `0.000406`", 0.000406),
+        ("Epoch 3 lr → 0.000406", 0.000406),
+        ("Epoch 3 initial lr 0.1 lr 0.000406 max_lr 0.1", 0.000406),
+        ("Epoch 3 base_lr: 0.1 lr: 0.000406", 0.000406),
+        ("Epoch 3 lr: 4.060e-04 (4.100e-04)", 0.000406),
+    ],
+)
+def test_a_rate_is_read_however_it_is_written(line: str, rate: float) -> None:
+    assert pairs(parse(line)) == [(3, pytest.approx(rate, rel=1e-12))]
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("Epoch: [3] [ 40/391] eta: 0:10 lr: 0.1", (3, 40, None)),
+        ("Epoch [3][40/391] lr: 0.1", (3, 40, None)),
+        ("Train: 3 [ 40/391 ( 10%)] LR: 1.0e-1", (3, 40, None)),
+        ("Epoch 3:  10%|#   | 40/391 [00:12<00:15, 14.2it/s, lr=0.1]", (3, 40, None)),
+        ("Epoch 3/9 ━━━━ 40/391 0:00:12 • 0:00:15 14.2it/s lr: 0.1", (3, 40, None)),
+        ("epoch 003:     40 / 391 loss=9.1, num_updates=1213, lr=0.1", (3, 40, None)),
+        ("[3/10][40/391] lr: 0.1", (3, 40, None)),
+        ("Rank 3/8 epoch 3 batch 40/391 lr 0.1", (3, 40, None)),
+        ("eta: 0:10:00  iter: 19  lr: 0.1  max_mem: 1000M", (None, None, 19)),
+        ("[11/28 14:09:43 d2.utils.events]: iter: 19  lr: 0.1", (None, None, 19)),
+        (" iteration      100/    3910 | learning rate: 1.0E-1 |", (None, None, 100)),
+        ("Iter(train) [ 350/3910]  base_lr: 1.0e-01 lr: 1.0e-01", (None, None, 350)),
+        ("global_step=1,200 lr=0.1", (None, None, 1200)),
+        ("step 1,200 (epoch 3.07) lr 0.1", (3.07, None, 1200)),
+        ('{"_step": 7, "lr": 0.1, "_timestamp": 1700000000.1}', (None, None, 7)),
+        ('{"trainer/global_step": 7, "_step": 9, "lr": 0.1}', (None, None, 7)),
+    ],
+)
+def test_the_place_is_read_from_the_line(
+    line: str, place: tuple[float | None, int | None, int | None]
+) -> None:
+    (reading,) = parse(line).readings
+    step = reading.step if reading.batch is None else None
+    assert (reading.epoch, reading.batch, step) == place
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "2024/01/02 03:04:05 saved 3/10 files, best epoch 2, lr=0.1",
+        "max_steps=100 steps_per_epoch=391 batch_size=128 epochs=10 lr=0.1",
+        "lr=0.1 12.5 it/s 30ms/step [11/28 10:00:00]",
+        "resumed from epoch 3, lr=0.1",
+    ],
+)
+def test_dates_options_and_speeds_are_no_places(line: str) -> None:
+    assert parse(line).unit == "count"
+
+
+def test_options_are_left_out_where_other_lines_are_numbered() -> None:
+    log = parse("Namespace(lr=0.1, epochs=9)\nEpoch 1 lr=0.2\nEpoch 2 lr=0.3\nlr: 0.5")
+    assert pairs(log) == [(1, 0.2), (2, 0.3)]
+    assert log.n_left_out == 2
+
+
+def test_a_number_too_large_and_nan_are_kept() -> None:
+    rates = [lr for _, lr in pairs(parse("Epoch 1 lr=1e400\nEpoch 2 lr=nan\nEpoch 3 lr=-inf"))]
+    assert rates[0] == math.inf
+    assert math.isnan(rates[1])
+    assert rates[2] == -math.inf
+
+
+def test_a_column_with_the_exact_name_goes_first() -> None:
+    assert pairs(parse("acc_epoch,epoch,loss_lr,lr\n9,1,7,0.1\n9,2,7,0.2")) == [(1, 0.1), (2, 0.2)]
+
+
+def test_long_lines_cost_no_more_than_their_length() -> None:
+    text = "epoch lr " * 100_000 + "\nlr=" + "9" * 100_000 + "\n" + "[[ lr = [ " * 100_000
+    begun = time.process_time()
+    assert len(parse(text + "\nEpoch 1 lr=0.1\nEpoch 2 lr=0.2").lr) == 2
+    assert time.process_time() - begun < 10
 
 
 def test_the_last_rate_of_an_epoch_and_the_last_run_count() -> None:

@@ -1,18 +1,21 @@
 """Torch's rates held against printed ones: which values of a mistake reproduce most digits."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trainers.calls.logs import Reading
+import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from trainers.calls.placings import Moment, Placing
 
-SLACK = 1e-9
-"""Relative: torch's own rounding, where a log prints all digits."""
-_MOST_READINGS = 1_000
+SLACK = 6e-8
+"""Relative: half a unit of float32's last digit, for rates that were stored so."""
+_PAIRS = 1_500_000
+"""Values times readings that are looked at at once: 12 MB an array."""
+_ROUNDS = (24, 512)
+"""So many readings sift the values before all readings judge what is left."""
+_LEAST_READINGS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +23,8 @@ class Explanation:
     """A way to step the scheduler, and how many of the printed rates torch gives under it.
 
     `values` are what fits best: steps an epoch, epochs of a restart; `missed` is the distance of
-    the other rates, in all, beyond what rounding explains.
+    the other rates, in all, beyond what rounding explains; `moment` is when the rates were
+    printed, if so.
     """
 
     name: str
@@ -29,77 +33,126 @@ class Explanation:
     values: tuple[int, ...]
     what: str
     instead: str
+    moment: str = ""
+
+
+Moments = Callable[[Placing, NDArray[Any]], Sequence[Moment]]
+"""A mistake: the placed readings and a column of values -> the steps whose rates are printed."""
 
 
 class Fits:
-    """Torch's rates by scheduler step, held against the readings of a log."""
+    """Torch's rates by scheduler step, held against the placed readings of a log."""
 
-    def __init__(self, lrs: Sequence[float], readings: Sequence[Reading]) -> None:
-        import numpy as np
-
-        self.np, self.lrs = np, np.asarray(lrs)
-        every = math.ceil(len(readings) / _MOST_READINGS)
-        kept = [*readings[::-1][::every]][::-1]
-        self.weight = len(readings) / len(kept)
-        self.n = len(readings)
-        self.epochs = np.array([reading.epoch for reading in kept])
-        self.whole = all(reading.epoch.is_integer() for reading in kept)
-        printed = np.array([reading.lr for reading in kept])
-        room = np.array([reading.half for reading in kept]) + SLACK * np.abs(printed)
+    def __init__(
+        self,
+        lrs: NDArray[Any],
+        placing: Placing,
+        printed: NDArray[Any],
+        half: NDArray[Any],
+    ) -> None:
+        self.lrs, self.placing, self.n = lrs, placing, len(printed)
+        self.peak = int(lrs.argmax())
+        self.sums = np.concatenate([[0.0], np.cumsum(lrs)])
+        room = half * (1 + 1e-9) + SLACK * np.abs(printed)
         self.low, self.high = printed - room, printed + room
 
-    def moments(
-        self, begun: "NDArray[Any]", done: "NDArray[Any]", *, per_batch: int = 1
-    ) -> list["NDArray[Any]"]:
-        """Return the steps whose rate a log may print: first and last of an epoch, and the next.
-
-        `begun`, `done`: scheduler steps before each reading's epoch, and by its end.
-        """
-        if not self.whole:
-            return [done - per_batch, done]
-        return [begun, done - per_batch, done]
-
-    def judged(self, positions: "NDArray[Any]") -> tuple["NDArray[Any]", "NDArray[Any]"]:
-        """Return how many readings each row of scheduler steps reproduces, and what it misses.
+    def rates(self, moment: Moment) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Return lowest and highest rate of each window of steps, and whether it has steps.
 
         A step beyond the end is none: torch raises there.
         """
-        np = self.np
-        there = (positions >= 0) & (positions < len(self.lrs))
-        lrs = self.lrs[np.clip(positions, 0, len(self.lrs) - 1)]
-        beyond = np.maximum(self.low - lrs, lrs - self.high)
-        missed = np.where(there, np.maximum(beyond, 0), self.lrs.max())
-        return (missed == 0).sum(axis=1), missed.sum(axis=1)
+        end = len(self.lrs) - 1
+        there = (moment.high >= 0) & (moment.low <= end)
+        low, high = np.clip(moment.low, 0, end), np.clip(moment.high, 0, end)
+        if moment.mean:
+            high = np.maximum(low, high)
+            mean = (self.sums[high + 1] - self.sums[low]) / (high + 1 - low)
+            return mean, mean, there & (moment.high <= end)
+        first, last = self.lrs[low], self.lrs[high]
+        top = np.where((low <= self.peak) & (self.peak <= high), self.lrs[self.peak], first)
+        return np.minimum(first, last), np.maximum(np.maximum(first, last), top), there
 
-    def best(
-        self, name: str, values: Sequence[int], moments: Iterable["NDArray[Any]"]
-    ) -> Explanation | None:
-        """Return which of `values` (a row of each moment) fit best, None without values."""
-        if not len(values):
+    def misses(self, moment: Moment, at: NDArray[Any] | slice) -> NDArray[Any]:
+        """Return by how much each window misses each reading of `at`; 0 is a fit."""
+        lowest, highest, there = self.rates(moment)
+        beyond = np.maximum(self.low[at] - highest, lowest - self.high[at])
+        there = there if moment.agrees is None else there & moment.agrees
+        return np.asarray(np.where(there, np.maximum(beyond, 0), self.lrs[self.peak]))
+
+    def best(self, name: str, values: Sequence[int], moments: Moments) -> Explanation | None:
+        """Return which of `values` fit best, None without values.
+
+        Few readings sift many values first: time and memory never grow with the product.
+        """
+        kept = np.asarray(values, dtype=np.int64)
+        if not len(kept):
             return None
-        np = self.np
-        judged = [self.judged(moment) for moment in moments]
-        fit, missed = np.array([j[0] for j in judged]), np.array([j[1] for j in judged])
-        n_fit = int(fit.max())
-        least = float(missed[fit == n_fit].min())
-        chosen = ((fit == n_fit) & (missed <= least + 1e-12)).any(axis=0)
+        for n in (n for n in _ROUNDS if n < self.n and len(kept) > 1):
+            most = max(_LEAST_READINGS, _PAIRS // len(kept))
+            judged = self._judged(kept, moments, self._spread(min(n, most)))
+            kept = kept[judged[2]]
+        most = max(1, _PAIRS // self.n)
+        if len(kept) <= most:
+            judged = self._judged(kept, moments, None)
+            return self._said(name, kept[judged[2]], judged)
+        some = kept[np.linspace(0, len(kept) - 1, most).astype(int)]  # as good as equal so far
+        return self._said(name, kept, self._judged(some, moments, None))
+
+    def _said(self, name: str, kept: NDArray[Any], judged: Any) -> Explanation:
+        n_fit, missed, _, moment = judged
         return Explanation(
             name=name,
-            n_fit=self.n if n_fit == len(self.epochs) else math.floor(n_fit * self.weight),
-            missed=least,
-            values=tuple(int(v) for v, good in zip(values, chosen, strict=True) if good),
+            n_fit=n_fit,
+            missed=missed,
+            values=tuple(int(value) for value in kept),
             what="",
             instead="",
+            moment=moment,
         )
 
-    def stepped(
-        self, name: str, per_epoch: Iterable[int], *, per_batch: int = 1
-    ) -> Explanation | None:
-        """Return which numbers of scheduler steps an epoch fit best; impossible ones are left."""
-        np = self.np
-        most = (len(self.lrs) - 1) / max(1.0, float(self.epochs.max()))
-        values = [k for k in per_epoch if 1 <= k <= most]
-        k = np.array(values, dtype=np.int64)[:, None]
-        begun = np.rint(k * (self.epochs - 1)).astype(np.int64)
-        done = np.rint(k * self.epochs).astype(np.int64)
-        return self.best(name, values, self.moments(begun, done, per_batch=per_batch))
+    def _spread(self, n: int) -> NDArray[Any]:
+        return np.unique(np.linspace(self.n - 1, 0, n).astype(int))
+
+    def _judged(
+        self, values: NDArray[Any], moments: Moments, at: NDArray[Any] | None
+    ) -> tuple[int, float, NDArray[Any], str]:
+        """Return the most readings that a value fits, what it misses, which values do so, when."""
+        placing = self.placing if at is None else self.placing.take(at)
+        where: NDArray[Any] | slice = slice(None) if at is None else at
+        fit, missed, names = [], [], []
+        for moment in moments(placing, values[:, None]):
+            misses = np.broadcast_to(self.misses(moment, where), (len(values), placing.n))
+            fit.append((misses == 0).sum(axis=1))
+            missed.append(misses.sum(axis=1))
+            names.append(moment.name)
+        fits, missing = np.array(fit), np.array(missed)
+        n_fit = int(fits.max())
+        least = float(missing[fits == n_fit].min())
+        chosen = (fits == n_fit) & (missing <= least + 1e-12)
+        when = [name for name, good in zip(names, chosen.any(axis=1), strict=True) if good]
+        return n_fit, least, np.flatnonzero(chosen.any(axis=0)), " or ".join(dict.fromkeys(when))
+
+    def scaled(self, moments: Sequence[Moment]) -> tuple[float, float] | None:
+        """Return the factors on max_lr, lowest and highest, that give every reading at a moment.
+
+        Every rate of the cycle is in proportion to max_lr.
+        """
+        found = []
+        for moment in moments:
+            lowest, highest, there = self.rates(moment)
+            lowest, highest = np.ravel(lowest), np.ravel(highest)
+            if not np.broadcast_to(there, (1, self.n)).all() or (lowest <= 0).any():
+                continue
+            if moment.agrees is not None and not np.asarray(moment.agrees).all():
+                continue
+            low, high = (self.low / highest).max(), (self.high / lowest).min()
+            if low <= high:
+                found.append((float(low), float(high)))
+        if not found:
+            return None
+        return min(low for low, _ in found), max(high for _, high in found)
+
+    @property
+    def constant(self) -> bool:
+        """Whether one rate gives every reading."""
+        return bool(self.low.max() <= self.high.min())
