@@ -14,7 +14,7 @@ class Params(Mapping[str, Value]):
 
     __slots__ = ("_values",)
 
-    def __init__(self, **values: Value) -> None:
+    def __init__(self, /, **values: Value) -> None:
         self._values = values
 
     def __getitem__(self, name: str) -> Value:

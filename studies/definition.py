@@ -13,6 +13,7 @@ from studies.params import (
     Parameter,
     Range,
     Value,
+    check_parameter_name,
     domain_of,
     parameter,
     searched,
@@ -119,9 +120,14 @@ class Space:
                 f"batch_size must be two whole numbers or more that rise from at least 1, "
                 f"got {sizes!r}"
             )
+        if not isinstance(self.extra, Mapping):
+            raise ValueError(
+                f'extra must be a dict such as {{"dropout": (0.0, 0.5)}}, got {self.extra!r}'
+            )
         for name, given in self.extra.items():
             if name in (*CYCLE, "weight_decay", "batch_size"):
                 raise ValueError(f"extra[{name!r}]: Space({name}=...) is the place for it")
+            check_parameter_name(name)
             domain_of(f"extra[{name!r}]", given)
 
     def domains(self) -> dict[str, Domain]:
@@ -292,6 +298,15 @@ class Study:
     def parameters(self) -> tuple[Parameter, ...]:
         """What is searched beside max_lr, each with its domain and its baseline's value."""
         return self.space.parameters(self.task.own_values())
+
+    def told_outside(self, *, batch_size: int | None = None) -> dict[str, Value]:
+        """Return what a run that is no cycle of the search is told: the baseline's extra values.
+
+        `batch_size`: of a sweep, where several are searched.
+        """
+        told = {p.name: p.baseline for p in self.parameters if p.name in self.space.extra}
+        told["batch_size"] = batch_size
+        return {name: value for name, value in told.items() if value is not None}
 
     @property
     def epochs(self) -> int:

@@ -38,7 +38,8 @@ class Range:
         if self.log and self.low <= 0:
             raise ValueError(f"a range with log=True must lie above 0, got {self.low!r}")
         if self.baseline is not None and not self.holds(self.baseline):
-            raise ValueError(f"baseline must lie in {self}, got {self.baseline!r}")
+            whole = " and be a whole number" if self.is_whole else ""
+            raise ValueError(f"baseline must lie in {self}{whole}, got {self.baseline!r}")
 
     @property
     def is_whole(self) -> bool:
@@ -47,7 +48,8 @@ class Range:
 
     def holds(self, value: Value) -> bool:
         """Whether a value lies in the range."""
-        return _is_number(value) and self.low <= float(value) <= self.high
+        fits = type(value) is int or not self.is_whole
+        return fits and _is_number(value) and self.low <= float(value) <= self.high
 
     def at(self, share: float) -> Value:
         """Return the value at a place between 0 and 1."""
@@ -83,17 +85,19 @@ class Choice:
     baseline: Value | None = None
 
     def __post_init__(self) -> None:
-        plain = all(isinstance(value, (float, int, str, bool)) for value in self.values)
-        if not plain or len(self.values) < 2 or len(set(self.values)) < len(self.values):
+        several = isinstance(self.values, tuple) and len(self.values) > 1
+        plain = several and all(_is_plain(value) for value in self.values)
+        if not plain or len(set(map(_identity, self.values))) < len(self.values):
             raise ValueError(
-                f"choices must be two different numbers or texts or more, got {self.values!r}"
+                f"choices must be a tuple of two different numbers or texts or more, "
+                f"got {self.values!r}"
             )
         if self.baseline is not None and not self.holds(self.baseline):
             raise ValueError(f"baseline must be one of {self}, got {self.baseline!r}")
 
     def holds(self, value: Value) -> bool:
         """Whether a value is one of the choices."""
-        return value in self.values
+        return _identity(value) in map(_identity, self.values)
 
     def at(self, share: float) -> Value:
         """Return the value at a place between 0 and 1."""
@@ -107,9 +111,10 @@ class Choice:
         Positive numbers lie where their logarithms do, for most such choices are sizes; anything
         else lies at equal distances in the order given.
         """
-        first, last = self.values[0], self.values[-1]
         if all(_is_number(each) and float(each) > 0 for each in self.values):
-            return math.log(float(value) / float(first)) / math.log(float(last) / float(first))
+            numbers = [float(each) for each in self.values]
+            low, high = min(numbers), max(numbers)
+            return math.log(float(value) / low) / math.log(high / low)
         return self.values.index(value) / (len(self.values) - 1)
 
     def suggest(self, trial: "Trial", name: str) -> Value:
@@ -196,6 +201,25 @@ def searched(name: str, domain: Domain, *, baseline: Value | None) -> Parameter:
     return replace(declared, domain=domain, baseline=value)
 
 
+RESERVED = frozenset(
+    (
+        *("slot", "trial_number", "state", "outcome", "score", "epochs", "n_steps", "n_images"),
+        *("seconds", "diverged_step", "diverged_lr", "failure", "device", "slots", "n_cycles"),
+        "max_lr_over_proposal",
+    )
+)
+"""Columns of the files of trials, and names that stand beside parameters elsewhere."""
+
+
+def check_parameter_name(name: object) -> None:
+    """Raise ValueError for a name that a parameter of the user's own may not have."""
+    if not isinstance(name, str) or not name.isidentifier() or name in RESERVED:
+        raise ValueError(
+            f"extra[{name!r}]: a parameter is named like a Python variable, but not like a column of "
+            f"the trials ({', '.join(sorted(RESERVED))})"
+        )
+
+
 def domain_of(name: str, given: object) -> Domain:
     """Return what a study file gives for a parameter as a Range or a Choice.
 
@@ -214,6 +238,16 @@ def domain_of(name: str, given: object) -> Domain:
         return Choice(tuple(given))
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+
+
+def _is_plain(value: object) -> bool:
+    """Whether JSON holds a value as it is: text, a truth value or a finite number."""
+    return isinstance(value, (str, bool)) or (_is_number(value) and math.isfinite(float(value)))  # type: ignore[arg-type]
+
+
+def _identity(value: object) -> tuple[bool, object]:
+    """Return what tells values apart: to Python 1 and True are equal."""
+    return isinstance(value, bool), value
 
 
 def _is_number(value: object) -> bool:

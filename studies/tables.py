@@ -19,6 +19,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     func,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -126,6 +127,16 @@ class WorkRow(Base):
     __table_args__ = (
         # Whatever goes wrong in opening a stage, no cycle is there twice.
         UniqueConstraint("study_id", "stage", "round", "epochs", "slot", name="uq_work_slot"),
+        # A sweep has no epochs, and two NULLs are never equal: its slots need an index of their own.
+        Index(
+            "uq_work_sweep",
+            "study_id",
+            "round",
+            "slot",
+            unique=True,
+            sqlite_where=text("sweep_steps IS NOT NULL"),
+            postgresql_where=text("sweep_steps IS NOT NULL"),
+        ),
         Index("ix_work_study_state", "study_id", "state"),
     )
 

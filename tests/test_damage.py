@@ -181,7 +181,7 @@ CHECKSUMS = {
         "7582c2029a271aecfc60f69e5e38e28440b4ffff524058c2cba4b27ef37c30ca"
     ),
     "0007_params_by_name_and_lengths_with_units.py": (
-        "417b63028001dffb11b861c816d8e9892cc5e57e02bd341ac260cc6f5edc1f21"
+        "5025e13c7667456de1f2a2a933b129cb3fa2ea794983cdc6a5fae8a1eb92d654"
     ),
 }
 

@@ -105,8 +105,11 @@ def test_a_range_test_refuses_it_as_well(
         ({"metric": "m" * 41}, "metric .* 40 characters"),
         ({"metric": ""}, "metric"),
         ({"metric": "a\nb"}, "metric"),
-        ({"diverged_value": float("nan")}, "diverged_value must be a number, got nan"),
-        ({"diverged_value": 10**400}, "diverged_value must be a number, got a number of"),
+        (
+            {"diverged_value": float("nan")},
+            "diverged_value must be a number of at most 1e.100, got nan",
+        ),
+        ({"diverged_value": 10**400}, "diverged_value must be a number of .*, got a number of"),
         ({"diverged_value": True}, "diverged_value"),
         ({"screening": Screening(n_trials=2**31, epochs=4)}, "n_trials .* got 2147483648"),
         ({"screening": Screening(n_trials=10**4000, epochs=4)}, "n_trials .* bits"),

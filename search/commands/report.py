@@ -1,7 +1,7 @@
 """The command report: a finished study's answer, printed again, and its page."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,9 +10,6 @@ from search.commands.flags import (
     StorageFlag,
     StoredFlag,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def report(

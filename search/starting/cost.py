@@ -147,7 +147,7 @@ def warm_up(trainer: Trainer, study: Study) -> float:
     for at_least_s in (_FIRST_ROUND_S, *[_TIMED_S] * 4):
         plan = Sweep(start_lr=1e-9, end_lr=1e-8, total_steps=n_steps)
         started = time.perf_counter()
-        trainer.fit(Run(plan=plan, seed=0, split=None))
+        trainer.fit(Run(plan=plan, seed=0, split=None, params=study.told_outside()))
         seconds = time.perf_counter() - started
         if seconds > at_least_s:
             break

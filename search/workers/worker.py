@@ -24,7 +24,6 @@ from search.workers.stop import Stop
 from studies.database import reading
 from studies.definition import Study
 from studies.errors import DatabaseUnreachableError, StudyDeletedError
-from studies.params import Value
 from studies.states import FailureKind, Stage, WorkEnd
 from studies.tables import StudyRow
 from studies.urls import scrubbed
@@ -265,20 +264,15 @@ class Worker:
             stop_asked=lambda: self.stop.asked() or heartbeat.lost,
             is_lost=lambda: heartbeat.lost,
             checkpoint=checkpoint,
-            params=self._swept_with(claim) if params is None else params.of_the_task(),
+            params=self.study.told_outside(batch_size=claim.swept_batch_size)
+            if params is None
+            else params.of_the_task(),
         )
 
     def _sweep(self, claim: Claim) -> Sweep:
         return range_test.sweep_of(
             self.study.range_test, n_steps=claim.length, adaptive=self.study.task.adaptive
         )
-
-    def _swept_with(self, claim: Claim) -> dict[str, Value]:
-        """Return what the training of a sweep is told: the baseline's values, its batch size."""
-        extra = self.study.space.extra
-        told = {p.name: p.baseline for p in self.study.parameters if p.name in extra}
-        told["batch_size"] = claim.swept_batch_size
-        return {name: value for name, value in told.items() if value is not None}
 
     def _cycle(self, claim: Claim, params: Params) -> OneCycle:
         return params.plan(self.study.steps_of(claim.length, batch_size=params.batch_size))

@@ -82,6 +82,14 @@ def _work() -> None:
         table.create_unique_constraint(
             "uq_work_slot", ["study_id", "stage", "round", "epochs", "slot"]
         )
+    op.create_index(
+        "uq_work_sweep",
+        "work",
+        ["study_id", "round", "slot"],
+        unique=True,
+        sqlite_where=sa.text("sweep_steps IS NOT NULL"),
+        postgresql_where=sa.text("sweep_steps IS NOT NULL"),
+    )
 
 
 def _moved(row: int, stage: str, length: int, values: tuple[Any, ...]) -> dict[str, Any]:
