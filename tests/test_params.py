@@ -118,7 +118,7 @@ def test_other_bad_domains_say_what_was_got() -> None:
     with pytest.raises(ValueError, match="baseline must be one of sgd or adamw, got 'lion'"):
         Choice(("sgd", "adamw"), baseline="lion")
     for values in ((), ("one",), ("twice", "twice"), (None, 1), ((1, 2), (3, 4))):
-        with pytest.raises(ValueError, match="must be two different numbers or texts or more"):
+        with pytest.raises(ValueError, match="two different numbers or texts or more"):
             Choice(values)  # type: ignore[arg-type]
 
 
@@ -218,3 +218,38 @@ def test_the_representation_makes_an_equal_configuration() -> None:
     params = Params(max_lr=0.1 + 0.2, optimizer="sgd", batch_size=64)
     assert eval(repr(params), {"Params": Params}) == params
     assert repr(params) == "Params(max_lr=0.30000000000000004, optimizer='sgd', batch_size=64)"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "slot", "score", "max_lr_over_proposal", "line\nbreak", 3, "pct_start"]
+)
+def test_a_parameter_of_ones_own_has_a_name_that_nothing_else_has(name: object) -> None:
+    with pytest.raises(ValueError, match="extra"):
+        Space(extra={name: (0.0, 1.0)})  # type: ignore[dict-item]
+
+
+def test_a_parameter_may_be_called_self() -> None:
+    assert dict(Params(self=1.0)) == {"self": 1.0}
+
+
+def test_a_space_takes_a_dict_of_extra_parameters_only() -> None:
+    with pytest.raises(ValueError, match=r"extra must be a dict such as .* got \['dropout'\]"):
+        Space(extra=["dropout"])  # type: ignore[arg-type]
+
+
+def test_choices_that_do_not_rise_lie_within_the_cube() -> None:
+    choice = Choice((2, 4, 1))
+    assert [choice.share(value) for value in choice.values] == [0.5, 1.0, 0.0]
+
+
+def test_one_and_true_are_two_values_and_nan_is_none() -> None:
+    assert not Choice((1, 2)).holds(True)
+    assert Choice((True, False)).holds(True)
+    for values in ((float("nan"), 1.0), "ab"):
+        with pytest.raises(ValueError, match="two different numbers"):
+            Choice(values)  # type: ignore[arg-type]
+
+
+def test_whole_numbers_have_a_whole_baseline() -> None:
+    with pytest.raises(ValueError, match=r"and be a whole number, got 2\.5"):
+        Range(1, 8, baseline=2.5)
