@@ -1,24 +1,27 @@
 """The product as a library: run() is what the command line calls."""
 
 import logging
-import math
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy import Engine
 
 from search.errors import UsageError
 from search.history.samplers import check_installed
 from search.results.result import StudyResult, load_result
 from search.stages.range_test import measured_at_all, with_stored_range_test
 from search.starting import catalog, slurm
+from search.starting.asked import Asked, asked_of, check_counts, definition_of
 from search.starting.cost import Started, estimate, load_task, warm_up
 from search.starting.opening import opened, settle_ended
-from search.starting.slurm import MOST_WORKERS, Batch, batch_script
+from search.starting.slurm import Batch, batch_script
 from search.starting.start import (
-    Asked,
     Watch,
     facts_of,
     has_ended,
@@ -27,11 +30,11 @@ from search.starting.start import (
     work_here,
     work_on,
 )
-from search.starting.target import Target, n_trials_of
+from search.starting.target import n_trials_of
 from search.workers.patience import START_PATIENCE_S, Patience
 from search.workers.stop import Stop
 from studies.database import reading
-from studies.definition import Study, check_name
+from studies.definition import Study
 from studies.protocol import compare, declared
 from studies.registry import Definition, load
 from studies.states import Stage
@@ -40,8 +43,6 @@ from studies.urls import POSTGRESQL_FORM, masked_text, sqlite_file, storage_url
 from trainers.sweeps.result import RangeTestResult
 
 log = logging.getLogger(__name__)
-
-MOST_MINUTES = 525_600
 
 
 def run(
@@ -70,22 +71,36 @@ def run(
     without a usable result, GivenBackError when `timeout_min` or a signal ended this start early,
     and KeyboardInterrupt after Ctrl-C; in the last two cases the same call resumes later.
     """
-    definition = _definition(study)
-    name = _checked_name(definition.study.name if name is None else name)
-    _check_counts(workers=workers, seed=seed, timeout_min=timeout_min, wait_s=wait_s)
-    target = Target.parse(trials, budget)
-    workers = _possible_workers(definition, workers)
-    stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
-    patiently = Patience(stop, seconds=wait_s)
-    with stop.on_signals(), opened(storage, make=True, patiently=patiently) as engine:
-        row, definition, target = stored(engine, definition, name=name, seed=seed, target=target)
-        if row is not None and has_ended(engine, row):
-            settle_ended(engine, row)
-            return load_result(engine, name)
-        asked = Asked(name, seed, target, device, data, workers)
-        work_on(engine, definition, row, asked, stop=stop, watch=watch)
-        settle_ended(engine, catalog.find(engine, name))
-        return load_result(engine, name)
+    asked = asked_of(
+        definition_of(study),
+        name=name,
+        storage=storage,
+        trials=trials,
+        budget=budget,
+        seed=seed,
+        device=device,
+        data=data,
+        workers=workers,
+        timeout_min=timeout_min,
+        wait_s=wait_s,
+    )
+    with brought_to_end(asked, watch=watch) as (engine, row):
+        return load_result(engine, row.name)
+
+
+@contextmanager
+def brought_to_end(
+    asked: Asked, *, watch: Watch | None = None
+) -> Iterator[tuple[Engine, StudyRow]]:
+    """Bring a study to its end as run() does; give its database, still open, and its row."""
+    stop = asked.stop()
+    patiently = Patience(stop, seconds=asked.wait_s)
+    with stop.on_signals(), opened(asked.storage, make=True, patiently=patiently) as engine:
+        row, asked = stored(engine, asked)
+        if row is None or not has_ended(engine, row):
+            row = work_on(engine, asked, row, stop=stop, watch=watch)
+        settle_ended(engine, row)
+        yield engine, row
 
 
 def range_test(
@@ -115,20 +130,34 @@ def range_test(
     a model, optimizer and loader of your own.
     """
     definition = _swept_otherwise(
-        _definition(study), name, n_sweeps=sweeps, n_steps=steps, start_lr=start_lr, end_lr=end_lr
+        definition_of(study),
+        name,
+        n_sweeps=sweeps,
+        n_steps=steps,
+        start_lr=start_lr,
+        end_lr=end_lr,
     )
-    name = _checked_name(definition.study.name if name is None else name)
-    _check_counts(workers=workers, seed=seed, timeout_min=timeout_min, wait_s=wait_s)
-    workers = _possible_workers(definition, workers)
-    stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
+    asked = asked_of(
+        definition,
+        name=name,
+        storage=storage,
+        seed=seed,
+        device=device,
+        data=data,
+        workers=workers,
+        timeout_min=timeout_min,
+        wait_s=wait_s,
+    )
+    stop = asked.stop()
     patiently = Patience(stop, seconds=wait_s)
     with stop.on_signals(), opened(storage, make=True, patiently=patiently) as engine:
-        row = catalog.find_matching(engine, definition, name=name, seed=seed, target=Target())
+        row = catalog.stored(engine, asked.name)
+        if row is not None:
+            catalog.check_matches(row, definition, seed=seed, target=asked.target)
         if row is None or row.stage == Stage.RANGE_TEST:
-            asked = Asked(name, seed, Target(), device, data, workers)
-            work_on(engine, definition, row, asked, stop=stop, watch=watch, only=Stage.RANGE_TEST)
+            row = work_on(engine, asked, row, stop=stop, watch=watch, only=Stage.RANGE_TEST)
         with reading(engine) as session:
-            return measured_at_all(session, catalog.find(engine, name))
+            return measured_at_all(session, row)
 
 
 def _swept_otherwise(definition: Definition, name: str | None, **given: Any) -> Definition:
@@ -151,51 +180,6 @@ def _swept_otherwise(definition: Definition, name: str | None, **given: Any) -> 
     return replace(definition, study=study)
 
 
-def _definition(study: str | Path | Study) -> Definition:
-    if isinstance(study, Study):
-        return Definition(study, "", "")
-    return load(str(study))
-
-
-def _checked_name(name: str) -> str:
-    try:
-        check_name(name)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    return name
-
-
-def _possible_workers(definition: Definition, workers: int | None) -> int | None:
-    if definition.spec:
-        return workers
-    if workers is not None and workers > 1:
-        raise UsageError(
-            f"workers={workers}: a Study object is known to this process only; "
-            "pass workers=1, or the path of a study file"
-        )
-    return 1
-
-
-def _check_counts(
-    *,
-    workers: int | None = None,
-    seed: int | None = None,
-    timeout_min: float | None = None,
-    wait_s: float = 0.0,
-) -> None:
-    if workers is not None and not 1 <= workers <= MOST_WORKERS:
-        raise UsageError(f"workers must be at least 1 and at most {MOST_WORKERS}, got {workers}")
-    if seed is not None and not 0 <= seed < 2**63:
-        raise UsageError(f"seed must lie between 0 and 2**63 - 1, got {seed}")
-    if timeout_min is not None and not 0 < timeout_min <= MOST_MINUTES:
-        raise UsageError(
-            f"timeout-min must be above 0 minutes and at most {MOST_MINUTES:,} (a year), "
-            f"got {timeout_min:g}"
-        )
-    if not 0 <= wait_s < math.inf:
-        raise UsageError(f"wait-s must be at least 0 seconds, got {wait_s:g}")
-
-
 def dry_run(
     study: str | Path | Study,
     *,
@@ -212,18 +196,24 @@ def dry_run(
 
     See run() for the parameters, all of which are checked, and for what is raised.
     """
-    definition = _definition(study)
-    name = _checked_name(definition.study.name if name is None else name)
-    _check_counts(workers=workers, seed=seed, timeout_min=timeout_min)
-    target = Target.parse(trials, budget)
-    if target.more:
+    asked = asked_of(
+        definition_of(study),
+        name=name,
+        trials=trials,
+        budget=budget,
+        seed=seed,
+        device=device,
+        data=data,
+        workers=workers,
+        timeout_min=timeout_min,
+    )
+    if asked.target.more:
         raise UsageError(f"--trials {trials}: a dry run is of a new study; give its number")
-    workers = _possible_workers(definition, workers)
-    trainer, site = load_task(definition, None, device=device, data=data)
-    rate = warm_up(trainer, definition.study)
-    n_trials = n_trials_of(target, definition.study, site, rate=rate, workers=workers)
-    row = StudyRow(name=name, n_trials=n_trials)
-    return estimate(row, definition, trainer, site, rate=rate, workers=workers)
+    trainer, site = load_task(asked.definition, None, device=device, data=data)
+    rate = warm_up(trainer, asked.study)
+    n_trials = n_trials_of(asked.target, asked.study, site, rate=rate, workers=asked.workers)
+    row = StudyRow(name=asked.name, n_trials=n_trials)
+    return estimate(row, asked.definition, trainer, site, rate=rate, workers=asked.workers)
 
 
 def submit(
@@ -241,7 +231,7 @@ def submit(
     None where the study has ended already: nothing is submitted then. Neither torch nor the data
     is needed here. See run() for the other parameters and for what is raised.
     """
-    definition, name, target = _submitted(study, name=name, trials=trials, seed=seed)
+    asked = asked_of(definition_of(study), name=name, storage=storage, trials=trials, seed=seed)
     slurm.check_installed()
     url = storage_url(storage)
     if sqlite_file(url) is not None:
@@ -249,17 +239,22 @@ def submit(
             f"storage {masked_text(url)}: workers on other hosts cannot reach a SQLite file; "
             f"use {POSTGRESQL_FORM}"
         )
-    check_installed(definition.study.screening.sampler)
+    check_installed(asked.study.screening.sampler)
     with opened(storage, make=True) as engine:
-        row, definition, target = stored(engine, definition, name=name, seed=seed, target=target)
+        row, asked = stored(engine, asked)
         if row is None:
             row = catalog.find_or_create(
-                engine, definition, name=name, seed=seed, n_trials=target.n_trials, target=target
+                engine,
+                asked.definition,
+                name=asked.name,
+                seed=seed,
+                n_trials=asked.target.n_trials,
+                target=asked.target,
             )
         if has_ended(engine, row):
-            load_result(engine, name)
+            load_result(engine, row.name)
             return None
-    script = batch_script(name, batch, data=data)
+    script = batch_script(asked.name, batch, data=data)
     return slurm.submit_script(script, storage=url.render_as_string(hide_password=False))
 
 
@@ -273,18 +268,8 @@ def submitted_script(
     data: Path | None = None,
 ) -> str:
     """Return the batch script that submit() would submit; nothing is stored."""
-    _, name, _ = _submitted(study, name=name, trials=trials, seed=seed)
-    return batch_script(name, batch, data=data)
-
-
-def _submitted(
-    study: str | Path, *, name: str | None, trials: int | str | None, seed: int | None
-) -> tuple[Definition, str, Target]:
-    """Return what is submitted: definition, name and target, all checked."""
-    definition = _definition(study)
-    _check_counts(seed=seed)
-    name = _checked_name(definition.study.name if name is None else name)
-    return definition, name, Target.parse(trials, None)
+    asked = asked_of(definition_of(study), name=name, trials=trials, seed=seed)
+    return batch_script(asked.name, batch, data=data)
 
 
 def join(
@@ -302,7 +287,7 @@ def join(
 
     See run() for what is raised.
     """
-    _check_counts(timeout_min=timeout_min, wait_s=wait_s)
+    check_counts(timeout_min=timeout_min, wait_s=wait_s)
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
     patiently = Patience(stop, seconds=wait_s)
     if until_stdin_closes:  # started by a search that had its database a moment ago

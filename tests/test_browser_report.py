@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, make_url, update
 
+from search.starting import catalog
 from search.views.findings import findings
 from search.views.page.report import write_report
 from studies.database import open_engine, transaction
@@ -24,7 +25,7 @@ FIGURES = ["confirmation", "importance", "range_test", "schedule", "search"]
 def report(finished_digits: FinishedStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     page = tmp_path_factory.mktemp("report") / "digits.html"
     engine = open_engine(finished_digits.url)
-    write_report(findings(engine, "digits"), page)
+    write_report(findings(engine, catalog.find(engine, "digits")), page)
     engine.dispose()
     return page
 
@@ -189,7 +190,7 @@ def test_a_page_of_3000_trials_opens_within_5_s_and_20_mb(
         session.execute(update(StudyRow).values(n_trials=3000))
         session.execute(insert(WorkRow), [trial(slot) for slot in range(3, 3000)])
     page, started = tmp_path / "page.html", time.process_time()
-    write_report(findings(engine, NAME), page)
+    write_report(findings(engine, catalog.find(engine, NAME)), page)
     made_s = time.process_time() - started
     engine.dispose()
     tab = open_tab()

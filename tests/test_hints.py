@@ -13,6 +13,7 @@ from sqlalchemy import Engine, make_url
 from search.params import Params
 from search.results.provenance import Shell, free_name, storage_flag
 from search.stages.statistics import Comparison, Estimate
+from search.starting import catalog
 from search.views.findings import Findings, findings
 from search.views.hints import Hint, hints
 from studies.database import open_engine
@@ -50,7 +51,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Findings]:
     folder = tmp_path_factory.mktemp("hints")
     engine: Engine = open_engine(make_url(f"sqlite:///{folder}/studies.db"))
     put(engine)
-    yield findings(engine, NAME)
+    yield findings(engine, catalog.find(engine, NAME))
     engine.dispose()
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import Engine, make_url
 
 import search
 from search.errors import UsageError
+from search.starting import catalog
 from search.views.figures.answer_figures import schedule_figure
 from search.views.findings import Findings, findings
 from search.views.page.report import default_path, page, write_report
@@ -38,7 +39,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def found(engine: Engine) -> Findings:
-    return findings(engine, NAME)
+    return findings(engine, catalog.find(engine, NAME))
 
 
 class Document(HTMLParser):
@@ -137,7 +138,10 @@ def test_the_page_names_a_diverged_configuration_with_its_step_and_rate(found: F
 def test_a_configuration_that_was_given_up_has_no_numbers(engine: Engine) -> None:
     with transaction(engine) as session:
         session.add(run_row("search", 3, state="failed", outcome=None, failure="memory"))
-    assert "3 memory 1.5 TestChip" in Document(page(findings(engine, NAME))).text
+    assert (
+        "3 memory 1.5 TestChip"
+        in Document(page(findings(engine, catalog.find(engine, NAME)))).text
+    )
 
 
 def test_a_baseline_that_won_is_called_the_answer(found: Findings) -> None:
@@ -155,7 +159,7 @@ def test_the_page_says_where_its_numbers_come_from(engine: Engine) -> None:
         row = session.get_one(StudyRow, "the-study")
         assert row.answer is not None
         row.ending = replace(row.answer, versions=versions)
-    text = Document(page(findings(engine, NAME))).text
+    text = Document(page(findings(engine, catalog.find(engine, NAME)))).text
     assert "Python 3.99, torch 2.99.1, optuna 5.9" in text
     assert "TestChip (11 runs)" in text
     assert f"database sqlite:///{engine.url.database}" in text
@@ -271,7 +275,8 @@ from sqlalchemy import make_url
 from search.views.findings import findings
 from search.views.page.report import write_report
 from studies.database import open_engine
-found = findings(open_engine(make_url(sys.argv[1])), sys.argv[2])
+engine = open_engine(make_url(sys.argv[1]))
+found = findings(engine, find(engine, sys.argv[2]))
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the write that passes 1 MiB kills

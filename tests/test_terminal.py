@@ -19,6 +19,7 @@ import pytest
 
 from search.params import Params
 from search.results.trials import Trial
+from search.starting import catalog
 from search.starting.opening import opened
 from search.views.findings import Findings, findings
 from search.views.terminal.answer import print_findings, print_studies, print_trials
@@ -32,7 +33,7 @@ HEADINGS = ["configuration", "max_lr", "pct_start", "div_factor", "validation", 
 @pytest.fixture
 def found(finished: Finished) -> Findings:
     with opened(finished.storage) as engine:
-        return findings(engine, "table")
+        return findings(engine, catalog.find(engine, "table"))
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,7 @@ def report(
         row = catalog.find(engine, study)
         if row.stage.is_end:
             opening.settle_ended(engine, row)
-        found = findings(engine, study)
+        found = findings(engine, row)
         page = html or default_path(engine.url, study)
     write_report(found, page)
     if markdown:

@@ -24,7 +24,7 @@ from search.commands.flags import (
 from search.workers.patience import START_PATIENCE_S
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from studies.tables import StudyRow
 
 
 def run(
@@ -62,9 +62,11 @@ def run(
 ) -> None:
     """Search: range test, trials, confirmation, report. Started again, it resumes."""
     from search import api
+    from search.starting.asked import asked_of, definition_of
     from search.starting.places import check_file
     from search.starting.slurm import coming_back
-    from search.views.page.report import default_path
+    from search.views.findings import findings
+    from search.views.page.report import default_path, write_report
     from search.views.terminal import answer as terminal
     from search.views.terminal.progress import Progress
     from studies.urls import sqlite_file, storage_url
@@ -89,43 +91,33 @@ def run(
         check_file(report, flag="--report")
     elif sqlite_file(url) is None:  # beside a file is looked at when that is opened
         check_file(default_path(url, "report"), flag="--report")
-    with coming_back(), Progress() as progress:
-        result = api.run(
-            study,
-            storage=storage,
-            name=name,
-            workers=workers,
-            trials=trials,
-            budget=budget,
-            seed=seed,
-            device=device,
-            data=data,
-            timeout_min=timeout_min,
-            wait_s=wait_s,
-            watch=progress.watch,
-        )
-    _tell(result.name, storage, page=report, json=json)
+    asked = asked_of(
+        definition_of(study),
+        name=name,
+        storage=storage,
+        trials=trials,
+        budget=budget,
+        seed=seed,
+        device=device,
+        data=data,
+        workers=workers,
+        timeout_min=timeout_min,
+        wait_s=wait_s,
+    )
+    with (
+        coming_back(),
+        Progress() as progress,
+        api.brought_to_end(asked, watch=progress.watch) as (engine, row),
+    ):
+        page = report or default_path(engine.url, row.name)
+        answer = findings(engine, row)
+        if report is not None or not _is_current(page, row):
+            write_report(answer, page)
+    terminal.print_findings(answer, page, json=json)
 
 
-def _tell(name: str, storage: str | None, *, page: Path | None, json: bool) -> None:
-    """Print the answer of a search that has ended, and write its page unless that is current."""
-    from search.starting import opening
-    from search.views.findings import findings
-    from search.views.page.report import default_path, write_report
-    from search.views.terminal import answer as terminal
-
-    with opening.opened(storage) as engine:
-        path = page or default_path(engine.url, name)
-        found = findings(engine, name)
-        if page is not None or not _is_current(path, engine, name):
-            write_report(found, path)
-    terminal.print_findings(found, path, json=json)
-
-
-def _is_current(page: Path, engine: "Engine", name: str) -> bool:
+def _is_current(page: Path, row: "StudyRow") -> bool:
     """Whether a page is there that was written after the study had ended."""
-    from search.starting import catalog
-
-    ended = catalog.find(engine, name).finished_at
-    assert ended is not None
-    return page.is_file() and page.stat().st_mtime >= ended.replace(tzinfo=UTC).timestamp()
+    assert row.finished_at is not None
+    ended = row.finished_at.replace(tzinfo=UTC)  # the database's clock, which is UTC
+    return page.is_file() and page.stat().st_mtime >= ended.timestamp()

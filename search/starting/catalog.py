@@ -76,33 +76,27 @@ def find_or_create(
     """Return the stored study, made now if it is new; any number of processes may call at once.
 
     `n_trials` is what a new one tries (default: the definition's), `target` what was asked for.
-    See find_matching() for what is raised.
+    See check_matches() for what is raised.
     """
     target = Target(n_trials=n_trials) if target is None else target
     with schema_lock(engine):
-        row = find_matching(engine, definition, name=name, seed=seed, target=target)
+        row = stored(engine, name)
+        if row is not None:
+            check_matches(row, definition, seed=seed, target=target)
+            return row
         budget = None if target.budget is None else target.budget.text
-        return row or _create(
-            engine, definition, name=name, seed=seed, n_trials=n_trials, budget=budget
-        )
+        return _create(engine, definition, name=name, seed=seed, n_trials=n_trials, budget=budget)
 
 
-def find_matching(
-    engine: Engine,
-    definition: Definition,
-    *,
-    name: str,
-    seed: int | None,
-    target: Target,
-) -> StudyRow | None:
-    """Return the stored study, None where there is none yet.
+def check_matches(
+    row: StudyRow, definition: Definition, *, seed: int | None, target: Target
+) -> None:
+    """Raise for what was asked of a stored study and differs from what is stored.
 
-    Raises ProtocolError where the stored study was made under another protocol, UsageError where
-    `seed`, a number of configurations or a budget is given and differs from what is stored.
+    ProtocolError where it was made under another protocol, UsageError where `seed`, a number of
+    configurations or a budget is given and is another one.
     """
-    row = stored(engine, name)
-    if row is None:
-        return None
+    name = row.name
     compare(name, row.declared, declared(definition.study, definition.source))
     if seed is not None and seed != row.seed:
         raise UsageError(
@@ -120,17 +114,15 @@ def find_matching(
             f"--budget {target.budget.text}: study {name!r} was made {made} and has a target of "
             f"{row.n_trials}; leave --budget out, or start a new study with --name"
         )
-    return row
 
 
-def extend(engine: Engine, row: StudyRow | None, *, name: str, more: int) -> StudyRow:
+def extend(engine: Engine, row: StudyRow, *, more: int) -> StudyRow:
     """Add `more` configurations to a stored study, and open its search again.
 
     A confirmation under way is dropped: what waits of it is deleted, what runs ends unread. The
     next one has fresh seeds. Raises UsageError where there is nothing to resume.
     """
-    if row is None:
-        raise UsageError(f"--trials +{more}: no study {name!r} is stored yet; leave the + out")
+    name = row.name
     with transaction(engine) as session:
         stored = stored_study(session, row, lock=True)
         if stored.stage == Stage.FAILED:

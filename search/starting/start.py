@@ -4,15 +4,15 @@ import logging
 import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 
 from sqlalchemy import Engine
 
-from search.errors import GivenBackError
+from search.errors import GivenBackError, UsageError
 from search.history.samplers import check_installed
 from search.stages.range_test import with_stored_range_test
 from search.starting import catalog
+from search.starting.asked import Asked
 from search.starting.cost import Started, estimate, load_task, warm_up
 from search.starting.target import Target, n_trials_of
 from search.workers.stop import Stop
@@ -29,33 +29,25 @@ Watch = Callable[[Engine, Started], AbstractContextManager[object]]
 """Shows a study while it is worked on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What one start was asked for."""
+def stored(engine: Engine, asked: Asked) -> tuple[StudyRow | None, Asked]:
+    """Return the stored study, its target raised if that was asked for, and what is still asked:
+    with the range test that is stored.
 
-    name: str
-    seed: int | None
-    target: Target
-    device: str
-    data: str | Path | None
-    workers: int | None
-
-
-def stored(
-    engine: Engine, definition: Definition, *, name: str, seed: int | None, target: Target
-) -> tuple[StudyRow | None, Definition, Target]:
-    """Return the stored study, its target raised if that was asked for; the definition, with the
-    range test that is stored; and what is still asked.
-
-    See catalog.find_matching() and catalog.extend() for what is raised.
+    See catalog.check_matches() and catalog.extend() for what is raised.
     """
-    found = catalog.stored(engine, name)
-    if found is not None and definition.source:  # its code is compared: a changed file is refused
-        definition = with_stored_range_test(definition, found)
-    row = catalog.find_matching(engine, definition, name=name, seed=seed, target=target)
-    if target.more:
-        return catalog.extend(engine, row, name=name, more=target.more), definition, Target()
-    return row, definition, target
+    row, more = catalog.stored(engine, asked.name), asked.target.more
+    if row is None:
+        if more:
+            raise UsageError(
+                f"--trials +{more}: no study {asked.name!r} is stored yet; leave the + out"
+            )
+        return None, asked
+    if asked.definition.source:  # its code is compared: a changed file is refused
+        asked = replace(asked, definition=with_stored_range_test(asked.definition, row))
+    catalog.check_matches(row, asked.definition, seed=asked.seed, target=asked.target)
+    if more:
+        row, asked = catalog.extend(engine, row, more=more), replace(asked, target=Target())
+    return row, asked
 
 
 def has_ended(engine: Engine, row: StudyRow) -> bool:
@@ -69,33 +61,37 @@ def has_ended(engine: Engine, row: StudyRow) -> bool:
 
 def work_on(
     engine: Engine,
-    definition: Definition,
-    row: StudyRow | None,
     asked: Asked,
+    row: StudyRow | None,
     *,
     stop: Stop,
     watch: Watch | None,
     only: Stage | None = None,
-) -> None:
-    """Make the study if it is new and bring it, or `only` one stage, to its end."""
-    check_installed(definition.study.screening.sampler)
-    trainer, site = load_task(definition, row, device=asked.device, data=asked.data)
-    rate = warm_up(trainer, definition.study)
+) -> StudyRow:
+    """Make the study if it is new, bring it, or `only` one stage, to its end; return its row."""
+    check_installed(asked.study.screening.sampler)
+    trainer, site = load_task(asked.definition, row, device=asked.device, data=asked.data)
+    rate = warm_up(trainer, asked.study)
     facts = facts_of(trainer)
-    n_trials = n_trials_of(asked.target, definition.study, site, rate=rate, workers=asked.workers)
-    row = catalog.find_or_create(
-        engine,
-        definition,
-        name=asked.name,
-        seed=asked.seed,
-        n_trials=n_trials,
-        target=asked.target,
-    )
+    if row is None:
+        row = catalog.find_or_create(
+            engine,
+            asked.definition,
+            name=asked.name,
+            seed=asked.seed,
+            n_trials=n_trials_of(
+                asked.target, asked.study, site, rate=rate, workers=asked.workers
+            ),
+            target=asked.target,
+        )
     catalog.resolve(engine, row, facts)
-    started = estimate(row, definition, trainer, site, rate=rate, workers=asked.workers, only=only)
+    started = estimate(
+        row, asked.definition, trainer, site, rate=rate, workers=asked.workers, only=only
+    )
     with watch(engine, started) if watch is not None else nullcontext():
         ended = _worked(engine, started, stop)
     raise_if_stopped(ended, stop)
+    return catalog.find(engine, asked.name)
 
 
 def facts_of(trainer: Trainer) -> dict[str, str]:

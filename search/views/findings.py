@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 
+from search.queue.rows import stored_study
 from search.results.provenance import Provenance, Shell, free_name, provenance, storage_flag
 from search.results.result import StudyResult, result_of
 from search.results.trials import Trial, trials_of
 from search.stages import range_test
-from search.starting import catalog
 from search.views.hints import Hint, hints
 from studies.database import reading
 from studies.tables import StudyRow
@@ -37,13 +37,10 @@ class Findings:
         }
 
 
-def findings(engine: Engine, name: str) -> Findings:
-    """Return what a finished study found; raise NoResultError for one that has no answer.
-
-    Raises UnknownStudyError where no study of that name is stored.
-    """
-    row = catalog.find(engine, name)
+def findings(engine: Engine, row: StudyRow) -> Findings:
+    """Return what a finished study found; raise NoResultError for one that has no answer."""
     with reading(engine) as session:
+        row = stored_study(session, row)
         measured = range_test.measured_at_all(session, row)
         result = result_of(session, row, measured)
         names = session.scalars(select(StudyRow.name)).all()

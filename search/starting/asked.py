@@ -1,0 +1,122 @@
+"""What one start was asked for: flags and arguments become one value, all of it checked."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from search.errors import UsageError
+from search.starting.slurm import MOST_WORKERS
+from search.starting.target import Target
+from search.workers.patience import START_PATIENCE_S
+from search.workers.stop import Stop
+from studies.definition import Study, check_name
+from studies.registry import Definition, load
+
+MOST_MINUTES = 525_600
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """One start: which study, where it is stored, how large, and what may work on it.
+
+    `workers=None` takes one per GPU, on a CPU one per core.
+    """
+
+    definition: Definition
+    name: str
+    storage: str | None = None
+    seed: int | None = None
+    target: Target = field(default_factory=Target)
+    device: str = "auto"
+    data: str | Path | None = None
+    workers: int | None = 1
+    timeout_min: float | None = None
+    wait_s: float = START_PATIENCE_S
+
+    @property
+    def study(self) -> Study:
+        """The study as its author wrote it."""
+        return self.definition.study
+
+    def stop(self) -> Stop:
+        """Return the request to stop of this start, which its deadline makes."""
+        return Stop(timeout_s=None if self.timeout_min is None else 60 * self.timeout_min)
+
+
+def asked_of(
+    definition: Definition,
+    *,
+    name: str | None = None,
+    storage: str | None = None,
+    trials: int | str | None = None,
+    budget: str | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    data: str | Path | None = None,
+    workers: int | None = 1,
+    timeout_min: float | None = None,
+    wait_s: float = START_PATIENCE_S,
+) -> Asked:
+    """Return what was asked for; raise UsageError for the first value that is not allowed."""
+    name = checked_name(definition.study.name if name is None else name)
+    check_counts(workers=workers, seed=seed, timeout_min=timeout_min, wait_s=wait_s)
+    return Asked(
+        definition=definition,
+        name=name,
+        storage=storage,
+        seed=seed,
+        target=Target.parse(trials, budget),
+        device=device,
+        data=data,
+        workers=_possible_workers(definition, workers),
+        timeout_min=timeout_min,
+        wait_s=wait_s,
+    )
+
+
+def definition_of(study: str | Path | Study) -> Definition:
+    """Return a Study made in this program, or what a name or a path means."""
+    if isinstance(study, Study):
+        return Definition(study, "", "")
+    return load(str(study))
+
+
+def checked_name(name: str) -> str:
+    """Return a name of a stored study; raise UsageError for what would not do as one."""
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return name
+
+
+def _possible_workers(definition: Definition, workers: int | None) -> int | None:
+    if definition.spec:
+        return workers
+    if workers is not None and workers > 1:
+        raise UsageError(
+            f"workers={workers}: a Study object is known to this process only; "
+            "pass workers=1, or the path of a study file"
+        )
+    return 1
+
+
+def check_counts(
+    *,
+    workers: int | None = None,
+    seed: int | None = None,
+    timeout_min: float | None = None,
+    wait_s: float = 0.0,
+) -> None:
+    """Raise UsageError for the first number that is out of range."""
+    if workers is not None and not 1 <= workers <= MOST_WORKERS:
+        raise UsageError(f"workers must be at least 1 and at most {MOST_WORKERS}, got {workers}")
+    if seed is not None and not 0 <= seed < 2**63:
+        raise UsageError(f"seed must lie between 0 and 2**63 - 1, got {seed}")
+    if timeout_min is not None and not 0 < timeout_min <= MOST_MINUTES:
+        raise UsageError(
+            f"timeout-min must be above 0 minutes and at most {MOST_MINUTES:,} (a year), "
+            f"got {timeout_min:g}"
+        )
+    if not 0 <= wait_s < math.inf:
+        raise UsageError(f"wait-s must be at least 0 seconds, got {wait_s:g}")
