@@ -207,9 +207,16 @@ def dry_run(
         workers=workers,
         timeout_min=timeout_min,
     )
+    return costed(asked)
+
+
+def costed(asked: Asked) -> Started:
+    """Return what a new study would cost here, as it was asked for; nothing is stored."""
     if asked.target.more:
-        raise UsageError(f"--trials {trials}: a dry run is of a new study; give its number")
-    trainer, site = load_task(asked.definition, None, device=device, data=data)
+        raise UsageError(
+            f"--trials +{asked.target.more}: a dry run is of a new study; give its number"
+        )
+    trainer, site = load_task(asked.definition, None, device=asked.device, data=asked.data)
     rate = warm_up(trainer, asked.study)
     n_trials = n_trials_of(asked.target, asked.study, site, rate=rate, workers=asked.workers)
     row = StudyRow(name=asked.name, n_trials=n_trials)

@@ -272,6 +272,7 @@ KILLED_MIDWAY = """
 import resource, signal, sys
 from pathlib import Path
 from sqlalchemy import make_url
+from search.starting.catalog import find
 from search.views.findings import findings
 from search.views.page.report import write_report
 from studies.database import open_engine

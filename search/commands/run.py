@@ -72,25 +72,6 @@ def run(
     from studies.urls import sqlite_file, storage_url
 
     device = device_with(gpus, device)
-    if dry_run:
-        started = api.dry_run(
-            study,
-            trials=trials,
-            budget=budget,
-            workers=workers,
-            device=device,
-            data=data,
-            name=name,
-            seed=seed,
-            timeout_min=timeout_min,
-        )
-        terminal.print_plan(started, json=json)
-        return
-    url = storage_url(storage)
-    if report is not None:
-        check_file(report, flag="--report")
-    elif sqlite_file(url) is None:  # beside a file is looked at when that is opened
-        check_file(default_path(url, "report"), flag="--report")
     asked = asked_of(
         definition_of(study),
         name=name,
@@ -104,6 +85,14 @@ def run(
         timeout_min=timeout_min,
         wait_s=wait_s,
     )
+    if dry_run:
+        terminal.print_plan(api.costed(asked), json=json)
+        return
+    url = storage_url(storage)
+    if report is not None:
+        check_file(report, flag="--report")
+    elif sqlite_file(url) is None:  # beside a file is looked at when that is opened
+        check_file(default_path(url, "report"), flag="--report")
     with (
         coming_back(),
         Progress() as progress,
