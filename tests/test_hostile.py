@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from sqlalchemy import URL, Engine
 from search.results.export import exported
 from search.results.result import load_result
 from search.results.status import overview
+from search.results.trials import trials
 from search.starting import catalog
 from search.text import file_name, printable, shell_line
 from search.views.dashboard.cards import Cards
@@ -29,6 +31,7 @@ from search.views.summary import summary
 from search.views.terminal import answer as terminal
 from search.views.terminal.status import status_lines
 from studies.database import open_engine, prepare, transaction
+from studies.states import FailureKind
 from studies.tables import StudyRow, WorkerRow, WorkRow
 from tests import finished_rows
 
@@ -61,10 +64,11 @@ def engine(sqlite_url: URL, text: str) -> Iterator[Engine]:
         row.name = row.spec = row.source = row.metric = row.budget = text
         row.declared = {**row.declared, "task.optimizer": text, "torch": text, text: text}
         row.resolved = {"precision": text, text: text}
-        row.result = {**(row.result or {}), "versions": {text: text}}
+        assert row.answer is not None
+        row.ending = replace(row.answer, versions={text: text})
         for work in session.query(WorkRow):
             work.device = work.owner = work.process = work.traceback = text
-            work.failure, work.failures = text, 1
+            work.failure, work.failures = FailureKind.BUG, 1
             if work.stage == "search" and work.outcome != "diverged":
                 work.outcome = text
         worker = WorkerRow(name=text, study_id=row.id, process=text, device=text, waits_for=text)
@@ -75,7 +79,7 @@ def engine(sqlite_url: URL, text: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def found(engine: Engine, text: str) -> Findings:
-    return findings(engine, text)
+    return findings(engine, catalog.find(engine, text))
 
 
 def assert_harmless(lines: str) -> None:
@@ -89,8 +93,8 @@ def test_the_terminal_shows_it_without_moving_the_cursor(
 ) -> None:
     terminal.print_findings(found, Path("page.html"), json=False)
     terminal.print_studies(catalog.listing(engine))
-    terminal.print_trials(catalog.trials(engine, text), csv=False)
-    print("\n".join(status_lines(overview(engine, text, None))))
+    terminal.print_trials(trials(engine, text), csv=False)
+    print("\n".join(status_lines(overview(engine, text))))
     out = capsys.readouterr().out
     assert_harmless(out)
     n_lines = out.count("\n")
@@ -123,7 +127,7 @@ def test_the_page_escapes_it(found: Findings) -> None:
 
 
 def test_markdown_shows_it_as_text(engine: Engine, found: Findings, text: str) -> None:
-    shown = Cards(engine).of("the-study", text)
+    shown = Cards(engine).of("the-study")
     assert shown is not None
     for source in (summary(found), shown.note):
         assert_harmless(source)
@@ -140,7 +144,7 @@ def test_markdown_shows_it_as_text(engine: Engine, found: Findings, text: str) -
 def test_a_formula_is_text_in_a_spreadsheet(
     engine: Engine, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    terminal.print_trials(catalog.trials(engine, text), csv=True)
+    terminal.print_trials(trials(engine, text), csv=True)
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert len(rows) == len(finished_rows.SEARCH)
     for row in rows:
