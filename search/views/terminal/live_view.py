@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from search.results.status import EndedRun, Overview, Running, ended_since, overview
 from search.starting.cost import Started, duration_text
-from studies.errors import DatabaseError, StudyDeletedError
+from studies.errors import DatabaseError, StudyError
 from studies.params import CYCLE, parameter
 from studies.states import RunState, Stage
 
@@ -45,8 +45,8 @@ class View:
         try:
             self.now = overview(self.engine, self.started.row.name, self.started.costs)
             new = ended_since(self.engine, self.started.row.id, self._known)
-        except StudyDeletedError:
-            return False  # who works on it says so
+        except StudyError:  # deleted meanwhile: who works on it says so
+            return False
         except DatabaseError as error:
             if not self._away:
                 log.warning("%s; the workers train on", error)
