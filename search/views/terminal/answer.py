@@ -11,6 +11,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -191,17 +192,38 @@ def print_trials(rows: Sequence[Trial], *, csv: bool) -> None:
             {key: _csv_cell(value) for key, value in row.values(names).items()} for row in rows
         )
         return
+    console = on_stdout()
+    for hidden in range(len(_HIDDEN_FIRST) + 1):
+        shown = [name for name in _SHOWN if name not in _HIDDEN_FIRST[:hidden]]
+        table = _trials_table(rows, names, shown)
+        if not console.is_terminal or _width(table, console) <= console.width:
+            break
+    if not console.is_terminal:  # a file has no width: nothing is cut there
+        console.width = max(console.width, _width(table, console))
+    console.print(table, soft_wrap=True)
+
+
+_SHOWN = ("slot", "epochs", "state", "outcome", "score", "parameters", "seconds")
+_HIDDEN_FIRST = ("seconds", "epochs", "state", "outcome")
+"""Columns that a narrow terminal loses, this one first; a file has them all with --csv."""
+
+
+def _width(table: Table, console: Console) -> int:
+    """Return the columns of characters that a table takes where nothing is cut."""
+    wide = console.options.update(max_width=10_000)
+    return Measurement.get(console, wide, table).maximum
+
+
+def _trials_table(rows: Sequence[Trial], names: Sequence[str], shown: Sequence[str]) -> Table:
     narrow = len(names) > len(CYCLE)
-    shown = ("slot", "epochs", "state", "outcome", "score", *names)
-    if not narrow:  # 80 columns hold one more
-        shown = (*shown, "seconds")
+    columns = [each for name in shown for each in (names if name == "parameters" else (name,))]
     table = _open_table()
-    for name in shown:
+    for name in columns:
         table.add_column(_heading(name, narrow), justify="right", no_wrap=True)
     for row in rows:
         values = row.values(names)
-        table.add_row(*(Text(printable(_cell(values[name], name))) for name in shown))
-    on_stdout().print(table, soft_wrap=True)
+        table.add_row(*(Text(printable(_cell(values[name], name))) for name in columns))
+    return table
 
 
 def _heading(name: str, narrow: bool) -> str:
