@@ -104,7 +104,7 @@ def print_findings(findings: Findings, page: Path, *, json: bool) -> None:
             console.print(f"    {command}", markup=False, soft_wrap=True)
     console.print()
     _say(console, CALL_EXPLAINED)
-    for line in ["", call_code(result), f"report: {page}"]:
+    for line in ["", *call_code(result).splitlines(), f"report: {page}"]:
         console.print(printable(line), markup=False, soft_wrap=True)
 
 
