@@ -30,7 +30,7 @@ def diagnose(
         Path | None,
         typer.Option(
             "--log",
-            help="Lines like 'Epoch 3 ... LR=0.0004', CSV, or JSON lines. Default: stdin.",
+            help="Printed lines, tables, CSV or JSON lines; docs/diagnose.md has the forms. Default: stdin.",
             show_default=False,
         ),
     ] = None,

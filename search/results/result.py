@@ -103,6 +103,14 @@ class StudyResult:
         """Torch's default 1cycle at the proposal."""
         return next(c for c in self.candidates if c.is_baseline)
 
+    @property
+    def recommended(self) -> Candidate:
+        """The configuration that the verdict recommends: the winner, unless it lost the test."""
+        if self.comparison is None or not self.comparison.shown:
+            return self.winner
+        better = (self.comparison.difference.mean > 0) == (self.direction == "maximize")
+        return self.winner if better else self.baseline
+
     def ranked(self) -> list[Candidate]:
         """Return the candidates, best mean validation score first."""
         best_first = -1 if self.direction == "maximize" else 1

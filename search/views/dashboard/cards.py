@@ -14,7 +14,7 @@ from search.results.trials import Trial, trials
 from search.stages import range_test
 from search.stages.search import BASELINE_SLOT
 from search.text import printable
-from search.views.dashboard.note import note, recommended
+from search.views.dashboard.note import note
 from search.views.figures import answer_figures, rate_figures, trial_figures
 from studies.database import reading
 from studies.states import Stage
@@ -146,7 +146,7 @@ def _answer(seen: Seen) -> Answer | None:
     """Return the answer; None before there is one, and where the page's cycles have none of it."""
     if seen.result is None:
         return None
-    candidate = recommended(seen.result)
+    candidate = seen.result.recommended
     for trial in seen.trials:
         if trial.slot == candidate.slot and trial.trial_number is not None:
             importances = seen.result.importances

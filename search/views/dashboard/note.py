@@ -3,7 +3,7 @@
 from sqlalchemy import Engine
 
 from search.results.metric import Metric
-from search.results.result import Candidate, StudyResult
+from search.results.result import StudyResult
 from search.results.spent import spent
 from search.results.status import overview
 from search.text import shell_line
@@ -55,18 +55,9 @@ def protocol_line(row: StudyRow) -> str:
     return "Protocol: " + ", ".join(words) + "."
 
 
-def recommended(result: StudyResult) -> Candidate:
-    """Return the configuration that the verdict recommends."""
-    comparison = result.comparison
-    if comparison is None or not comparison.shown:
-        return result.winner
-    better = (comparison.difference.mean > 0) == (result.direction == "maximize")
-    return result.winner if better else result.baseline
-
-
 def _answer(result: StudyResult) -> list[str]:
     """Return verdict, candidates, the call to paste and what they rest on."""
-    name, n = candidate_name(recommended(result), result), recommended(result).validation.n
+    name, n = candidate_name(result.recommended, result), result.recommended.validation.n
     return [
         f"**{literal(result.verdict())}**",
         f"'Best Trial' on this page is this answer, {name}, with its mean over {n} fresh seeds. "
