@@ -30,7 +30,8 @@ def diagnose(
         Path | None,
         typer.Option(
             "--log",
-            help="Printed lines, tables, CSV or JSON lines; docs/diagnose.md has the forms. Default: stdin.",
+            help="Printed lines, tables, CSV or JSON lines; docs/diagnose.md has the forms. "
+            "Default: stdin.",
             show_default=False,
         ),
     ] = None,
