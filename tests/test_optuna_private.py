@@ -1,5 +1,6 @@
 """Optuna's private names, held against the Optuna that is installed."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,9 +8,12 @@ import optuna
 import pytest
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import TrialState, create_trial
+from sqlalchemy import URL
 
 from search.history import optuna_private
-from studies.database import close_optuna
+from search.history.optuna_study import History
+from studies.database import close_optuna, open_engine, optuna_storage, prepare
+from tests.rows import query
 
 
 @pytest.fixture(params=["memory", "database"])
@@ -134,3 +138,47 @@ def test_samplers_of_a_bound_trial_see_what_others_told_since(study: optuna.Stud
         # told behind this study's back, as another worker does
         storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [float(n)])
     assert sampler.seen == [0, 1, 2]
+
+
+def test_trials_go_with_all_that_hangs_on_them_and_those_of_others_stay(url: URL) -> None:
+    engine = open_engine(url)
+    prepare(engine)
+    engine.dispose()
+    storage = optuna_storage(url)
+    studies = [optuna.create_study(storage=storage, study_name=name) for name in ("a", "b")]
+    for study in studies:
+        for number in range(30):
+            trial = study.ask()
+            trial.suggest_float("x", 0, 1)
+            trial.report(0.5, 1)
+            trial.set_user_attr("slot", number)
+            study.tell(trial, number)
+    number = storage.get_study_id_from_name("a")
+    optuna_private.drop_trials(storage, number)
+    for table in ("trial_params", "trial_values", "trial_intermediate_values"):
+        assert query(url, f"SELECT count(*) FROM {table}") == [(30,)], table
+    assert query(url, "SELECT count(*) FROM trials") == [(30,)]
+    optuna.delete_study(study_name="a", storage=storage)
+    assert [len(optuna.load_study(study_name="b", storage=storage).trials)] == [30]
+    close_optuna(storage)
+
+
+@pytest.mark.slow
+def test_five_thousand_trials_are_deleted_in_seconds(sqlite_url: URL) -> None:
+    engine = open_engine(sqlite_url)
+    prepare(engine)
+    engine.dispose()
+    storage = optuna_storage(sqlite_url)
+    history = History(storage, name="many", study_id="s")
+    history.create("maximize")
+    distribution = optuna.distributions.FloatDistribution(0, 1)
+    template = create_trial(
+        params={"x": 0.5}, distributions={"x": distribution}, value=0.5, user_attrs={"slot": 1}
+    )
+    for _ in range(5_000):
+        optuna_private.new_trial(history.study, template)
+    before = time.process_time()
+    history.delete()
+    assert time.process_time() - before < 10  # Optuna alone took minutes
+    assert query(sqlite_url, "SELECT count(*) FROM trials") == [(0,)]
+    close_optuna(storage)

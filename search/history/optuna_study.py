@@ -11,6 +11,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import URL
+from sqlalchemy.exc import IntegrityError
 
 from search.history import optuna_private
 from search.history.samplers import make_sampler
@@ -225,8 +226,11 @@ class History:
         for attempt in range(1, _MOST_DELETIONS + 1):
             with suppress(KeyError):
                 try:
+                    if isinstance(self.storage, RDBStorage):
+                        number = self.storage.get_study_id_from_name(name)
+                        optuna_private.drop_trials(self.storage, number)
                     optuna.delete_study(study_name=name, storage=self.storage)
-                except StorageInternalError:
+                except (StorageInternalError, IntegrityError):
                     if attempt == _MOST_DELETIONS:
                         raise
                     time.sleep(1.0)
