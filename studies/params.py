@@ -215,8 +215,8 @@ def check_parameter_name(name: object) -> None:
     """Raise ValueError for a name that a parameter of the user's own may not have."""
     if not isinstance(name, str) or not name.isidentifier() or name in RESERVED:
         raise ValueError(
-            f"extra[{name!r}]: a parameter is named like a Python variable, but not like a column of "
-            f"the trials ({', '.join(sorted(RESERVED))})"
+            f"extra[{name!r}]: a parameter is named like a Python variable, but not like a column "
+            f"of the trials ({', '.join(sorted(RESERVED))})"
         )
 
 

@@ -127,7 +127,7 @@ class WorkRow(Base):
     __table_args__ = (
         # Whatever goes wrong in opening a stage, no cycle is there twice.
         UniqueConstraint("study_id", "stage", "round", "epochs", "slot", name="uq_work_slot"),
-        # A sweep has no epochs, and two NULLs are never equal: its slots need an index of their own.
+        # A sweep has no epochs, and two NULLs are never equal: its slots need their own index.
         Index(
             "uq_work_sweep",
             "study_id",

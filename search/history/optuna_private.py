@@ -49,9 +49,7 @@ def drop_trials(storage: RDBStorage, study_id: int) -> None:
     trials = metadata.tables["trials"]
     mine = select(trials.c.trial_id).where(trials.c.study_id == study_id)
     with storage.engine.begin() as connection:
-        for table in reversed(
-            metadata.sorted_tables
-        ):  # children before parents
+        for table in reversed(metadata.sorted_tables):  # children before parents
             for key in table.foreign_keys:
                 if key.column.table is trials:
                     connection.execute(delete(table).where(key.parent.in_(mine)))
