@@ -54,7 +54,8 @@ class Space:
     div_factor: tuple[float, float] = (2.0, 100.0)
     weight_decay: tuple[float, float] | None = None
     batch_size: tuple[int, ...] | None = None
-    extra: Mapping[str, Domain | tuple[Value, ...]] = field(default_factory=dict)
+    # A dict has no hash, and studies have one: they key caches. Equality still compares it.
+    extra: Mapping[str, Domain | tuple[Value, ...]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         _rising_within(0, 1, pct_start=self.pct_start)

@@ -314,7 +314,7 @@ def test_a_full_disk_costs_the_new_state_alone(checkpoint: Checkpoint) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (said,) = done.stdout.splitlines()
-    assert "File too large; training goes on without" in said
+    assert "File too large; training continues without" in said
     assert names(checkpoint) == ["17.pt"]
     assert checkpoint.load() == {"number": 0}
 
