@@ -134,9 +134,9 @@ def _verdict(found: Diagnosis) -> list[str]:
     said = [f"The log follows the plan: torch gives all {found.n:,} rates."]
     if found.truncated:
         said.append(
-            f"It ends at {found.placing.said(found.n - 1)} of {found.steps.epochs} epochs with "
-            f"{found.log.lr[-1]:g}: training was cut short before the anneal was over, or the "
-            "log is a part."
+            f"It ends at {found.placing.said(found.n - 1)} with {found.log.lr[-1]:g}, and the "
+            f"plan has {found.steps.epochs:,} epochs of {found.steps.per_epoch:,} steps: training "
+            "was cut short before the anneal was over, or the log is a part."
         )
     others = [e for e in found.equals if e.name != PLAN]
     if others:
