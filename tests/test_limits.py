@@ -63,6 +63,14 @@ def test_run_refuses_a_value_that_nothing_could_hold(
         assert query(URL.create("sqlite", database=str(database)), STORED) == []
 
 
+@pytest.mark.parametrize("command", ["run", "submit"])
+def test_a_dry_run_refuses_a_url_that_can_never_work(command: str, main_here: Main) -> None:
+    flags = ("--study", str(TABLE_STUDY), "--storage", "postgresql:/u:pw@h/x", "--dry-run")
+    ended = main_here(command, *flags)
+    assert_refused(ended, ["storage", "allowed: sqlite:///FILE"])
+    assert "pw" not in ended.err
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
