@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
+from typing import Protocol
 
 from benchmarks.recorded_task import Recorded, RecordedCycle, Surface, places
 from benchmarks.records import CycleRecord, Journal, SweepRecord
@@ -109,14 +109,14 @@ class Synthetic:
         self.study = replace(
             STUDIES["cifar-small"],
             name="synthetic",
-            screening=Screening(n_trials=36, epochs=(2, 4, 8)),
+            screening=Screening(n_trials=36, epochs=8),
         )
         self.table = self
 
     def scores(self, cycle: OneCycle, *, epochs: int, seed: int) -> tuple[float, float]:
         """Return mean and noise: 0.4 points, more for short cycles."""
         noise = Noise(cycle, epochs=epochs, seed=seed)
-        mean = _height(cycle, epochs)
+        mean = _height(cycle.max_lr, cycle.pct_start, cycle.div_factor, epochs)
         return tuple(mean + noise.draw(0.003 + 0.004 / epochs) for _ in range(2))  # type: ignore[return-value]
 
     def losses(self, lrs: Sequence[float], *, seed: int) -> Sequence[float]:
@@ -126,7 +126,10 @@ class Synthetic:
 
     def truth(self, configurations: Sequence[Params]) -> Sequence[float]:
         """Return the closed form."""
-        return [_height(params, self.study.epochs) for params in configurations]
+        return [
+            _height(p.max_lr, float(p["pct_start"]), float(p["div_factor"]), self.study.epochs)
+            for p in configurations
+        ]
 
     def curve(self, params: Params, *, seed: int) -> Sequence[float]:
         """Return accuracies that the present rate holds down, as in a real cycle."""
@@ -141,12 +144,12 @@ class Synthetic:
         return "synthetic: a made-up landscape; its figures say nothing of CIFAR-10"
 
 
-def _height(params: Any, epochs: int) -> float:
+def _height(max_lr: float, pct_start: float, div_factor: float, epochs: int) -> float:
     """A flat top around 0.2, a slope below, a cliff above 2."""
-    below = max(0.0, math.log10(0.1 / params.max_lr))
-    above = max(0.0, math.log10(params.max_lr / 0.8))
-    small = 0.004 * abs(float(params["pct_start"]) - 0.35)
-    small += 0.001 * abs(math.log10(float(params["div_factor"]) / 20))
+    below = max(0.0, math.log10(0.1 / max_lr))
+    above = max(0.0, math.log10(max_lr / 0.8))
+    small = 0.004 * abs(pct_start - 0.35)
+    small += 0.001 * abs(math.log10(div_factor / 20))
     return max(0.1, 0.7 - 0.1 / epochs - 0.03 * below**2 - 0.5 * above**1.5 - small)
 
 

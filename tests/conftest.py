@@ -1,5 +1,7 @@
 """What several test files share: databases that are real, and a command line that is real."""
 
+import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -14,6 +16,7 @@ import pytest
 from sqlalchemy import URL, make_url
 
 from tests import browser as chromium
+from tests.once import made_once
 from tests.postgres import PostgresServer, program
 
 if TYPE_CHECKING:
@@ -21,6 +24,20 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 TABLE_STUDY = ROOT / "tests" / "table_study.py"
+
+# Threads of one small multiplication wait for each other where the machine is busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Below so many files the start of processes takes longer than they save.
+FILES_FOR_PROCESSES = 4
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A process per core for many files, none for a few."""
+    files = [Path(argument.partition("::")[0]) for argument in config.args]
+    if len(files) < FILES_FOR_PROCESSES and all(file.is_file() for file in files):
+        return 0
+    return min(8, len(os.sched_getaffinity(0)))  # each holds torch and a PostgreSQL server
 
 
 @pytest.fixture(autouse=True)
@@ -83,11 +100,22 @@ class Ended:
     err: str
 
 
+def keep_ending(done: "subprocess.CompletedProcess[str]", folder: Path) -> None:
+    """Write down how a command ended, for other processes of the same session."""
+    ended = Ended(done.returncode, done.stdout, done.stderr)
+    (folder / "ended.json").write_text(json.dumps(dataclasses.asdict(ended)))
+
+
+def kept_ending(folder: Path) -> Ended:
+    """Return what keep_ending() wrote."""
+    return Ended(**json.loads((folder / "ended.json").read_text()))
+
+
 @pytest.fixture
 def onecycle() -> Callable[..., Ended]:
     """Run `python -m search ARGUMENTS` to its end, as a user would."""
 
-    def call(*arguments: str, timeout_s: float = 120, **environment: str) -> Ended:
+    def call(*arguments: str, timeout_s: float = 300, **environment: str) -> Ended:
         done = subprocess.run(
             [sys.executable, "-m", "search", *arguments],
             cwd=ROOT,
@@ -146,21 +174,28 @@ class Finished:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The table study, brought to its end once by `run --json`."""
-    folder = tmp_path_factory.mktemp("finished")
-    study_file, database = folder / "study.py", folder / "studies.db"
-    shutil.copy(TABLE_STUDY, study_file)
-    run = ("run", "--study", str(study_file), "--storage", f"sqlite:///{database}")
-    done = subprocess.run(
-        [sys.executable, "-m", "search", *run, "--workers", "1", "--json"],
-        cwd=ROOT,
-        env={**os.environ, "ONECYCLE_CACHE": str(folder / "cache"), "COLUMNS": "80"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return Finished(study_file, database, Ended(done.returncode, done.stdout, done.stderr))
+
+    def search(folder: Path) -> None:
+        shutil.copy(TABLE_STUDY, folder / "study.py")
+        storage = ("--storage", f"sqlite:///{folder}/studies.db")
+        run = ("run", "--study", str(folder / "study.py"), *storage, "--workers", "1", "--json")
+        keep_ending(
+            subprocess.run(
+                [sys.executable, "-m", "search", *run],
+                cwd=ROOT,
+                env={**os.environ, "ONECYCLE_CACHE": str(folder / "cache"), "COLUMNS": "80"},
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            ),
+            folder,
+        )
+
+    folder = made_once("finished", search, tmp_path_factory)
+    ended = kept_ending(folder)
+    assert ended.code == 0, ended.err
+    return Finished(folder / "study.py", folder / "studies.db", ended)
 
 
 @pytest.fixture
@@ -206,22 +241,37 @@ class FinishedStudy:
 @pytest.fixture(scope="session")
 def finished_digits(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
     """The bundled study `digits`, trained for real by four workers on SQLite."""
-    folder = tmp_path_factory.mktemp("digits")
+
+    def search(folder: Path) -> None:
+        keep_ending(
+            subprocess.run(
+                [
+                    sys.executable,
+                    "-m",
+                    "search.run",
+                    "--study",
+                    "digits",
+                    "--workers",
+                    "4",
+                    "--json",
+                ],
+                cwd=ROOT,
+                env={
+                    **os.environ,
+                    "ONECYCLE_CACHE": str(folder / "cache"),
+                    "ONECYCLE_STORAGE": f"sqlite:///{folder}/studies.db",
+                },
+                capture_output=True,
+                text=True,
+                timeout=550,
+                check=False,
+            ),
+            folder,
+        )
+
+    folder = made_once("digits", search, tmp_path_factory)
     url = make_url(f"sqlite:///{folder}/studies.db")
-    done = subprocess.run(
-        [sys.executable, "-m", "search.run", "--study", "digits", "--workers", "4", "--json"],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "ONECYCLE_CACHE": str(folder / "cache"),
-            "ONECYCLE_STORAGE": plain(url),
-        },
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    return FinishedStudy(url, Ended(done.returncode, done.stdout, done.stderr), folder / "cache")
+    return FinishedStudy(url, kept_ending(folder), folder / "cache")
 
 
 @pytest.fixture(scope="session")

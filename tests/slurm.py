@@ -5,9 +5,9 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
+
+from tests.waits import wait_for
 
 PROGRAMS = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue", "scancel")
 
@@ -67,7 +67,7 @@ class SlurmCluster:
         self._start_munge()
         self._daemon("slurmctld", "-D", "-i")
         self._daemon("slurmd", "-D", "-N", host)
-        _wait_for(lambda: "idle" in self.ask("sinfo", "--noheader", "--format=%T"), timeout_s=30)
+        wait_for(lambda: "idle" in self.ask("sinfo", "--noheader", "--format=%T"))
 
     def _start_munge(self) -> None:
         """Start munged as the user that Debian's package made for it."""
@@ -78,7 +78,7 @@ class SlurmCluster:
         subprocess.run([*as_munge, "mungekey", "--create", key], check=True)
         files = [f"--{name}-file={folder}/{name}" for name in ("key", "log", "pid", "seed")]
         self._daemon(*as_munge, "munged", "--foreground", f"--socket={folder}/socket", *files)
-        _wait_for((folder / "socket").exists, timeout_s=10)
+        wait_for((folder / "socket").exists)
 
     def _daemon(self, *command: str) -> None:
         with (self.folder / "daemons.log").open("ab") as output:
@@ -117,7 +117,7 @@ class SlurmCluster:
     def remove(self) -> None:
         """Cancel what is queued, end the daemons and delete the folder."""
         self.ask("scancel", "--user=root")
-        _wait_for(lambda: not self.queue(), timeout_s=40)
+        wait_for(lambda: not self.queue())
         for daemon in reversed(self._daemons):
             daemon.terminate()
             daemon.wait(20)
@@ -127,13 +127,6 @@ class SlurmCluster:
 def missing_programs() -> list[str]:
     """Return which programs of Slurm are not installed; Debian keeps the daemons in /usr/sbin."""
     return [name for name in PROGRAMS if shutil.which(name) is None]
-
-
-def _wait_for(condition: Callable[[], object], *, timeout_s: float) -> None:
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until, f"not within {timeout_s:g} s"
-        time.sleep(0.1)
 
 
 def _free_ports(n: int) -> list[int]:

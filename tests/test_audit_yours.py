@@ -264,9 +264,9 @@ def test_the_audit_costs_less_than_1_percent_of_a_step_of_10_ms() -> None:
         watch = audit(optimizer, scheduler) if watched else None
         taken = []
         for _ in range(500):
-            begun = time.perf_counter()
+            begun = time.thread_time()  # of this thread alone: the machine may be busy
             optimizer.step()
-            taken.append(time.perf_counter() - begun)
+            taken.append(time.thread_time() - begun)
         if watch is not None:
             watch.end()
         return median(taken)

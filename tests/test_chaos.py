@@ -33,7 +33,7 @@ def test_workers_killed_on_a_server_that_restarts_lose_and_double_nothing(
 ) -> None:
     counted = torment(
         "--workers", "4", "--trials", "40", "--restarts", "1", "--kill-every-s", "0.3",
-        timeout_s=200,
+        timeout_s=400,
     )  # fmt: skip
     assert counted["restarts"] == 1
     assert int(str(counted["kills"])) >= 2
@@ -42,7 +42,7 @@ def test_workers_killed_on_a_server_that_restarts_lose_and_double_nothing(
 
 def test_workers_killed_on_a_sqlite_file_lose_and_double_nothing() -> None:
     counted = torment(
-        "--sqlite", "--workers", "3", "--trials", "40", "--kill-every-s", "0.3", timeout_s=200
+        "--sqlite", "--workers", "3", "--trials", "40", "--kill-every-s", "0.3", timeout_s=400
     )
     assert int(str(counted["kills"])) >= 2
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from sqlalchemy import URL, create_engine, inspect, text
 from studies.database import optuna_storage
 from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished, plain
 from tests.postgres import PASSWORD
+from tests.waits import wait_for
 
 Main = Callable[..., Ended]
 
@@ -558,13 +558,12 @@ def test_run_list_delete_and_the_same_name_again(url: URL, main_here: Main) -> N
 def wait_for_running(database: Path, stage: str, process: "subprocess.Popen[str]") -> None:
     """Wait until a run of that stage is under way."""
     query = f"SELECT count(*) FROM work WHERE stage = '{stage}' AND state = 'running'"
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
+
+    def is_running() -> bool:
         assert process.poll() is None, process.communicate()
-        if n_stored(database) == 2 and rows(f"sqlite:///{database}", query) != [(0,)]:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"no run of the {stage} began")
+        return n_stored(database) == 2 and rows(f"sqlite:///{database}", query) != [(0,)]
+
+    wait_for(is_running)
 
 
 TERMINATED = ("range_test", signal.SIGTERM, 75)
@@ -585,13 +584,13 @@ def test_signals_give_work_back_and_the_next_start_finishes_with_exact_counts(
 ) -> None:
     database, ledger = tmp_path / "a.db", tmp_path / "ledger"
     storage = f"sqlite:///{database}"
-    run = ("run", "--study", str(TABLE_STUDY), "--storage", storage)
+    run = ("run", "--study", str(TABLE_STUDY), "--storage", storage, "--device", "cpu")
     monkeypatch.setenv("TABLE_LEDGER", str(ledger))
     for stage, number, code in stops:
         process = start_onecycle(*run, "--workers", workers, TABLE_SLEEP_S="0.01")
         wait_for_running(database, stage, process)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         assert process.returncode == code, err
         assert "the same command resumes it" in err.splitlines()[-1]
         assert "Traceback" not in err

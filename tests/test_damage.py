@@ -15,7 +15,8 @@ from studies.database import open_engine, prepare, reading
 from studies.errors import DatabaseError
 from studies.tables import VERSION_TABLE, StudyRow
 from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished, plain
-from tests.test_processes import n_done, wait_for
+from tests.test_processes import n_done
+from tests.waits import wait_for
 
 Main = Callable[..., Ended]
 
@@ -107,6 +108,7 @@ def test_damage_in_the_middle_of_work_ends_in_one_line(
     file = Path(str(sqlite_url.database))
     run = start_onecycle(
         *("run", "--study", str(TABLE_STUDY), "--storage", plain(sqlite_url), "--workers", "1"),
+        *("--device", "cpu"),
         TABLE_SLEEP_S="0.05",
     )
     wait_for(lambda: n_done(sqlite_url) >= 2)
@@ -114,7 +116,7 @@ def test_damage_in_the_middle_of_work_ends_in_one_line(
         raw.truncate(PAGE)
     with Path(f"{file}-wal").open("r+b") as log:
         log.truncate(0)
-    _, err = run.communicate(timeout=100)
+    _, err = run.communicate(timeout=300)
     assert run.returncode == 2, err
     assert "Traceback" not in err
     last = err.strip().splitlines()[-1]

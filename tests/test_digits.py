@@ -171,7 +171,7 @@ def test_the_same_command_again_has_nothing_to_do_and_needs_no_torch(
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert "is finished: nothing left to do" in done.stderr

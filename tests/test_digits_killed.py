@@ -108,7 +108,7 @@ class Search:
                 time.sleep(0.005)
             time.sleep(after_s)
             worker.send_signal(number)
-            _, said = worker.communicate(timeout=60)
+            _, said = worker.communicate(timeout=300)
         assert worker.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 75}[number], said
         return said
 

@@ -86,7 +86,7 @@ def extra(tmp_path_factory: pytest.TempPathFactory) -> Extra:
         env={**os.environ, **note},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=400,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -185,7 +185,7 @@ def test_trials_list_it(extra: Extra, main_here: Main, monkeypatch: pytest.Monke
     monkeypatch.setenv("COLUMNS", "120")
     table = main_here("trials", *extra.stored).out
     (heading,) = (line for line in table.splitlines() if "dropout" in line)
-    assert heading.split()[-2:] == ["dropout", "optimizer"]
+    assert heading.split()[-3:] == ["dropout", "optimizer", "seconds"]
     rows = list(csv.DictReader(io.StringIO(main_here("trials", *extra.stored, "--csv").out)))
     searched = {slot: params for stage, slot, params in extra.work() if stage == "search"}
     for row in rows:
@@ -196,7 +196,7 @@ def test_trials_list_it(extra: Extra, main_here: Main, monkeypatch: pytest.Monke
         shown = next(
             line for line in table.splitlines() if line.split()[:1] == [row["slot"]]
         ).split()
-        assert shown[-2:] == [f"{params['dropout']:.4g}", row["optimizer"]]
+        assert shown[-3:-1] == [f"{params['dropout']:.4g}", row["optimizer"]]
     assert len(rows) == 14
 
 
@@ -355,7 +355,7 @@ def test_label_smoothing_of_the_bundled_loop_is_searched(main_here: Main, tmp_pa
     assert protocol["baseline.label_smoothing"] == "0.0"
     assert "task.label_smoothing" not in protocol
     table = main_here("trials", "--study", "smoothed", "--storage", url).out
-    assert [line.split()[-1] for line in table.splitlines()[3:]] == [
+    assert [line.split()[-2] for line in table.splitlines()[3:]] == [
         f"{found[slot]:.2f}" for slot in sorted(found)
     ]
 

@@ -19,7 +19,8 @@ from studies.tables import StudyRow
 from tests.conftest import TABLE_STUDY, plain
 from tests.rows import query
 from tests.table_study import Table
-from tests.test_processes import descendants, wait_for
+from tests.test_processes import descendants
+from tests.waits import wait_for
 from trainers.device import DeviceKind, Site
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -52,7 +53,7 @@ def spawned(device: DeviceKind, number: int, folder: Path) -> dict[str, str]:
         definition=load(str(TABLE_STUDY)),
         site=site,
         trainer=Table(site),
-        plan=(),
+        costs=(),
         n_workers=3,
         images_per_s=1.0,
     )
@@ -123,7 +124,7 @@ def start_slow(
     def call(step_s: str) -> "subprocess.Popen[str]":
         study = tmp_path / "slow_study.py"
         study.write_text(SLOW_STUDY)
-        flags = ("--storage", plain(sqlite_url), "--workers", "2")
+        flags = ("--storage", plain(sqlite_url), "--workers", "2", "--device", "cpu")
         process = start_onecycle("run", "--study", str(study), *flags, STEP_S=step_s)
         wait_for(lambda: len(descendants(process.pid)) == 4)
         return process
@@ -140,7 +141,7 @@ def test_a_signal_to_the_parent_and_all_workers_gives_every_run_back(
     workers = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
     for pid in [run.pid, *map(int, workers)]:
         os.kill(pid, signal.SIGUSR1)
-    _, err = run.communicate(timeout=60)
+    _, err = run.communicate(timeout=300)
     assert run.returncode == 75, err
     rows = query(sqlite_url, "SELECT state, max(failures) FROM work GROUP BY state ORDER BY state")
     assert rows == [("done", 0), ("waiting", 0)]
@@ -157,8 +158,8 @@ def test_a_second_signal_ends_workers_within_a_long_step_with_all_they_started(
     with pytest.raises(subprocess.TimeoutExpired):
         run.wait(0.5)
     run.send_signal(signal.SIGTERM)
-    assert run.wait(10) == -signal.SIGTERM
-    wait_for(lambda: not any(is_there(pid) for pid in below), timeout_s=5)
+    assert run.wait(60) == -signal.SIGTERM
+    wait_for(lambda: not any(is_there(pid) for pid in below))
 
 
 def test_a_worker_that_does_not_end_in_time_is_killed(tmp_path: Path) -> None:
@@ -170,4 +171,4 @@ def test_a_worker_that_does_not_end_in_time_is_killed(tmp_path: Path) -> None:
     began = time.monotonic()
     _end([Local(0, process, tmp_path / "worker.log")], within_s=0.3)
     assert process.returncode == -signal.SIGKILL
-    assert 0.3 <= time.monotonic() - began < 5
+    assert 0.3 <= time.monotonic() - began < 60

@@ -150,7 +150,7 @@ def test_a_task_of_too_many_steps_or_too_great_batches_is_refused(field: str) ->
 def test_the_greatest_values_are_stored_in_both_databases(url: URL, main_here: Main) -> None:
     """A name of 200 characters of four bytes, whose page's name is cut, runs to its end."""
     name = "\U0001f600" * 200
-    budget = "0" * 30 + "700epochs"
+    budget = "0" * 30 + "150epochs"
     run = ("run", "--study", str(TABLE_STUDY), "--storage", plain(url), "--name", name)
     ended = main_here(*run, "--budget", budget, "--seed", str(2**63 - 1), "--workers", "1")
     assert ended.code == 0, ended.err

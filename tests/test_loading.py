@@ -12,7 +12,7 @@ from sqlalchemy import URL
 
 from tests.conftest import ROOT, Ended, plain
 from tests.rows import query
-from tests.test_processes import wait_for
+from tests.waits import wait_for
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "sigwaitinfo"), reason="this system does not tell who sent a signal"
@@ -52,7 +52,7 @@ def test_batches_go_on_through_every_signal_and_the_processes_end_with_the_progr
         capture_output=True,
         text=True,
         start_new_session=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
@@ -148,7 +148,7 @@ def test_a_signal_to_the_group_of_a_loop_with_a_loader_is_a_stop_and_never_a_fai
     first = start_onecycle(*run, SLOW="1", **shield)
     wait_for((tmp_path / "training").exists)
     os.killpg(first.pid, signal.SIGTERM)
-    _, err = first.communicate(timeout=60)
+    _, err = first.communicate(timeout=300)
     assert first.returncode == 75, err
     assert (tmp_path / "raised").exists() is not shielded
     states = "SELECT state, count(*), max(failures) FROM work WHERE stage = 'search' GROUP BY 1"

@@ -20,7 +20,8 @@ from tests.commands import parsed
 from tests.conftest import ROOT, TABLE_STUDY, Ended, plain, unavailable
 from tests.rows import query
 from tests.slurm import SlurmCluster, missing_programs
-from tests.test_processes import assert_exact, wait_for
+from tests.test_processes import assert_exact
+from tests.waits import wait_for
 
 Main = Callable[..., Ended]
 SCHEDULED = (str(ROOT / "deploy" / "slurm" / "scheduled.sh"),)
@@ -68,7 +69,7 @@ class Site:
             },
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         return Ended(done.returncode, done.stdout, done.stderr)
@@ -199,7 +200,7 @@ def test_an_array_brings_a_study_to_its_end_and_a_second_start_does_nothing(site
     assert job.code == 0, job.err
     meanwhile = site.submit("--workers", "2", by=SCHEDULED)
     assert meanwhile.out == "onecycle-table: workers are still queued or at work\n"
-    wait_for(lambda: not site.slurm.queue(), timeout_s=200)
+    wait_for(lambda: not site.slurm.queue(), timeout_s=400)
     assert_exact(site.url)
     for task in (f"{job.out.strip()}_0", f"{job.out.strip()}_1"):
         assert site.slurm.job(task)["JobState"] == "COMPLETED"
@@ -215,8 +216,8 @@ def test_a_warned_and_a_requeued_task_give_their_work_back_and_come_back(site: S
     job = site.started(workers=2, TABLE_SLEEP_S="0.01")
     site.slurm.ask("scancel", "--signal=USR1", "--batch", f"{job}_0")
     site.slurm.ask("scontrol", "requeue", f"{job}_1")
-    wait_for(lambda: site.n_running() == 0, timeout_s=20)
-    wait_for(lambda: not site.slurm.queue(), timeout_s=200)
+    wait_for(lambda: site.n_running() == 0)
+    wait_for(lambda: not site.slurm.queue(), timeout_s=400)
     for task in (f"{job}_0", f"{job}_1"):
         ended = site.slurm.job(task)
         assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1")
@@ -229,7 +230,7 @@ def test_a_warned_and_a_requeued_task_give_their_work_back_and_come_back(site: S
 def test_a_cancelled_worker_gives_its_work_back_and_stays_away(site: Site) -> None:
     job = site.started(workers=1, TABLE_SLEEP_S="0.05")
     site.slurm.ask("scancel", job)
-    wait_for(lambda: not site.slurm.queue(), timeout_s=20)
+    wait_for(lambda: not site.slurm.queue())
     assert site.n_running() == 0
     assert "asked to stop: work given back" in site.logs()[0]
     ended = site.slurm.job(f"{job}_0")

@@ -22,7 +22,8 @@ from search.errors import EXIT_GIVEN_BACK, EXIT_NO_RESULT, EXIT_USER_ERROR
 from tests.commands import parsed
 from tests.conftest import ROOT, TABLE_STUDY, Ended, unavailable
 from tests.postgres import PASSWORD, program
-from tests.test_processes import assert_exact, wait_for
+from tests.test_processes import assert_exact
+from tests.waits import wait_for
 
 Start = Callable[..., "subprocess.Popen[str]"]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -121,7 +122,7 @@ def test_the_services_as_processes_bring_a_study_to_its_end_and_show_it(
     check = stack["worker"]["healthcheck"]["test"][2:]
     assert onecycle(*check, **environment("worker")).code == 0
     for worker in workers:
-        out, err = worker.communicate(timeout=120)
+        out, err = worker.communicate(timeout=300)
         assert worker.returncode == 0, err
         assert "OneCycleLR(" in out
     assert_exact(postgres_url)

@@ -336,7 +336,7 @@ def test_watching_ends_with_the_study(sqlite: Engine, start_onecycle: Start) -> 
     assert watcher.stdout is not None
     assert watcher.stdout.readline() == "study table: search\n"
     change_study(sqlite, stage="finished")
-    out, err = watcher.communicate(timeout=30)
+    out, err = watcher.communicate(timeout=300)
     assert watcher.returncode == 0, err
     assert "study table: finished" in out
 
@@ -346,7 +346,7 @@ def test_ctrl_c_ends_watching_quietly(sqlite: Engine, start_onecycle: Start) -> 
     assert watcher.stdout is not None
     watcher.stdout.readline()
     watcher.send_signal(signal.SIGINT)
-    _, err = watcher.communicate(timeout=30)
+    _, err = watcher.communicate(timeout=300)
     assert (watcher.returncode, err) == (0, "")
 
 
@@ -368,7 +368,7 @@ def test_watching_repaints_a_terminal(sqlite: Engine) -> None:
         while part := os.read(controller, 65536):
             seen += part
     os.close(controller)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, b"")
     assert seen.index(b"study table: search") < seen.index(b"\x1b[1A")
     assert b"study table: finished" in seen.partition(b"\x1b[1A")[2]

@@ -217,7 +217,7 @@ def run_in_a_terminal(folder: Path, *flags: str, **environment: str) -> tuple[st
         while part := os.read(controller, 65536):
             seen += part
     os.close(controller)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, seen.decode()
     return seen.decode(), out
 

@@ -88,7 +88,7 @@ def test_digits_at_two_batch_sizes(main_here: Callable[..., Ended], tmp_path: Pa
     assert all(f'id="figure-range_test{suffix}"' in page for suffix in ("", "-128"))
     assert "which max_lr, pct_start, div_factor, weight_decay, batch_size?" in page
     shown = main_here("trials", *stored).out
-    assert shown.splitlines()[1].split()[-2:] == ["decay", "size"]
+    assert shown.splitlines()[1].split()[-3:] == ["decay", "size", "seconds"]
     exported = json.loads(main_here("export", *stored, "--format", "json").out)
     assert exported["weight_decay"] == winner["weight_decay"]
     assert main_here("run", *here, "--workers", "1", "--json").out != "", "nothing is left to do"

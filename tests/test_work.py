@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -24,6 +24,7 @@ from studies.errors import DatabaseUnreachableError
 from studies.states import FailureKind
 from studies.tables import EpochRecord, PointRecord, StudyRow, WorkRow
 from tests.rows import study_row
+from tests.waits import HandClock
 from trainers.run import EpochRow, Point
 
 N_SLOTS = 40
@@ -46,10 +47,16 @@ def engine(url: URL) -> Iterator[Engine]:
     engine.dispose()
 
 
-def queue_on(engine: Engine, *, owner: str = "w", process: str | None = None) -> Queue:
+def queue_on(
+    engine: Engine,
+    *,
+    owner: str = "w",
+    process: str | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Queue:
     with reading(engine) as session:
         study = session.get_one(StudyRow, "s")
-    return Queue(engine, study, owner=owner, process=process)
+    return Queue(engine, study, owner=owner, process=process, clock=clock)
 
 
 def row_of(engine: Engine, claim: Claim) -> WorkRow:
@@ -99,7 +106,8 @@ def _claim_all(url: str, claims: "multiprocessing.queues.Queue[int]") -> None:
 
 
 def test_five_processes_claim_each_slot_exactly_once(engine: Engine) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # one warm parent for all of them
+    context.set_forkserver_preload([__name__])
     claims = context.Queue()
     url = engine.url.render_as_string(hide_password=False)
     with transaction(engine) as session:
@@ -107,7 +115,7 @@ def test_five_processes_claim_each_slot_exactly_once(engine: Engine) -> None:
     processes = [context.Process(target=_claim_all, args=(url, claims)) for _ in range(5)]
     for process in processes:
         process.start()
-    slots = sorted(claims.get(timeout=60) for _ in range(N_SLOTS))
+    slots = sorted(claims.get(timeout=300) for _ in range(N_SLOTS))
     for process in processes:
         process.join()
     assert claims.empty()
@@ -161,32 +169,35 @@ def test_an_owner_that_was_replaced_can_write_nothing(engine: Engine) -> None:
 
 
 def test_a_silent_owner_is_replaced_after_the_grace_time_of_the_observer(engine: Engine) -> None:
+    clock = HandClock()
     claim_everything_but_one(engine)
     silent = claimed(queue_on(engine, owner="silent"))
-    observer = queue_on(engine, owner="observer")
+    observer = queue_on(engine, owner="observer", clock=clock)
     assert observer.claim() is None, "the first look starts the watch, whatever beat_at says"
-    time.sleep(0.3)
+    clock.forward(0.3)
     taken = claimed(observer)
     assert (taken.slot, taken.token) == (silent.slot, silent.token + 1)
 
 
 def test_an_owner_that_beats_is_never_replaced(engine: Engine) -> None:
+    clock = HandClock()
     claim_everything_but_one(engine)
     living = queue_on(engine, owner="living")
     claim = claimed(living)
-    observer = queue_on(engine, owner="observer")
+    observer = queue_on(engine, owner="observer", clock=clock)
     for _ in range(8):
         assert observer.claim() is None
-        time.sleep(0.1)
+        clock.forward(0.1)
         living.beat(claim)
 
 
 def test_after_an_outage_the_watch_starts_anew(engine: Engine) -> None:
+    clock = HandClock()
     claim_everything_but_one(engine)
     claimed(queue_on(engine, owner="living"))
-    observer = queue_on(engine, owner="observer")
+    observer = queue_on(engine, owner="observer", clock=clock)
     assert observer.claim() is None
-    time.sleep(0.3)
+    clock.forward(0.3)
     observer.leases.forget()
     assert observer.claim() is None
 
@@ -194,15 +205,16 @@ def test_after_an_outage_the_watch_starts_anew(engine: Engine) -> None:
 def test_a_database_that_does_not_answer_restarts_the_watch(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    clock = HandClock()
     if engine.dialect.name != "sqlite":
         pytest.skip("a locked file stands for the outage")
     claim_everything_but_one(engine)
     claimed(queue_on(engine, owner="living"))
     monkeypatch.setattr("studies.database._BUSY_TIMEOUT_S", 0.05)
     impatient = open_engine(engine.url)
-    observer = queue_on(impatient, owner="observer")
+    observer = queue_on(impatient, owner="observer", clock=clock)
     assert observer.claim() is None
-    time.sleep(0.3)
+    clock.forward(0.3)
     with transaction(engine) as session:
         session.scalars(select(WorkRow)).first()
         with pytest.raises(DatabaseUnreachableError):
@@ -242,11 +254,12 @@ def claim_everything_but_one(engine: Engine) -> None:
 
 
 def test_two_observers_take_a_stale_run_once(engine: Engine) -> None:
+    clock = HandClock()
     claim_everything_but_one(engine)
     claimed(queue_on(engine, owner="silent"))
-    observers = [queue_on(engine, owner=f"observer {n}") for n in range(4)]
+    observers = [queue_on(engine, owner=f"observer {n}", clock=clock) for n in range(4)]
     assert [observer.claim() for observer in observers] == [None] * 4
-    time.sleep(0.3)
+    clock.forward(0.3)
     with ThreadPoolExecutor(4) as pool:
         taken = list(pool.map(Queue.claim, observers))
     assert sum(claim is not None for claim in taken) == 1
@@ -323,11 +336,12 @@ def test_epochs_that_were_there_before_are_no_progress(engine: Engine) -> None:
 
 
 def test_a_lease_that_went_stale_counts_as_a_death(engine: Engine) -> None:
+    clock = HandClock()
     claim_everything_but_one(engine)
     silent = claimed(queue_on(engine, owner="silent"))
-    observer = queue_on(engine, owner="observer")
+    observer = queue_on(engine, owner="observer", clock=clock)
     assert observer.claim() is None
-    time.sleep(0.3)
+    clock.forward(0.3)
     again = claimed(observer)
     assert (again.work_id, row_of(engine, again).deaths) == (silent.work_id, 1)
 
@@ -394,22 +408,28 @@ def test_a_process_is_known_by_more_than_its_number() -> None:
 
 
 def test_leases_watch_each_row_by_itself() -> None:
-    leases = Leases(beat_s=1, grace_s=0.05)
+    clock = HandClock()
+    leases = Leases(beat_s=1, grace_s=30, clock=clock)
     first, second = (WorkRow(id=n, token=1, beat=0, process=None) for n in (1, 2))
     assert not leases.is_stale(first)
-    time.sleep(0.06)
+    clock.forward(1)
+    assert not leases.is_stale(first)
+    for _ in range(29):
+        clock.forward(1)
+        leases.answered()
     assert leases.is_stale(first)
     assert not leases.is_stale(second)
 
 
 def test_a_gap_in_the_looks_starts_the_watch_anew() -> None:
-    leases = Leases(beat_s=0.05, grace_s=0.2)
+    clock = HandClock()
+    leases = Leases(beat_s=5, grace_s=20, clock=clock)
     silent = WorkRow(id=1, token=1, beat=0, process=None)
     assert not leases.is_stale(silent)
-    time.sleep(0.25)
+    clock.forward(25)
     assert not leases.is_stale(silent), "the database may have been away in between"
     for _ in range(5):
-        time.sleep(0.05)
+        clock.forward(5)
         leases.answered()
     assert leases.is_stale(silent), "answered all the time, and the owner was silent"
 

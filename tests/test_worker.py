@@ -4,8 +4,7 @@ import dataclasses
 import math
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from studies.definition import Space, Study
 from studies.registry import Definition
 from studies.tables import StudyRow, WorkerRow, WorkRow
 from tests.table_study import STUDY, Table
+from tests.waits import wait_for
 from trainers.device import Site
 from trainers.errors import DataError, ScheduleError, TaskError, UserError
 from trainers.onecycle import OneCycle
@@ -308,11 +308,12 @@ def test_the_owner_beats_while_it_trains(bench: Bench) -> None:
 
     def train_for_a_while(run: Run) -> None:
         if not beats:
-            time.sleep(0.5)
-            with reading(bench.engine) as session:
-                beats.extend(
-                    session.scalars(select(WorkRow.beat).where(WorkRow.state == "running"))
-                )
+            wait_for(lambda: max(beats_of_the_running()) >= 3)
+            beats.extend(beats_of_the_running())
+
+    def beats_of_the_running() -> Sequence[int]:
+        with reading(bench.engine) as session:
+            return session.scalars(select(WorkRow.beat).where(WorkRow.state == "running")).all()
 
     bench.row.beat_s = 0.05
     bench.work(train_for_a_while)

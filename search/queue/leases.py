@@ -1,6 +1,7 @@
 """Leases that have gone quiet by the observer's own clock, and their runs given back."""
 
 import time
+from collections.abc import Callable
 
 from sqlalchemy import Engine
 
@@ -18,18 +19,20 @@ class Leases:
     Kubernetes' leader election.)
     """
 
-    def __init__(self, *, beat_s: float, grace_s: float) -> None:
-        self.grace_s = grace_s
+    def __init__(
+        self, *, beat_s: float, grace_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.grace_s, self._clock = grace_s, clock
         # A healthy worker is answered every beat_s. A longer silence was an outage: it starts all
         # watches over before it can add up to grace_s.
         self._gap_s = max(2 * beat_s, grace_s / 2)
         self._seen: dict[int, tuple[int, int, float]] = {}
-        self._answered = time.monotonic()
+        self._answered = clock()
 
     def is_stale(self, row: WorkRow) -> bool:
         """Look at a running row once more and say whether its owner may be replaced."""
         self.answered()
-        now = time.monotonic()
+        now = self._clock()
         token, beat, since = self._seen.get(row.id, (-1, -1, now))
         if (token, beat) != (row.token, row.beat):
             since = now
@@ -42,7 +45,7 @@ class Leases:
 
         In such a gap it may have been away, and then its quiet says nothing of the owners.
         """
-        now = time.monotonic()
+        now = self._clock()
         if now - self._answered > self._gap_s:
             self._seen.clear()
         self._answered = now

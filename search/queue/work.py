@@ -1,6 +1,7 @@
 """The table of work: claim, lease, fence, write, give back."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -96,10 +97,11 @@ class Queue:
         owner: str,
         process: str | None,
         only: Stage | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.engine, self.study_id = engine, row.id
         self.owner, self.process, self.only = owner, process, only
-        self.leases = Leases(beat_s=row.beat_s, grace_s=row.grace_s)
+        self.leases = Leases(beat_s=row.beat_s, grace_s=row.grace_s, clock=clock)
 
     def claim(self) -> Claim | None:
         """Take the next waiting run, else one whose owner is gone; None when there is neither."""

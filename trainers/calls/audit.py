@@ -188,10 +188,16 @@ def audit_run(plan: Plan, points: Sequence[Point], result: RunResult) -> None:
 
 def _as_held(points: Sequence[Point], planned: Sequence[float]) -> Sequence[float]:
     """Return the planned rates as the tensor of that precision holds them that fits most steps."""
+    due_now = planned[: len(points)]
+    if all(
+        math.isclose(point.lr, rate, rel_tol=TOLERANCE)
+        for point, rate in zip(points, due_now, strict=True)
+    ):
+        return planned  # at once, and without loading torch for a trainer that has none
     import torch
 
     used = torch.tensor([point.lr for point in points], dtype=torch.float64)
-    due = torch.tensor(planned[: len(points)], dtype=torch.float64)
+    due = torch.tensor(due_now, dtype=torch.float64)
     dtypes = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
     held = [due.to(dtype).double() for dtype in dtypes]
     n_fit = [int(torch.isclose(used, rates, rtol=TOLERANCE, atol=0).sum()) for rates in held]
