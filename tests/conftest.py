@@ -33,7 +33,7 @@ FILES_FOR_PROCESSES = 4
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """A process per core for many files, and one more, for tests that wait; none for a few files."""
+    """For many files a process per core and one more, for tests that wait; for a few none."""
     files = [Path(argument.partition("::")[0]) for argument in config.args]
     if len(files) < FILES_FOR_PROCESSES and all(file.is_file() for file in files):
         return 0
