@@ -57,12 +57,12 @@ _WITHIN = re.compile(
     rf"(?:\[\s{{0,9}}({_COUNT})\s{{0,9}}(?:/\s{{0,9}}({_COUNT})|\])"
     rf"|({_COUNT})\s{{0,9}}/\s{{0,9}}({_COUNT})(?![\d./]))"
 )
-_STEP_KEY = re.compile(r"_?(?:step|iter|it(?![a-z])|num_updates|n_iter|update)")
+_STEP_KEY = re.compile(r"step|iter|it(?![a-z])|num_updates|n_iter|update")
 _STEP_BEFORE = re.compile(
-    r"(?:^|[^a-z_/])(?:(?:global|train(?:er|ing)?|optim(?:izer)?|cur(?:rent)?)[ _/-]?){0,2}$"
+    r"(?:^|[^a-z_/])_?(?:(?:global|train(?:er|ing)?|optim(?:izer)?|cur(?:rent)?)[ _/-]?){0,2}$"
 )
 _STEP = re.compile(
-    rf"_?(?:step|iter(?:ation)?|it|num_updates|n_iter|update)s?{_PHASE}{_NAMED}(?![a-z_])"
+    rf"(?:step|iter(?:ation)?|it|num_updates|n_iter|update)s?{_PHASE}{_NAMED}(?![a-z_])"
     rf"{_SET}({_COUNT})(?![.]\d|[km]\b|\s?%){_OF}"
 )
 _BATCH_KEY = re.compile(r"batch")
@@ -76,14 +76,34 @@ _BARE_BEFORE = re.compile(
 _BARE = re.compile(
     rf"({_COUNT})\s{{0,9}}/\s{{0,9}}({_COUNT})(?![\d./]|\s?[kmgt]i?b\b|\s\d\d:\d\d:\d\d)"
 )
-_NOT_NOW = re.compile(
-    r"(?:best|last|max|total|num|start|end|warmup|warm-up|per|every|next|previous|prev|from|"
-    r"after|until|since|patience|each)[ _:=]{0,2}$"
+_NOT_NOW = (
+    "best",
+    "last",
+    "max",
+    "total",
+    "num",
+    "start",
+    "end",
+    "warmup",
+    "warm-up",
+    "per",
+    "every",
+    "next",
+    "previous",
+    "prev",
+    "from",
+    "after",
+    "until",
+    "since",
+    "patience",
+    "each",
 )
 """A word before 'epoch 3' or 'step 3' that makes it another one than that of the moment."""
 _SETTING_WORDS = (" is", " was", " to", " at", " now", " set")
 _BACK = 48
-"""So many characters before a key are looked at."""
+"""So many characters before a rate are looked at."""
+_LABEL_BACK = 24
+"""So many before a label: no word there is longer, and the search tries each of them."""
 
 
 def clean(line: str) -> str:
@@ -192,11 +212,11 @@ def _labelled(
 ) -> re.Match[str] | None:
     """Return the first value whose label stands alone and speaks of the moment."""
     for found in key.finditer(low):
-        start, back = found.start(), max(0, found.start() - _BACK)
-        if before.search(low, back, start) is None:
-            continue
+        start = found.start()
         match = value.match(low, start)
-        if match is not None and _NOT_NOW.search(low, max(0, start - 12), start) is None:
+        if match is None or before.search(low, max(0, start - _LABEL_BACK), start) is None:
+            continue
+        if not low[max(0, start - 12) : start].rstrip(" _:=").endswith(_NOT_NOW):
             return match
     return None
 
