@@ -33,11 +33,11 @@ FILES_FOR_PROCESSES = 4
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """For many files a process per core and one more, for tests that wait; for a few none."""
+    """A process per core for many files, none for a few."""
     files = [Path(argument.partition("::")[0]) for argument in config.args]
     if len(files) < FILES_FOR_PROCESSES and all(file.is_file() for file in files):
         return 0
-    return min(8, len(os.sched_getaffinity(0)) + 1)  # each holds torch and a PostgreSQL server
+    return min(8, len(os.sched_getaffinity(0)))  # each holds torch and a PostgreSQL server
 
 
 @pytest.fixture(autouse=True)
