@@ -269,13 +269,14 @@ def submitted_script(
     study: str | Path,
     batch: Batch,
     *,
+    storage: str | None = None,
     name: str | None = None,
     trials: int | str | None = None,
     seed: int | None = None,
     data: Path | None = None,
 ) -> str:
     """Return the batch script that submit() would submit; nothing is stored."""
-    asked = asked_of(definition_of(study), name=name, trials=trials, seed=seed)
+    asked = asked_of(definition_of(study), name=name, storage=storage, trials=trials, seed=seed)
     return batch_script(asked.name, batch, data=data)
 
 

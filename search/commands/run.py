@@ -85,10 +85,10 @@ def run(
         timeout_min=timeout_min,
         wait_s=wait_s,
     )
-    url = storage_url(storage)
     if dry_run:
         terminal.print_plan(api.costed(asked), json=json)
         return
+    url = storage_url(storage)
     if report is not None:
         check_file(report, flag="--report")
     elif sqlite_file(url) is None:  # beside a file is looked at when that is opened

@@ -45,7 +45,6 @@ def submit(
     """Store a study and submit workers on it to Slurm; a study that has ended is left alone."""
     from search import api
     from search.starting.slurm import Batch
-    from studies.urls import storage_url
 
     batch = Batch(
         workers=workers,
@@ -55,9 +54,10 @@ def submit(
         partition=partition,
         sbatch=tuple(sbatch or ()),
     )
-    storage_url(storage)
     if dry_run:
-        script = api.submitted_script(study, batch, name=name, trials=trials, seed=seed, data=data)
+        script = api.submitted_script(
+            study, batch, storage=storage, name=name, trials=trials, seed=seed, data=data
+        )
         typer.echo(script, nl=False)
         return
     job = api.submit(study, batch, storage=storage, name=name, trials=trials, seed=seed, data=data)

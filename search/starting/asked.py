@@ -11,6 +11,7 @@ from search.workers.patience import START_PATIENCE_S
 from search.workers.stop import Stop
 from studies.definition import Study, check_name
 from studies.registry import Definition, load
+from studies.urls import storage_url
 
 MOST_MINUTES = 525_600
 
@@ -57,9 +58,10 @@ def asked_of(
     timeout_min: float | None = None,
     wait_s: float = START_PATIENCE_S,
 ) -> Asked:
-    """Return what was asked for; raise UsageError for the first value that is not allowed."""
+    """Return what was asked for; raise UserError for the first value that is not allowed."""
     name = checked_name(definition.study.name if name is None else name)
     check_counts(workers=workers, seed=seed, timeout_min=timeout_min, wait_s=wait_s)
+    storage_url(storage)  # also of a dry run, which opens nothing
     return Asked(
         definition=definition,
         name=name,
