@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -91,6 +92,19 @@ def sqlite_url(tmp_path: Path) -> URL:
     return make_url(f"sqlite:///{tmp_path}/studies.db")
 
 
+@pytest.fixture
+def own_generators() -> Iterator[None]:
+    """Leave the global random generators as the test found them."""
+    import numpy as np
+    import torch
+
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        yield
+    random.setstate(python)
+    np.random.set_state(numpy)
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a command ended."""
@@ -100,14 +114,28 @@ class Ended:
     err: str
 
 
-def keep_ending(done: "subprocess.CompletedProcess[str]", folder: Path) -> None:
-    """Write down how a command ended, for other processes of the same session."""
+def search_into(folder: Path, study: str, *, workers: int) -> None:
+    """Bring a study to its end as the README does; its database and ending lie in `folder`."""
+    flags = ("--study", study, "--workers", str(workers), "--json")
+    places = {
+        "ONECYCLE_CACHE": str(folder / "cache"),
+        "ONECYCLE_STORAGE": f"sqlite:///{folder}/studies.db",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "search.run", *flags],
+        cwd=ROOT,
+        env={**os.environ, **places, "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        timeout=550,
+        check=False,
+    )
     ended = Ended(done.returncode, done.stdout, done.stderr)
     (folder / "ended.json").write_text(json.dumps(dataclasses.asdict(ended)))
 
 
-def kept_ending(folder: Path) -> Ended:
-    """Return what keep_ending() wrote."""
+def ending_in(folder: Path) -> Ended:
+    """Return how the search ended that search_into() made, maybe in another process."""
     return Ended(**json.loads((folder / "ended.json").read_text()))
 
 
@@ -177,23 +205,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
     def search(folder: Path) -> None:
         shutil.copy(TABLE_STUDY, folder / "study.py")
-        storage = ("--storage", f"sqlite:///{folder}/studies.db")
-        run = ("run", "--study", str(folder / "study.py"), *storage, "--workers", "1", "--json")
-        keep_ending(
-            subprocess.run(
-                [sys.executable, "-m", "search", *run],
-                cwd=ROOT,
-                env={**os.environ, "ONECYCLE_CACHE": str(folder / "cache"), "COLUMNS": "80"},
-                capture_output=True,
-                text=True,
-                timeout=300,
-                check=False,
-            ),
-            folder,
-        )
+        search_into(folder, str(folder / "study.py"), workers=1)
 
     folder = made_once("finished", search, tmp_path_factory)
-    ended = kept_ending(folder)
+    ended = ending_in(folder)
     assert ended.code == 0, ended.err
     return Finished(folder / "study.py", folder / "studies.db", ended)
 
@@ -243,35 +258,11 @@ def finished_digits(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
     """The bundled study `digits`, trained for real by four workers on SQLite."""
 
     def search(folder: Path) -> None:
-        keep_ending(
-            subprocess.run(
-                [
-                    sys.executable,
-                    "-m",
-                    "search.run",
-                    "--study",
-                    "digits",
-                    "--workers",
-                    "4",
-                    "--json",
-                ],
-                cwd=ROOT,
-                env={
-                    **os.environ,
-                    "ONECYCLE_CACHE": str(folder / "cache"),
-                    "ONECYCLE_STORAGE": f"sqlite:///{folder}/studies.db",
-                },
-                capture_output=True,
-                text=True,
-                timeout=550,
-                check=False,
-            ),
-            folder,
-        )
+        search_into(folder, "digits", workers=4)
 
     folder = made_once("digits", search, tmp_path_factory)
     url = make_url(f"sqlite:///{folder}/studies.db")
-    return FinishedStudy(url, kept_ending(folder), folder / "cache")
+    return FinishedStudy(url, ending_in(folder), folder / "cache")
 
 
 @pytest.fixture(scope="session")

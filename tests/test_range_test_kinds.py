@@ -18,6 +18,8 @@ from trainers.range_test import RangeTestResult, range_test
 
 Batch = Any
 
+pytestmark = pytest.mark.usefixtures("own_generators")
+
 
 def data(n: int = 64) -> TensorDataset:
     x = torch.randn(n, 8, generator=torch.Generator().manual_seed(3))
@@ -67,15 +69,6 @@ def fingerprint(model: nn.Module, *optimizers: Any) -> dict[str, str]:
         names = sorted(vars(one))
         parts |= {f"state {number}": states, f"groups {number}": groups, f"names {number}": names}
     return {name: digest(part) for name, part in parts.items()}
-
-
-@pytest.fixture(autouse=True)
-def _own_generators() -> Iterator[None]:
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        yield
-    random.setstate(python)
-    np.random.set_state(numpy)
 
 
 # optimizers

@@ -3,7 +3,7 @@
 import hashlib
 import pickle
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from trainers.range_test import range_test
 from trainers.sweeps.untouched import seed_everything, untouched
 
 Loss = Callable[[nn.Module, tuple[Tensor, Tensor]], Tensor]
+
+pytestmark = pytest.mark.usefixtures("own_generators")
 
 
 class Net(nn.Module):
@@ -124,15 +126,6 @@ def objects(model: nn.Module, optimizer: Optimizer) -> list[int]:
     groups = [*optimizer.param_groups, *(group["lr"] for group in optimizer.param_groups)]
     states = [tensor for state in optimizer.state.values() for tensor in state.values()]
     return [id(thing) for thing in (*tensors, *groups, *states, optimizer.state)]
-
-
-@pytest.fixture(autouse=True)
-def _own_generators() -> Iterator[None]:
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        yield
-    random.setstate(python)
-    np.random.set_state(numpy)
 
 
 def shuffled(generator: torch.Generator | None = None) -> DataLoader[Any]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, Select, select
 from sqlalchemy.orm import Session
 
 from search.params import Params
@@ -81,13 +81,14 @@ def trials(engine: Engine, name: str) -> list[Trial]:
 
 def trials_of(session: Session, row: StudyRow) -> list[Trial]:
     """Return the same as trials(), within a session."""
-    works = session.scalars(
-        select(WorkRow)
-        .where(
-            WorkRow.study_id == row.id,
-            WorkRow.stage == Stage.SEARCH,
-            WorkRow.epochs == row.epochs,
-        )
-        .order_by(WorkRow.slot)
-    )
+    works = session.scalars(cycles_of(row).order_by(WorkRow.slot))
     return [Trial.of(work) for work in works]
+
+
+def cycles_of(row: StudyRow) -> Select[WorkRow]:
+    """Return the query of a search's cycles of full length, those of old shorter ones left out."""
+    return select(WorkRow).where(
+        WorkRow.study_id == row.id,
+        WorkRow.stage == Stage.SEARCH,
+        WorkRow.epochs == row.epochs,
+    )
