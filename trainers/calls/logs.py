@@ -21,17 +21,6 @@ _NEARLY = 0.9
 """A group with so large a part of the most rates is as complete as that one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A printed rate, the true one within `half` of it; `epoch`, `batch`, `step` as printed."""
-
-    lr: float
-    half: float
-    epoch: float | None
-    batch: int | None
-    step: int | None
-
-
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Log:
     """The rates of one run and one param group, in order; what was not used is counted.
@@ -63,17 +52,6 @@ class Log:
     n_left_out: int = 0
     others: tuple["Log", ...] = ()
     alternates: tuple["Log", ...] = ()
-
-    @property
-    def readings(self) -> tuple[Reading, ...]:
-        """The rates one by one."""
-        return tuple(
-            Reading(lr, half, _or_none(epoch), _whole(batch), _whole(step))
-            for lr, half, epoch, batch, step in zip(
-                *(c.tolist() for c in (self.lr, self.half, self.epoch, self.batch, self.step)),
-                strict=True,
-            )
-        )
 
     def only(self, which: NDArray[Any]) -> "Log":
         """Return the log with some of its rates."""
@@ -299,11 +277,3 @@ def _begin_of_run(place: NDArray[Any], lr: NDArray[Any]) -> tuple[int, bool]:
         else:
             begin, mixed, seen = start, False, part
     return begin, mixed
-
-
-def _or_none(value: float) -> float | None:
-    return None if value != value else value
-
-
-def _whole(value: float) -> int | None:
-    return None if value != value else int(value)
