@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Engine, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, Engine, Select, and_, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from search.params import Params
@@ -72,6 +72,16 @@ def done_rows(session: Session, study_id: str, stage: Stage) -> list[WorkRow]:
             .where(WorkRow.state == RunState.DONE)
             .order_by(WorkRow.round, WorkRow.epochs, WorkRow.slot)
         )
+    )
+
+
+def search_rows(row: StudyRow) -> Select[WorkRow]:
+    """Return the query of a search's cycles of full length.
+
+    Studies of earlier versions may hold shorter cycles too, which say nothing of the full length.
+    """
+    return select(WorkRow).where(
+        WorkRow.study_id == row.id, WorkRow.stage == Stage.SEARCH, WorkRow.epochs == row.epochs
     )
 
 

@@ -10,9 +10,8 @@ from sqlalchemy import Engine, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from search.params import Params
-from search.queue.rows import database_now, params_of, stored_study
+from search.queue.rows import database_now, params_of, search_rows, stored_study
 from search.queue.work import last_line
-from search.results.trials import cycles_of
 from search.starting.catalog import find
 from search.starting.cost import StageCost, costs
 from studies.database import reading
@@ -329,7 +328,7 @@ def _failures(session: Session, row: StudyRow) -> list[Failures]:
 def _best(session: Session, row: StudyRow) -> Best | None:
     score = WorkRow.score.desc() if row.direction == "maximize" else WorkRow.score.asc()
     work = session.scalars(
-        cycles_of(row)
+        search_rows(row)
         .where(WorkRow.state == RunState.DONE, WorkRow.score.is_not(None))
         .order_by(score, WorkRow.slot)
         .limit(1)

@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, Select, select
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from search.params import Params
-from search.queue.rows import params_of
+from search.queue.rows import params_of, search_rows
 from search.starting.catalog import find
 from studies.database import reading
 from studies.params import Value
-from studies.states import FailureKind, RunState, Stage
+from studies.states import FailureKind, RunState
 from studies.tables import StudyRow, WorkRow
 from trainers.run import Outcome
 
@@ -81,14 +81,4 @@ def trials(engine: Engine, name: str) -> list[Trial]:
 
 def trials_of(session: Session, row: StudyRow) -> list[Trial]:
     """Return the same as trials(), within a session."""
-    works = session.scalars(cycles_of(row).order_by(WorkRow.slot))
-    return [Trial.of(work) for work in works]
-
-
-def cycles_of(row: StudyRow) -> Select[WorkRow]:
-    """Return the query of a search's cycles of full length, those of old shorter ones left out."""
-    return select(WorkRow).where(
-        WorkRow.study_id == row.id,
-        WorkRow.stage == Stage.SEARCH,
-        WorkRow.epochs == row.epochs,
-    )
+    return [Trial.of(work) for work in session.scalars(search_rows(row).order_by(WorkRow.slot))]

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from search.params import Params
-from search.queue.rows import done_rows
+from search.queue.rows import search_rows
 from search.stages.space import Ranges
 from studies.definition import Screening
-from studies.states import Stage
+from studies.states import RunState, Stage
 from studies.tables import StudyRow, WorkRow
 from trainers.seeding import seed_for
 
@@ -50,12 +50,9 @@ def given(
 
 
 def cycles_of(session: Session, row: StudyRow) -> list[WorkRow]:
-    """Return the finished cycles of the search by slot.
-
-    Studies of earlier versions may hold shorter cycles too, which say nothing of the full length.
-    """
-    done = done_rows(session, row.id, Stage.SEARCH)
-    return [work for work in done if work.epochs == row.epochs]
+    """Return the finished cycles of the search by slot."""
+    done = search_rows(row).where(WorkRow.state == RunState.DONE)
+    return list(session.scalars(done.order_by(WorkRow.slot)))
 
 
 def conclude(session: Session, row: StudyRow) -> str | None:
