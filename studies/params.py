@@ -153,12 +153,9 @@ class Parameter:
 
 
 def spanned(name: str, values: Iterable[Value]) -> tuple[Value, ...]:
-    """Return what values of a parameter span: lowest and highest, of choices each that is met.
-
-    Batch sizes are choices, and so is whatever is no number.
-    """
+    """Return what values of a parameter span: lowest and highest, of choices each that is met."""
     met = list(values)
-    if name == "batch_size" or not all(_is_number(value) for value in met):
+    if _are_choices(name, met):
         return tuple(sorted(set(met), key=str if any(isinstance(v, str) for v in met) else float))
     return min(met), max(met)
 
@@ -166,8 +163,13 @@ def spanned(name: str, values: Iterable[Value]) -> tuple[Value, ...]:
 def span_text(name: str, span: Iterable[Value]) -> str:
     """Return what spanned() found in words: '0.1 to 0.4', or '64 or 128'."""
     met = list(span)
-    choices = name == "batch_size" or not all(_is_number(value) for value in met)
-    return (" or " if choices else " to ").join(parameter(name).text(value) for value in met)
+    between = " or " if _are_choices(name, met) else " to "
+    return between.join(parameter(name).text(value) for value in met)
+
+
+def _are_choices(name: str, values: Iterable[Value]) -> bool:
+    """Whether values are told one by one: batch sizes, and whatever is no number."""
+    return name == "batch_size" or not all(_is_number(value) for value in values)
 
 
 TABLE: Mapping[str, Parameter] = {

@@ -10,7 +10,8 @@ import pytest
 from benchmarks.diagnose import MISTAKES, Case, cases, follows, judged, printed
 from search.views.terminal.diagnosis import lines
 from tests.conftest import Ended
-from trainers.calls.diagnose import Diagnosis, diagnose
+from trainers.calls.diagnose import diagnose
+from trainers.calls.diagnosis import Diagnosis
 from trainers.calls.logs import parse
 from trainers.calls.rates import rates_of
 from trainers.calls.schedule import Anneal, Schedule, Steps, preview

@@ -16,7 +16,8 @@ from tests.log_forms import (
     Form,
     documents,
 )
-from trainers.calls.diagnose import Diagnosis, diagnose
+from trainers.calls.diagnose import diagnose
+from trainers.calls.diagnosis import Diagnosis
 from trainers.calls.logs import parse
 from trainers.calls.schedule import Schedule, Steps
 

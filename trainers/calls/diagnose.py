@@ -1,116 +1,23 @@
 """Printed rates and the call that made them -> which mistakes explain the digits."""
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.calls.diagnosis import NOT_A_NUMBER, Diagnosis
 from trainers.calls.fits import SLACK, Explanation, Fits
-from trainers.calls.lint import looks_like_a_batch_size
 from trainers.calls.logs import Log
-from trainers.calls.mistakes import FAR, ORDER, PLAN, UNNUMBERED, listed, mistakes, the_plan
+from trainers.calls.mistakes import ORDER, mistakes, the_plan
 from trainers.calls.placed import Way, ways
-from trainers.calls.placings import Placing, Whole
+from trainers.calls.placings import Whole
 from trainers.calls.rates import rates_of
-from trainers.calls.schedule import Anneal, Schedule, Steps, rate_at
+from trainers.calls.remarks import remarks
+from trainers.calls.schedule import Schedule, Steps
 from trainers.errors import ScheduleError, UserError
-
-SAYS_NOTHING = "says-nothing"
-NOT_A_NUMBER = "not-a-number"
-TRUNCATED = "truncated"
-UNEXPLAINED = "unexplained"
-_MOST_TRIED_STEPS = 2_000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Diagnosis:
-    """What explains a log, best first; those of `explanations` that fit all are equals.
-
-    `log` holds the finite rates, in the places of `placing`; `others` says how each other group
-    of the same lines moves, `not_finite` what was printed that is no number.
-    """
-
-    log: Log
-    placing: Placing
-    schedule: Schedule
-    steps: Steps
-    explanations: tuple[Explanation, ...]
-    planned: NDArray[Any]
-    is_over: bool
-    others: tuple[str, ...] = ()
-    not_finite: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-
-    @property
-    def n(self) -> int:
-        """Number of printed rates that are numbers."""
-        return len(self.log.lr)
-
-    @property
-    def plan(self) -> Explanation:
-        """What the plan itself explains."""
-        return next(e for e in self.explanations if e.name == PLAN)
-
-    @property
-    def equals(self) -> tuple[Explanation, ...]:
-        """The explanations that reproduce every printed digit."""
-        return tuple(e for e in self.explanations if e.n_fit == self.n)
-
-    @property
-    def not_excluded(self) -> tuple[Explanation, ...]:
-        """The equals that a log has to exclude before it can be said to follow the plan."""
-        per_epoch = self.steps.per_epoch or 1
-        return tuple(e for e in self.equals if _is_far(e, per_epoch))
-
-    @property
-    def fits_plan(self) -> bool:
-        """Whether the plan itself reproduces every printed digit."""
-        return self.plan.n_fit == self.n
-
-    @property
-    def follows(self) -> bool:
-        """Whether the digits are the plan's, and exclude the common mistakes."""
-        return self.fits_plan and not self.not_excluded and not self.not_finite
-
-    @property
-    def verdict(self) -> str:
-        """The likeliest explanation of every digit by name; 'truncated' for a plan cut short."""
-        if self.fits_plan and self.not_finite:
-            return NOT_A_NUMBER
-        if self.follows:
-            return PLAN if self.is_over else TRUNCATED
-        if self.fits_plan:
-            return SAYS_NOTHING
-        if self.equals:
-            name = self.equals[0].name
-            return SAYS_NOTHING if name == UNNUMBERED else name
-        return NOT_A_NUMBER if self.not_finite else UNEXPLAINED
-
-    @property
-    def truncated(self) -> bool:
-        """Whether the log follows the plan and ends before it."""
-        return self.verdict == TRUNCATED
-
-    def worst(self) -> tuple[int, float]:
-        """Return which reading is farthest from the plan, and the plan's rate there."""
-        at = int(np.abs(self.log.lr - self.planned).argmax())
-        return at, float(self.planned[at])
-
-
-def _is_far(explanation: Explanation, planned: int) -> bool:
-    if explanation.name == "wrong-steps-per-epoch":
-        return any(k >= FAR * planned or k * FAR <= planned for k in explanation.values)
-    return explanation.name in (
-        "stepped-per-epoch",
-        "stepped-twice",
-        "accumulation-counted",
-        "other-max-lr",
-        "constant-rate",
-    )
 
 
 def diagnose(log: Log, schedule: Schedule, steps: Steps) -> Diagnosis:
@@ -220,7 +127,7 @@ class _Tried:
             return found
         rest = (*_broken(found), *explained, self.plan)
         found = replace(found, explanations=rest)
-        return replace(found, remarks=tuple(_remarks(found)))
+        return replace(found, remarks=tuple(remarks(found)))
 
 
 def _planned(fits: Fits, plan: Explanation, per_epoch: int) -> NDArray[Any]:
@@ -271,69 +178,3 @@ def _moves(groups: Sequence[Log], name: str) -> Iterable[str]:
             yield f"{log.group}: {(low + high) / 2:.4g} times these rates"
         else:
             yield f"{log.group}: other rates, in no fixed ratio to these"
-
-
-def _remarks(found: Diagnosis) -> Iterable[str]:
-    """Say what else would have to be so, and what the numbers of the call look like."""
-    steps, planned = found.steps, found.steps.per_epoch
-    assert planned is not None
-    log = found.log
-    if log.epochs is not None and log.epochs != steps.epochs:
-        yield f"The log counts {log.epochs:,} epochs, the call {steps.epochs:,}"
-    if log.steps is not None and log.steps not in (steps.planned, steps.epochs):
-        yield f"The log counts {log.steps:,} steps, the call {steps.planned:,}"
-    if found.not_finite and not found.fits_plan:
-        yield from found.not_finite
-    if found.fits_plan:
-        return
-    few = next((e for e in found.equals if e.name == "stepped-per-epoch"), None)
-    if few is not None and 1 not in few.values and isinstance(found.placing, Whole):
-        yield _once_per_epoch(found, found.placing.epoch)
-    if steps.loader_steps is not None and steps.loader_steps != planned:
-        size = ", the size of a batch" if planned == steps.batch_size else ""
-        counted = steps.explained_epoch()
-        yield f"Your data make another number of steps: {counted}, not {planned:,}{size}"
-    elif planned == steps.batch_size or looks_like_a_batch_size(planned):
-        yield (
-            f"{planned} looks like a batch size, not a number of batches: 50,000 images / "
-            f"{planned} = {math.ceil(50_000 / planned):,} steps"
-        )
-
-
-def _once_per_epoch(found: Diagnosis, epoch: NDArray[Any]) -> str:
-    """Say under which other arguments one call an epoch would print these digits."""
-    schedule, steps = found.schedule, found.steps
-    assert steps.epochs is not None
-    printed = found.log, [int(number) for number in epoch]
-    possible = []
-    other: Anneal = "linear" if schedule.anneal_strategy == "cos" else "cos"
-    if _once(*printed, replace(schedule, anneal_strategy=other)):
-        possible.append(f'anneal_strategy="{other}"')
-    if steps.total_steps is None:
-        most = min(_MOST_TRIED_STEPS, 4 * (steps.per_epoch or 1))
-        tried = [replace(schedule, total_steps=steps.epochs * k) for k in range(1, most + 1)]
-        values = tuple(k for k, plan in enumerate(tried, 1) if _once(*printed, plan))
-        if values:
-            possible.append(f"steps_per_epoch={listed(values)}")
-    if not possible:
-        return "Once an epoch does not fit, under no other anneal_strategy or steps_per_epoch"
-    return f"Once an epoch fits only under {' or '.join(possible)}"
-
-
-def _once(log: Log, epochs: Sequence[int], schedule: Schedule) -> bool:
-    """Whether one scheduler step an epoch gives every reading, the last one looked at first."""
-    printed = list(zip(log.lr.tolist(), log.half.tolist(), epochs, strict=True))[::-1]
-    return any(
-        all(_prints(schedule, lr, half, epoch - before) for lr, half, epoch in printed)
-        for before in (0, 1)
-    )
-
-
-def _prints(schedule: Schedule, printed: float, half: float, step: int) -> bool:
-    if not 0 <= step <= schedule.total_steps:
-        return False
-    try:
-        lr = rate_at(schedule, step)
-    except ZeroDivisionError:
-        return False
-    return abs(lr - printed) <= half + SLACK * abs(printed)

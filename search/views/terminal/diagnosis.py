@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import UsageError
-from trainers.calls.diagnose import NOT_A_NUMBER, SAYS_NOTHING, Diagnosis
+from trainers.calls.diagnosis import NOT_A_NUMBER, SAYS_NOTHING, Diagnosis
 from trainers.calls.fits import Explanation
 from trainers.calls.logs import Log
 from trainers.calls.mistakes import PLAN
