@@ -1,5 +1,6 @@
 """Optuna's private names, held against the Optuna that is installed."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,22 @@ def test_the_storage_of_a_study_reads_and_writes_its_trials(study: optuna.Study)
     (found,) = study.trials
     assert (found.number, found.state, found.value) == (trial.number, TrialState.COMPLETE, 0.5)
     assert found.user_attrs == {"slot": 7}
+
+
+def test_the_running_trials_are_those_of_this_study(study: optuna.Study) -> None:
+    ended, runs = study.ask(), study.ask()
+    study.tell(ended, 0.5)
+    assert [trial.number for trial in optuna_private.running_trials(study)] == [runs.number]
+
+
+def test_private_names_of_optuna_stand_nowhere_else() -> None:
+    private = re.compile(r"\._(?:storage|study_id|thread_local|trial_id)\b")
+    root = Path(optuna_private.__file__).parents[2]
+    rooms = ("search", "studies", "trainers")
+    modules = [path for room in rooms for path in (root / room).rglob("*.py")]
+    assert modules
+    met = {path.name for path in modules if private.search(path.read_text())}
+    assert met == {"optuna_private.py"}
 
 
 def test_a_new_trial_is_stored_with_all_its_attributes(study: optuna.Study) -> None:

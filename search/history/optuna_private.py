@@ -1,12 +1,12 @@
 """Optuna's private names and tables, all that we use: as of Optuna 5.0, held by a contract test.
 
 `Study.ask()` cannot make a trial together with its attributes in one commit, nor on a slot's own
-sampler without the trials that it has cached; so we go through these four doors.
+sampler without the trials that it has cached; so we go through these doors.
 """
 
 from optuna import Study
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import MetaData, delete, select
 
 
@@ -28,6 +28,15 @@ def id_of(trial: FrozenTrial) -> int:
 def id_of_number(study: Study, number: int) -> int:
     """Return the id of the trial of that number."""
     return study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+
+
+def running_trials(study: Study) -> list[FrozenTrial]:
+    """Return the trials that run, asked of the storage itself.
+
+    `Study.get_trials()` reads all trials first: 20,000 in 8 s.
+    """
+    running = (TrialState.RUNNING,)
+    return study._storage.get_all_trials(study._study_id, deepcopy=False, states=running)
 
 
 def bound(study: Study, trial_id: int) -> Trial:

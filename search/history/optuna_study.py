@@ -180,13 +180,9 @@ class History:
     def drop_unbound(self, bound: Mapping[int, int]) -> None:
         """Fail RUNNING trials that another trial of their slot replaced (`bound`: slot -> number).
 
-        They come from owners that were fenced off between claim and ask. The storage is asked
-        itself: Study.get_trials() reads all trials first, 20,000 in 8 s.
+        They come from owners that were fenced off between claim and ask.
         """
-        running = self.storage.get_all_trials(
-            self.study._study_id, deepcopy=False, states=(TrialState.RUNNING,)
-        )
-        for trial in running:
+        for trial in optuna_private.running_trials(self.study):
             if bound.get(trial.user_attrs.get("slot", -1), trial.number) != trial.number:
                 self.tell(trial.number, None, {"outcome": "replaced"})
 
