@@ -78,7 +78,7 @@ def main(called_as: str | None = None) -> None:
     try:
         app(prog_name=called_as)
     except DatabaseUnreachableError as error:
-        code, text = EXIT_GIVEN_BACK, f"error: {error}; the same command goes on when it does"
+        code, text = EXIT_GIVEN_BACK, f"error: {error}; the same command resumes when it does"
     except UserError as error:
         code, text = EXIT_USER_ERROR, f"error: {error}"
     except NoResultError as error:

@@ -77,7 +77,7 @@ def test_a_start_waits_as_long_as_it_was_told(away: URL, onecycle: Main) -> None
     assert ended.code == 75
     first, last = ended.err.splitlines()
     assert first.endswith("waiting for it")
-    assert last.endswith("the same command goes on when it does")
+    assert last.endswith("the same command resumes when it does")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def assert_away(ended: Ended) -> None:
     (line,) = ended.err.splitlines()
     assert line.startswith("error: database postgresql://onecycle:***@127.0.0.1:")
     assert "does not answer: " in line
-    assert line.endswith("; the same command goes on when it does")
+    assert line.endswith("; the same command resumes when it does")
 
 
 @pytest.mark.parametrize(
