@@ -6,6 +6,8 @@ from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
@@ -114,8 +116,16 @@ _Pending: TypeAlias = tuple[
 ]
 
 
+Saver: TypeAlias = Callable[["Path"], None]
+"""Writes a trained model at a path: weights in a file, or what its library reads in a folder."""
+
+
 def _ignore_epoch(row: EpochRow) -> None:
     """Keep nothing: a run outside a study."""
+
+
+def _ignore_model(save: Saver) -> None:
+    """Keep no model: a search needs scores alone."""
 
 
 def _never() -> bool:
@@ -135,6 +145,7 @@ class Run:
     split: Split | None = "validation"  # None: a sweep, which nothing judges
     sealed_split: Split | None = None
     on_epoch: Callable[[EpochRow], None] = _ignore_epoch
+    on_trained: Callable[[Saver], None] = _ignore_model
     stop_asked: Callable[[], bool] = _never
     is_lost: Callable[[], bool] = _never
     checkpoint: CheckpointFile | None = None
@@ -194,6 +205,13 @@ class Run:
         """Record a finished epoch."""
         self.epochs.append(row)
         self.on_epoch(row)
+
+    def trained(self, save: Saver) -> None:
+        """Offer the trained model of a completed cycle, once, before fit() returns.
+
+        `save(path)` writes it; a search never calls it, training the final model does.
+        """
+        self.on_trained(save)
 
     def diverged(self) -> bool:
         """Whether a loss seen so far was not finite; what is pending is not looked at."""
