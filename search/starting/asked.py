@@ -12,6 +12,7 @@ from search.workers.stop import Stop
 from studies.definition import Study, check_name
 from studies.registry import Definition, load
 from studies.urls import storage_url
+from trainers.seeding import MOST_SEED
 
 MOST_MINUTES = 525_600
 
@@ -113,8 +114,8 @@ def check_counts(
     """Raise UsageError for the first number that is out of range."""
     if workers is not None and not 1 <= workers <= MOST_WORKERS:
         raise UsageError(f"workers must be at least 1 and at most {MOST_WORKERS}, got {workers}")
-    if seed is not None and not 0 <= seed < 2**63:
-        raise UsageError(f"seed must lie between 0 and 2**63 - 1, got {seed}")
+    if seed is not None and not 0 <= seed <= MOST_SEED:
+        raise UsageError(f"seed must lie between 0 and {MOST_SEED}, got {seed}")
     if timeout_min is not None and not 0 < timeout_min <= MOST_MINUTES:
         raise UsageError(
             f"timeout-min must be above 0 minutes and at most {MOST_MINUTES:,} (a year), "
