@@ -21,7 +21,8 @@ MOST_MINUTES = 525_600
 class Asked:
     """One start: which study, where it is stored, how large, and what may work on it.
 
-    `workers=None` takes one per GPU, on a CPU one per core.
+    `workers=None` takes one per GPU, on a CPU one per core. `fresh` removes a stored study first
+    (search.starting.renewal).
     """
 
     definition: Definition
@@ -34,6 +35,7 @@ class Asked:
     workers: int | None = 1
     timeout_min: float | None = None
     wait_s: float = START_PATIENCE_S
+    fresh: bool = False
 
     @property
     def study(self) -> Study:
@@ -58,6 +60,7 @@ def asked_of(
     workers: int | None = 1,
     timeout_min: float | None = None,
     wait_s: float = START_PATIENCE_S,
+    fresh: bool = False,
 ) -> Asked:
     """Return what was asked for; raise UserError for the first value that is not allowed."""
     name = checked_name(definition.study.name if name is None else name)
@@ -74,6 +77,7 @@ def asked_of(
         workers=_possible_workers(definition, workers),
         timeout_min=timeout_min,
         wait_s=wait_s,
+        fresh=fresh,
     )
 
 
