@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.starting.places import check_folders
-from search.tracebacks import headline, own_lines, text_of
+from search.tracebacks import tell_where
 from studies.definition import Study
 from studies.registry import Definition
 from studies.states import Stage
 from studies.tables import StudyRow
 from trainers.device import DeviceKind, Precision, Site, cache_folder
-from trainers.errors import TaskError, UserError
+from trainers.errors import UserError
 from trainers.run import Run, Trainer
 from trainers.sweeps.sweep import Sweep
 
@@ -107,22 +107,20 @@ def load_task(
         cache=cache_folder(),
         precision=stored_precision(row),
     )
-    with _told_shortly("the task does not load"):
+    with _user_code("as the task was loaded"):
         return definition.study.task.trainer(site), site
 
 
 @contextmanager
-def _told_shortly(what: str) -> Iterator[None]:
-    """Turn what the user's code raises into one line, with the user's own frames below it."""
+def _user_code(when: str) -> Iterator[None]:
+    """Let what the user's code raises say where: a command shows that, and no traceback."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        text = text_of(error)
-        told = TaskError(f"{what}: {headline(text)}")
-        told.add_note(own_lines(text))
-        raise told from error
+        tell_where(error, when)
+        raise
 
 
 def estimate(
@@ -167,7 +165,7 @@ def warm_up(trainer: Trainer, study: Study) -> float:
         plan = Sweep(start_lr=1e-9, end_lr=1e-8, total_steps=n_steps)
         started = time.perf_counter()
         run = Run(plan=plan, seed=0, split=None, params=study.told_outside())
-        with _told_shortly("the first steps of training failed"):
+        with _user_code("in the first steps of training"):
             trainer.fit(run)
         seconds = time.perf_counter() - started
         if seconds > at_least_s:
