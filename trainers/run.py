@@ -40,7 +40,11 @@ class Plan(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EpochRow:
-    """What one epoch of a cycle did. Losses are means per image, accuracies in [0, 1]."""
+    """What one epoch of a cycle did. Losses are means per sample, accuracies in [0, 1].
+
+    `validation_accuracy` is the score of the study's metric, whatever that is. NaN for a train
+    accuracy or a validation loss that the loop does not compute.
+    """
 
     epoch: int
     lr_first: float
