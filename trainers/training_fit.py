@@ -121,7 +121,7 @@ class Fit:
                 return False
             loss = torch.full_like(loss, math.nan)  # no gradient was finite: it broke
         self.skipped_in_a_row = 0
-        self._report(loss, norm, n)
+        self._report(loss, norm, n, moved=not skipped)
         return True
 
     def _gradient(self) -> tuple[Tensor, int]:
@@ -149,9 +149,10 @@ class Fit:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, clip, norm)
         return norm if sweeps else None
 
-    def _report(self, loss: Tensor, norm: Tensor | None, n: int) -> None:
+    def _report(self, loss: Tensor, norm: Tensor | None, n: int, *, moved: bool) -> None:
+        """Record a step; one whose weights were not `moved` is that at which the run broke."""
         run, tally = self.run, self.tally
-        if self.applied.momenta:
+        if moved:
             # What the optimizer used, by a hook: the scheduler's word for it would prove nothing.
             lrs, momentum = [kept[-1] for kept in self.applied.lrs], self.applied.momenta[-1]
         else:
@@ -166,7 +167,9 @@ class Fit:
         )
         self.step += 1
         self.n_samples += n
-        if self.step < run.plan.total_steps:
+        if not moved:
+            run.look()  # which ends the run
+        elif self.step < run.plan.total_steps:
             # Not after the last step: OneCycleLR takes one more, and the rate rises again
             # (https://github.com/pytorch/pytorch/issues/91765).
             self.scheduler.step()
@@ -223,6 +226,7 @@ class Fit:
             n_images=self.n_samples,
             seconds=self.seconds,
             sealed_score=sealed,
+            n_skipped=self.n_skipped,
         )
 
     def _write(self, path: Path) -> None:
