@@ -10,8 +10,8 @@ from typing import Any
 from studies.definition import RangeTest, Study
 from studies.errors import ProtocolError
 
-# A study may be stored under another name with --name.
-_NOT_PROTOCOL = frozenset({"name"})
+# A study may be stored under another name with --name; its epochs stand in its screening as well.
+_NOT_PROTOCOL = frozenset({"name", "epochs"})
 _SEEDS = "seeds of the runs"
 _ONLY_WHERE_GIVEN = {
     "space.weight_decay": "None",
@@ -67,6 +67,11 @@ def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> Non
                 f"study {name!r} was made with {key} = {_short(stored.get(key))}, "
                 f"now it is {_short(now.get(key))}; put it back, or start a new study with --name"
             )
+
+
+def trained_on(stored: Mapping[str, str]) -> str:
+    """Return what a stored study counts: 'images', or 'samples' where others are trained on."""
+    return "images" if stored.get("task") == "Task" else "samples"
 
 
 def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:

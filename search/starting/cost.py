@@ -17,6 +17,7 @@ from trainers.device import DeviceKind, Precision, Site, cache_folder
 from trainers.errors import UserError
 from trainers.run import Run, Trainer
 from trainers.sweeps.sweep import Sweep
+from trainers.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,11 @@ class Started:
     n_workers: int
     images_per_s: float
     only: Stage | None = None
+
+    @property
+    def trained_on(self) -> str:
+        """What is counted: 'images', or 'samples' where others are trained on."""
+        return "images" if isinstance(self.definition.study.task, Task) else "samples"
 
     @property
     def seconds(self) -> float:
@@ -188,7 +194,9 @@ def devices(kind: DeviceKind) -> int:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a duration as people say it: '40 s', '12 min', '3.5 h'."""
+    """Return a duration as people say it: '0.2 s', '40 s', '12 min', '3.5 h'; never 0 s."""
+    if seconds < 0.95:
+        return f"{max(seconds, 0.001):.1g} s"
     # Up to 90 of the smaller unit: '80 s' says more than '1 min'.
     if seconds < 90:
         return f"{seconds:.0f} s"
