@@ -9,7 +9,7 @@ from search.params import Params
 from search.queue.rows import search_rows
 from search.stages.space import Ranges
 from studies.definition import Screening
-from studies.states import BROKEN, RunState, Stage
+from studies.states import BROKEN, RunOutcome, RunState, Stage
 from studies.tables import StudyRow, WorkRow
 from trainers.seeding import seed_for
 
@@ -72,7 +72,7 @@ def none_of_use(cycles: Sequence[WorkRow], row: StudyRow) -> str:
     """
     assert row.diverged_value is not None  # measured before the first cycle
     counts = Counter(work.outcome for work in cycles)
-    words = {
+    words: dict[RunOutcome, str] = {
         "diverged": "a loss was not finite",
         "score no number": "the score was no number",
         "did not learn": f"the score was no better than diverged_value ({row.diverged_value:g})",

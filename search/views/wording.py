@@ -59,7 +59,8 @@ def call_code(result: StudyResult) -> str:
             # An expression, not our number: the reader's batches may differ from the study's.
             "scheduler = " + result.plan.call(total_steps="epochs * len(train_loader)"),
             "",
-            f"# total_steps counts optimizer steps, neither epochs nor {result.trained_on} of a batch:",
+            "# total_steps counts optimizer steps, neither epochs nor "
+            f"{result.trained_on} of a batch:",
             f"# here {count(result.epochs, 'epoch')} x {result.steps_per_epoch} batches of "
             f"{result.batch_size} {result.trained_on} = {steps}.",
             *others,
