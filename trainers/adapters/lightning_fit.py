@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainers.adapters.epochs import Epochs
-from trainers.adapters.seeded import seeded
+from trainers.adapters.seeded import generators, put_back, seeded
 from trainers.calls.applied import Applied
 from trainers.device import Site, synchronize
 from trainers.errors import DataError, TaskError
@@ -36,13 +36,11 @@ log = logging.getLogger(__name__)
 
 # The most training that a kill can cost.
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
-_LEFT_OUT = frozenset(
-    """
+_LEFT_OUT = """
     EarlyStopping Timer StochasticWeightAveraging GradientAccumulationScheduler
     ModelCheckpoint OnExceptionCheckpoint LearningRateMonitor LearningRateFinder
     BatchSizeFinder ProgressBar TQDMProgressBar RichProgressBar
-    """.split()
-)
+"""
 """Callbacks that end a cycle early, move its rates or write files of their own."""
 
 
@@ -160,6 +158,7 @@ class _Fit:
         self.data = data if data is None or isinstance(data, Mapping) else copy(data)
         self.name = type(self.module).__name__
         self.loader: Epochs | None = None
+        self.skipped = 0
         self.has_scheduler = False
         self.left_out: list[str] = []
         self._check_module()
@@ -211,7 +210,8 @@ class _Fit:
                 f"the train loader must be one loader, got {type(loader).__name__}; several "
                 "belong in one Dataset, or in a loop of your own (docs/your-own-loop.md)"
             )
-        self.loader = Epochs(loader, seed=self.seed, kind=self.site.device, epoch=self._epoch)
+        self.loader = Epochs(loader, seed=self.seed, epoch=self._epoch)
+        self.loader.n_skipped = self.skipped
         return self.loader
 
     def _epoch(self) -> int:
@@ -242,7 +242,7 @@ class _Fit:
         kept = []
         for callback in _listed(callbacks):
             names = {each.__name__ for each in type(callback).__mro__}
-            if names.isdisjoint(_LEFT_OUT):
+            if names.isdisjoint(_LEFT_OUT.split()):
                 kept.append(deepcopy(callback))
             else:
                 self.left_out.append(type(callback).__name__)
@@ -390,6 +390,9 @@ class _Fit:
             run.start_over()
             return None
         conduct.take_over(kept)
+        self.skipped = kept["batches"]
+        if self.loader is not None:
+            self.loader.n_skipped = self.skipped
         file = self.folder / "resumed.ckpt"
         torch.save(kept["lightning"], file)
         return file
@@ -418,6 +421,7 @@ class _Conduct:
         self._spent, self._clock = 0.0, time.perf_counter()
         self._saved_at = time.monotonic()
         self._norm: torch.Tensor | None = None
+        self._generators: dict[str, Any] | None = None
         self._n_skipped = self._n_applied = 0
         self._loss: Any = 0.0
         self._n_batches = 0
@@ -438,6 +442,12 @@ class _Conduct:
         # An interval that Lightning does not step: it would take one step too many.
         config = types.LRSchedulerConfig(self._scheduler, interval="optimizer step")
         trainer.strategy.lr_scheduler_configs = [config]
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        """Give a resumed run, as its first step begins, the generators that it was saved with."""
+        if self._generators is not None:
+            put_back(self._generators, self.owner.site.device)
+            self._generators = None
 
     def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
         """Take the gradient's norm before it is clipped; only sweeps keep it."""
@@ -468,7 +478,7 @@ class _Conduct:
         if done:
             trainer.should_stop = True  # within an epoch only where steps were skipped
         elif not trainer.is_last_batch:  # else the epoch is validated first
-            self._pause(trainer)
+            self._pause(trainer, batches=batch_idx + 1)
 
     def _was_skipped(self, trainer: Any) -> bool:
         """Whether a GradScaler found an overflow, so that this step changed no weights."""
@@ -507,12 +517,12 @@ class _Conduct:
         if self.step < self.run.plan.total_steps:
             self._scheduler.step()
 
-    def _pause(self, trainer: Any) -> None:
-        """Save from time to time, and end where the run is asked to."""
+    def _pause(self, trainer: Any, *, batches: int) -> None:
+        """Save from time to time, and end where asked to; `batches` of the epoch are trained."""
         due = time.monotonic() - self._saved_at > _SECONDS_BETWEEN_CHECKPOINTS
         stops = self.run.should_stop()
         if stops or due:
-            self.run.save(self._state(trainer))
+            self.run.save(self._state(trainer, batches))
             self._saved_at = time.monotonic()
         if stops:
             raise _Ended
@@ -537,7 +547,7 @@ class _Conduct:
         progress, loop = trainer.fit_loop.epoch_progress.current, trainer.fit_loop
         if progress.processed >= loop.max_epochs:
             loop.max_epochs += 1
-        self._pause(trainer)
+        self._pause(trainer, batches=0)
 
     def _record(self, trainer: Any) -> None:
         task, metrics = self.owner.task, trainer.callback_metrics
@@ -563,13 +573,15 @@ class _Conduct:
         self._clock = now
         return self._spent
 
-    def _state(self, trainer: Any) -> dict[str, Any]:
+    def _state(self, trainer: Any, batches: int) -> dict[str, Any]:
         whole = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         # Arguments of the module may be anything; they come from its factory again.
         kept = {name: each for name, each in whole.items() if name not in _ARGUMENTS}
         return {
             "device": self.owner.site.device,
             "lightning": kept,
+            "batches": batches,
+            "generators": generators(self.owner.site.device),
             "step": self.step,
             "seconds": self.seconds(),
             "epoch_loss": float(self._epoch_loss),
@@ -584,6 +596,7 @@ class _Conduct:
         self.step, self._n_skipped = kept["step"], kept["n_skipped"]
         self._epoch_loss, self._epoch_step = kept["epoch_loss"], kept["epoch_step"]
         self._spent, self._clock = kept["seconds"], time.perf_counter()
+        self._generators = kept["generators"]
         self._epoch_began, self._lr_first = kept["epoch_began"], kept["lr_first"]
 
 

@@ -2,19 +2,15 @@
 
 import re
 
-_LOW = frozenset(
-    """
+_LOW = """
     loss error err mse rmse mae mape nll perplexity ppl wer cer bce ce crossentropy ece
     brier fid eer hamming deviance
-    """.split()
-)
-_HIGH = frozenset(
-    """
+"""
+_HIGH = """
     acc accuracy f1 fbeta auc auroc roc ap map auprc precision recall sensitivity
     specificity iou miou jaccard dice r2 bleu rouge rougel meteor mcc matthews kappa psnr
     ssim spearman pearson spearmanr pearsonr ndcg mrr correct reward
-    """.split()
-)
+"""
 
 
 def direction_of(name: str) -> str:
@@ -22,12 +18,12 @@ def direction_of(name: str) -> str:
 
     Raises ValueError where the name does not say.
     """
-    words = re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower())
+    words = set(re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()))
     # acc1, top5: a number behind a word is not part of it, but F1 and R2 are words.
-    words += [word.rstrip("0123456789") for word in words]
-    if _LOW.intersection(words):  # first: a dice_loss is a loss
+    words |= {word.rstrip("0123456789") for word in words}
+    if set(_LOW.split()) & words:  # first: a dice_loss is a loss
         return "minimize"
-    if _HIGH.intersection(words):
+    if set(_HIGH.split()) & words:
         return "maximize"
     raise ValueError(
         f"whether {name!r} is better high or low cannot be read from its name: say "
