@@ -10,8 +10,8 @@ from typing import Any
 from studies.definition import RangeTest, Study
 from studies.errors import ProtocolError
 
-# A study may be stored under another name with --name.
-_NOT_PROTOCOL = frozenset({"name"})
+# A study may be stored under another name with --name; its epochs stand in its screening as well.
+_NOT_PROTOCOL = frozenset({"name", "epochs"})
 _ONLY_WHERE_GIVEN = {
     "space.weight_decay": "None",
     "space.batch_size": "None",

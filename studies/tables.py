@@ -32,7 +32,7 @@ from trainers.run import Outcome
 # (https://github.com/optuna/optuna/issues/5360).
 VERSION_TABLE = "onecycle_alembic_version"
 # The newest of studies/migrations/versions: every start compares the database with it.
-HEAD = "0007"
+HEAD = "0008"
 
 
 class Base(DeclarativeBase):
@@ -85,7 +85,8 @@ class StudyRow(Base):
     direction: Mapped[Direction] = mapped_column(String(8))
     metric: Mapped[str] = mapped_column(String(40))
     # 53 bits are a double on every database: a score must come back to the last digit.
-    diverged_value: Mapped[float] = mapped_column(Float(53))
+    # NULL until a trainer has measured it, where the study does not say it.
+    diverged_value: Mapped[float | None] = mapped_column(Float(53))
     batch_size: Mapped[int] = mapped_column(Integer)
     steps_per_epoch: Mapped[int] = mapped_column(Integer)
     batch_sizes: Mapped[dict[str, dict[str, float]] | None] = mapped_column(JSON)
@@ -205,7 +206,10 @@ class WorkerRow(Base):
 
 
 class EpochRecord(Base):
-    """One epoch of a cycle (trainers.run.EpochRow)."""
+    """One epoch of a cycle (trainers.run.EpochRow); NULL is what its loop does not compute.
+
+    `validation_accuracy` is the score of the study's metric, whatever that is.
+    """
 
     __tablename__ = "epoch"
 
@@ -216,8 +220,8 @@ class EpochRecord(Base):
     lr_first: Mapped[float] = mapped_column(Float(53))
     lr_last: Mapped[float] = mapped_column(Float(53))
     train_loss: Mapped[float] = mapped_column(Float(53))
-    train_accuracy: Mapped[float] = mapped_column(Float(53))
-    validation_loss: Mapped[float] = mapped_column(Float(53))
+    train_accuracy: Mapped[float | None] = mapped_column(Float(53))
+    validation_loss: Mapped[float | None] = mapped_column(Float(53))
     validation_accuracy: Mapped[float] = mapped_column(Float(53))
     seconds: Mapped[float] = mapped_column(Float(53))
     images_per_s: Mapped[float] = mapped_column(Float(53))

@@ -185,6 +185,9 @@ CHECKSUMS = {
     "0007_params_by_name_and_lengths_with_units.py": (
         "5025e13c7667456de1f2a2a933b129cb3fa2ea794983cdc6a5fae8a1eb92d654"
     ),
+    "0008_scores_that_are_measured_or_missing.py": (
+        "1d6823d154759e835c237e6406c0280ce342572729750325a2a88afd8bef0b24"
+    ),
 }
 
 

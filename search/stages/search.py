@@ -67,6 +67,7 @@ def conclude(session: Session, row: StudyRow) -> str | None:
 
 def every_cycle_broke(n: int, row: StudyRow) -> str:
     """Return the reason of a study in which no cycle has a usable score."""
+    assert row.diverged_value is not None  # measured before the first cycle
     return (
         f"each of its {n} cycles broke: a loss was not finite, or the score was no number or "
         f"worse than diverged_value ({row.diverged_value:g}); look at the loss and the score of "

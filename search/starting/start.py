@@ -85,6 +85,7 @@ def work_on(
             target=asked.target,
         )
     catalog.resolve(engine, row, facts)
+    row = catalog.measure_diverged_value(engine, row, asked.study, trainer)
     started = estimate(
         row, asked.definition, trainer, site, rate=rate, workers=asked.workers, only=only
     )

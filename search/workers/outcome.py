@@ -17,6 +17,7 @@ def ended_of(run: Run, result: RunResult, *, study: Study, judged: bool, device:
 
     Raises AuditError for a cycle that completed without one.
     """
+    assert study.diverged_value is not None
     broke = run.diverged() or (judged and _is_worthless(result.score, study))
     score, sealed = (result.score, result.sealed_score) if judged else (None, None)
     if broke and judged:
@@ -46,6 +47,7 @@ def _is_worthless(score: float | None, study: Study) -> bool:
     # Not `>`: nothing compares with NaN, which must count as worthless.
     if not abs(score) <= MOST_SCORE:
         return True
+    assert study.diverged_value is not None
     gain = score - study.diverged_value
     return gain < 0 if study.direction == "maximize" else gain > 0
 

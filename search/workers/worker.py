@@ -4,7 +4,7 @@ import logging
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from sqlalchemy import Engine
@@ -78,6 +78,8 @@ class Worker:
     ) -> None:
         self.only = only
         self.engine, self.row, self.study = engine, row, study
+        if study.diverged_value is None:
+            self.study = replace(study, diverged_value=row.diverged_value)
         self.trainer, self.site, self.stop = trainer, site, stop
         name, process = worker_name(), process_identity()
         self.device = f"{site.device} ({device_name(site.device)})"
