@@ -18,6 +18,8 @@ from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished, plain
 from tests.test_processes import n_done
 from tests.waits import wait_for
 
+pytestmark = pytest.mark.first_start
+
 Main = Callable[..., Ended]
 
 PAGE = 4096
