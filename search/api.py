@@ -20,6 +20,7 @@ from search.starting import catalog, slurm
 from search.starting.asked import Asked, asked_of, check_counts, definition_of
 from search.starting.cost import Started, estimate, load_task, warm_up
 from search.starting.opening import opened, settle_ended
+from search.starting.renewal import make_way, start_fresh
 from search.starting.slurm import Batch, batch_script
 from search.starting.start import (
     Watch,
@@ -35,6 +36,7 @@ from search.workers.patience import START_PATIENCE_S, Patience
 from search.workers.stop import Stop
 from studies.database import reading
 from studies.definition import Study
+from studies.errors import ProtocolError
 from studies.protocol import compare, declared
 from studies.registry import Definition, load
 from studies.states import Stage
@@ -58,6 +60,7 @@ def run(
     data: str | Path | None = None,
     timeout_min: float | None = None,
     wait_s: float = START_PATIENCE_S,
+    fresh: bool = False,
     watch: Watch | None = None,
 ) -> StudyResult:
     """Bring a study to its end, from wherever it stands, and return its result.
@@ -66,6 +69,7 @@ def run(
     with one worker, in this process). `workers=None` takes one per GPU, on a CPU one per core.
     `trials` is the number of configurations, or "+20" for more of them in a stored study, which
     are then confirmed with fresh seeds; a `budget` ("200epochs", "2h") may stand for the number.
+    `fresh` starts a study again that failed, or of which no cycle has finished.
     A database that does not answer is waited for, `wait_s` at most; then DatabaseUnreachableError
     is raised. Raises UserError for what the user must fix, NoResultError when the study ended
     without a usable result, GivenBackError when `timeout_min` or a signal ended this start early,
@@ -83,6 +87,7 @@ def run(
         workers=workers,
         timeout_min=timeout_min,
         wait_s=wait_s,
+        fresh=fresh,
     )
     with brought_to_end(asked, watch=watch) as (engine, row):
         return load_result(engine, row.name)
@@ -96,6 +101,8 @@ def brought_to_end(
     stop = asked.stop()
     patiently = Patience(stop, seconds=asked.wait_s)
     with stop.on_signals(), opened(asked.storage, make=True, patiently=patiently) as engine:
+        if asked.fresh:
+            start_fresh(engine, asked.name)
         row, asked = stored(engine, asked)
         if row is None or not has_ended(engine, row):
             row = work_on(engine, asked, row, stop=stop, watch=watch)
@@ -153,7 +160,10 @@ def range_test(
     with stop.on_signals(), opened(storage, make=True, patiently=patiently) as engine:
         row = catalog.stored(engine, asked.name)
         if row is not None:
-            catalog.check_matches(row, definition, seed=seed, target=asked.target)
+            try:
+                catalog.check_matches(row, definition, seed=seed, target=asked.target)
+            except ProtocolError as error:
+                asked, row = make_way(engine, row, asked, error), None
         if row is None or row.stage == Stage.RANGE_TEST:
             row = work_on(engine, asked, row, stop=stop, watch=watch, only=Stage.RANGE_TEST)
         with reading(engine) as session:

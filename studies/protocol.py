@@ -12,6 +12,7 @@ from studies.errors import ProtocolError
 
 # A study may be stored under another name with --name.
 _NOT_PROTOCOL = frozenset({"name"})
+_SEEDS = "seeds of the runs"
 _ONLY_WHERE_GIVEN = {
     "space.weight_decay": "None",
     "space.batch_size": "None",
@@ -37,6 +38,7 @@ def declared(study: Study, source: str) -> dict[str, str]:
         for field in (f"task.optimizer.{name}", f"task.{name}"):
             if field in fields:
                 fields[f"baseline.{name}"] = fields.pop(field)
+    fields[_SEEDS] = "fit 32 bits"
     fields["code of the study file"] = _code_digest(source)
     # From the package's metadata: importing torch takes two seconds. To the minor version, because
     # patch releases of torch mend regressions only.
@@ -50,9 +52,16 @@ def stored_range_test(stored: Mapping[str, str]) -> RangeTest:
     return RangeTest(**{f.name: ast.literal_eval(stored[f"range_test.{f.name}"]) for f in fields})
 
 
+def has_long_seeds(stored: Mapping[str, str]) -> bool:
+    """Whether a stored study is from before the seeds of runs fitted 32 bits: it keeps its own."""
+    return _SEEDS not in stored
+
+
 def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Raise ProtocolError naming the first field in which `now` differs from what is stored."""
     for key in [*stored, *(key for key in now if key not in stored)]:
+        if key == _SEEDS and has_long_seeds(stored):
+            continue
         if stored.get(key) != now.get(key):
             raise ProtocolError(
                 f"study {name!r} was made with {key} = {_short(stored.get(key))}, "

@@ -80,7 +80,7 @@ class StudyRow(Base):
     source: Mapped[str] = mapped_column(Text)
     declared: Mapped[dict[str, str]] = mapped_column(JSON)
     resolved: Mapped[dict[str, str] | None] = mapped_column(JSON)
-    # Seeds have up to 63 bits (trainers.seeding); Integer has 32 on PostgreSQL.
+    # Integer has 31 bits on PostgreSQL, a seed 32; studies of before have up to 63.
     seed: Mapped[int] = mapped_column(BigInteger)
     direction: Mapped[Direction] = mapped_column(String(8))
     metric: Mapped[str] = mapped_column(String(40))

@@ -102,10 +102,10 @@ import signal
 
 from tests.table_study import STUDY as TABLE
 from tests.table_study import Table
-from trainers.seeding import seed_for
+from trainers.seeding import run_seed_for
 from trainers.task import OwnLoop
 
-POISON = seed_for(0, "search", 0, 7)
+POISON = run_seed_for(0, "search", 0, 7)
 
 
 class Poisoned(Table):

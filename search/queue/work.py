@@ -26,6 +26,7 @@ from search.queue.rows import (
     running_rows,
     write_epochs,
 )
+from search.tracebacks import headline
 from studies.answer import Answer, NoAnswer
 from studies.database import reading, transaction
 from studies.errors import DatabaseUnreachableError
@@ -225,7 +226,7 @@ class Queue:
         row = session.get_one(StudyRow, self.study_id, with_for_update=True)
         row.bugs_in_a_row += 1
         if row.bugs_in_a_row >= MAX_BUGS_IN_A_ROW and not row.stage.is_end:
-            last = last_line(traceback)
+            last = headline(traceback)
             reason = f"{MAX_BUGS_IN_A_ROW} attempts in a row failed, the last with {last}"
             end_study(row, NoAnswer(reason))
 
@@ -305,11 +306,6 @@ def end_study(row: StudyRow, ending: Answer | NoAnswer) -> None:
     """Write that a study has ended, and with what."""
     row.stage = Stage.FINISHED if isinstance(ending, Answer) else Stage.FAILED
     row.ending, row.finished_at = ending, func.now()
-
-
-def last_line(traceback: str) -> str:
-    """Return the end of a traceback: the exception and its words."""
-    return traceback.strip().splitlines()[-1]
 
 
 def _claim_of(row: WorkRow) -> Claim:

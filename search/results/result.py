@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from search.errors import NoResultError
 from search.params import Params
 from search.queue.rows import params_of
+from search.results.failures import first_failure
 from search.results.metric import Metric
 from search.results.region import Region, region_of
 from search.results.spent import StageSpent, spent
@@ -194,7 +195,7 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
 
     Raises NoResultError for one that has none.
     """
-    answer = _answer_of(row)
+    answer = _answer_of(session, row)
     cycles = cycles_of(session, row)
     confirmed = last_round(session, row)
     scores = {work.slot: work.score for work in cycles if work.score is not None}
@@ -231,9 +232,12 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
     )
 
 
-def _answer_of(row: StudyRow) -> Answer:
+def _answer_of(session: Session, row: StudyRow) -> Answer:
     if row.stage == Stage.FAILED:
-        raise NoResultError(f"study {row.name!r} ended without a result: {row.reason}")
+        raise NoResultError(
+            f"study {row.name!r} ended without a result: {row.reason}",
+            details=first_failure(session, row),
+        )
     if row.stage != Stage.FINISHED or row.answer is None:
         raise NoResultError(f"study {row.name!r} is not finished: it is in its {row.stage.words}")
     return row.answer
