@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields, replace
+from textwrap import indent
+from typing import TYPE_CHECKING, Any
 
 from trainers.calls.schedule import Anneal, Schedule
 from trainers.errors import ScheduleError
@@ -171,44 +172,51 @@ class OneCycle:
         Six digits of each parameter; torch's defaults are left out. `driven`: the optimizer that
         it is meant for, whose groups keep their ratio, where one is known.
         """
-        arguments = self.arguments(digits=6, driven=driven)
-        arguments = {"max_lr": arguments.pop("max_lr"), "total_steps": "", **arguments}
-        arguments["total_steps"] = total_steps or str(self.total_steps)
-        lines = [f"    {name}={value},\n" for name, value in arguments.items()]
-        return f"torch.optim.lr_scheduler.OneCycleLR(\n    optimizer,\n{''.join(lines)})"
+        max_lr, *others = self.arguments(digits=6, driven=driven).items()
+        steps = ("total_steps", total_steps or str(self.total_steps))
+        lines = "".join(f"{name}={value},\n" for name, value in (max_lr, steps, *others))
+        inside = indent(f"optimizer,\n{lines}", "    ")
+        return f"torch.optim.lr_scheduler.OneCycleLR(\n{inside})"
+
+    def keywords(self, driven: Driven | None = None) -> dict[str, Any]:
+        """Return the arguments that make this cycle beside total_steps, by torch's names.
+
+        What is torch's default is left out, but for what every study searches. `driven`: as in
+        call(); max_lr is then a list where its groups have rates of their own.
+        """
+        call = self.schedule
+        moving = ("base_momentum", "max_momentum")
+        known = [f for f in fields(Schedule) if f.name not in ("max_lr", "total_steps")]
+        given = {
+            f.name: getattr(call, f.name)
+            for f in known
+            if f.name in ("pct_start", "div_factor", "final_div_factor")
+            or getattr(call, f.name) != f.default
+        }
+        if not self.cycles_momentum_of(driven):
+            given = {name: value for name, value in given.items() if name not in moving}
+            given["cycle_momentum"] = False
+        return {"max_lr": self._max_lr_of(driven), **given}
+
+    def _max_lr_of(self, driven: Driven | None) -> float | list[float]:
+        ratios = (1.0,) if driven is None else driven.lr_ratios
+        of_each = [self.max_lr * ratio for ratio in ratios]
+        return self.max_lr if set(ratios) == {1.0} else of_each
 
     def arguments(
         self, *, digits: int | None = None, driven: Driven | None = None
     ) -> dict[str, str]:
-        """Return the arguments that make this cycle beside total_steps, each as Python source.
+        """Return keywords() as Python source; `digits` of each number, None: all of them."""
 
-        `digits` of each number, all of them where it is None; what is torch's default is left
-        out, but for the parameters that every study searches.
-        """
+        def text(value: object) -> str:
+            return f"{value:.{digits}g}" if digits and type(value) is float else repr(value)
 
-        def text(value: float) -> str:
-            return repr(value) if digits is None else f"{value:.{digits}g}"
-
-        arguments = {
-            "max_lr": text(self.max_lr),
-            "pct_start": text(self.pct_start),
-            "div_factor": text(self.div_factor),
-            "final_div_factor": text(self.final_div_factor),
-        }
+        arguments = {name: text(value) for name, value in self.keywords(driven).items()}
+        if isinstance(self._max_lr_of(driven), list):
+            arguments["max_lr"] = _of_each_group(text(self.max_lr))
         if self.last_rate_divisor == LAST_RATE_DIVISOR:
             # A quotient shows that the last rate is max_lr / 250,000; its decimals would not.
             arguments["final_div_factor"] = f"{LAST_RATE_DIVISOR:_} / {text(self.div_factor)}"
-        if driven is not None and set(driven.lr_ratios) != {1.0}:
-            arguments["max_lr"] = _of_each_group(arguments["max_lr"])
-        if self.anneal_strategy != "cos":
-            arguments["anneal_strategy"] = repr(self.anneal_strategy)
-        if self.three_phase:
-            arguments["three_phase"] = "True"
-        if not self.cycles_momentum_of(driven):
-            arguments["cycle_momentum"] = "False"
-        elif (self.base_momentum, self.max_momentum) != (0.85, 0.95):
-            arguments["base_momentum"] = text(self.base_momentum)
-            arguments["max_momentum"] = text(self.max_momentum)
         return arguments
 
     def cycles_momentum_of(self, driven: Driven | None) -> bool:
@@ -219,4 +227,4 @@ class OneCycle:
 def _of_each_group(max_lr: str) -> str:
     """Return the source of a list of rates that keep the ratios of the optimizer's groups."""
     ratio = 'group["lr"] / optimizer.param_groups[0]["lr"]'
-    return f"[{max_lr} * {ratio} for group in optimizer.param_groups]"
+    return f"[\n    {max_lr} * {ratio}\n    for group in optimizer.param_groups\n]"
