@@ -23,6 +23,7 @@ from studies.answer import Answer, Comparison, Estimate, Noise
 from studies.database import reading
 from studies.states import Direction, Stage
 from studies.tables import StudyRow, WorkRow
+from trainers.groups import Driven
 from trainers.onecycle import OneCycle
 from trainers.sweeps.judgement import Proposal
 from trainers.sweeps.result import RangeTestResult
@@ -56,6 +57,7 @@ class StudyResult:
     `batch_size` and `steps_per_epoch` are the winner's. `proposal` is what the sweeps at the
     baseline's batch size say; `proposals`, by batch size, those of each that was searched.
     `spread` is the standard deviation of the scores over the search's `n_trials` cycles.
+    `driven` is what is known of the winner's optimizer.
     `comparison` is winner minus baseline on the test split, None where the baseline won or nothing
     was scored there; `challenge` the best finalist minus baseline on the validation split.
     """
@@ -75,6 +77,7 @@ class StudyResult:
     spread: float
     candidates: tuple[Candidate, ...]
     winner: Candidate
+    driven: Driven | None
     comparison: Comparison | None
     challenge: Comparison | None
     n_comparisons: int
@@ -164,6 +167,7 @@ class StudyResult:
         document["noise_floor"] = self.noise_floor
         # The names that programs read since the first version.
         document["range_test"] = document.pop("proposal")
+        document["optimizer"] = document.pop("driven")
         document["range_tests"] = document.pop("proposals")
         document["region"] = {
             "slots": self.region.slots,
@@ -172,10 +176,7 @@ class StudyResult:
         }
         plan = self.plan
         document["onecycle_lr"] = {
-            "max_lr": plan.max_lr,
-            "pct_start": plan.pct_start,
-            "div_factor": plan.div_factor,
-            "final_div_factor": plan.final_div_factor,
+            **plan.keywords(self.driven),
             "total_steps": plan.total_steps,
         }
         for candidate, shown in zip(self.candidates, document["candidates"], strict=True):
@@ -220,6 +221,7 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         spread=stdev(scores.values()) if len(scores) > 1 else 0.0,
         candidates=candidates,
         winner=winner,
+        driven=next((w.driven for w in confirmed if w.candidate == answer.winner), None),
         comparison=answer.comparisons[-1] if answer.compared else None,
         challenge=_challenge(confirmed, answer.winner, row.direction),
         n_comparisons=len(answer.comparisons),
