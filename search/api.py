@@ -41,6 +41,7 @@ from search.workers.patience import START_PATIENCE_S, Patience
 from search.workers.stop import Stop
 from studies.database import reading
 from studies.definition import Study
+from studies.errors import ProtocolError
 from studies.protocol import compare, declared
 from studies.registry import Definition, load
 from studies.states import Stage
@@ -407,10 +408,21 @@ def _definition_to_train(row: StudyRow, study: str | Study, asked: FinalAsked) -
         definition = with_stored_range_test(definition_of(study), row)
         compare(row.name, row.declared, declared(definition.study, row.source))
     else:
-        definition = _stored_definition(row, changed=asked.changed)
+        definition = _definition_as_it_is(row, changed=asked.changed)
     if asked.on == "train":
         return definition
     return replace(definition, study=on_both_splits(definition.study, row))
+
+
+def _definition_as_it_is(row: StudyRow, *, changed: bool) -> Definition:
+    """Return the stored definition; raise ProtocolError, with the way on, for changed code."""
+    try:
+        return _stored_definition(row, changed=changed)
+    except ProtocolError as error:
+        if not changed:
+            _stored_definition(row, changed=True)
+            raise ProtocolError(f"{error}; --changed trains it as it is now") from None
+        raise
 
 
 def _stored_definition(row: StudyRow, *, changed: bool = False) -> Definition:

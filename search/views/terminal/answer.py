@@ -22,6 +22,7 @@ from search.text import printable
 from search.views.findings import Findings
 from search.views.wording import (
     CALL_EXPLAINED,
+    TRAIN_EXPLAINED,
     call_code,
     candidate_cells,
     candidate_headings,
@@ -104,8 +105,13 @@ def print_findings(findings: Findings, page: Path, *, json: bool) -> None:
             console.print(f"    {command}", markup=False, soft_wrap=True)
     console.print()
     say(console, CALL_EXPLAINED)
-    for line in ["", *call_code(result).splitlines(), f"report: {page}"]:
+    for line in ["", *call_code(result).splitlines()]:
         console.print(printable(line), markup=False, soft_wrap=True)
+    if findings.train:
+        console.print()
+        say(console, TRAIN_EXPLAINED)
+        console.print(f"    {findings.train}", markup=False, soft_wrap=True)
+    console.print(printable(f"report: {page}"), markup=False, soft_wrap=True)
 
 
 def on_stdout() -> Console:
