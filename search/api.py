@@ -13,14 +13,9 @@ from typing import Any
 from sqlalchemy import Engine
 
 from search.errors import UsageError
-from search.final.asked import FinalAsked
-from search.final.chosen import chosen, on_both_splits
-from search.final.loading import loading_lines
-from search.final.models import FinalModels
-from search.final.training import FinalTraining
-from search.final.training import Watch as FinalWatch
+from search.final.start import train as train
 from search.history.samplers import check_installed
-from search.results.result import StudyResult, load_result, steps_per_epoch_of
+from search.results.result import StudyResult, load_result
 from search.stages.range_test import measured_at_all, with_stored_range_test
 from search.starting import catalog, slurm
 from search.starting.asked import Asked, asked_of, check_counts, definition_of
@@ -41,13 +36,11 @@ from search.workers.patience import START_PATIENCE_S, Patience
 from search.workers.stop import Stop
 from studies.database import reading
 from studies.definition import Study
-from studies.errors import ProtocolError
 from studies.protocol import compare, declared
 from studies.registry import Definition, load
 from studies.states import Stage
 from studies.tables import StudyRow
 from studies.urls import POSTGRESQL_FORM, masked_text, sqlite_file, storage_url
-from trainers.final import TrainedOn
 from trainers.sweeps.result import RangeTestResult
 
 log = logging.getLogger(__name__)
@@ -326,118 +319,15 @@ def join(
             load_result(engine, name)
 
 
-def train(
-    study: str | Study,
-    out: str | Path,
-    *,
-    name: str | None = None,
-    storage: str | None = None,
-    slot: int | None = None,
-    baseline: bool = False,
-    on: TrainedOn = "train",
-    seeds: int = 1,
-    seed: int | None = None,
-    force: bool = False,
-    changed: bool = False,
-    device: str = "auto",
-    data: str | Path | None = None,
-    timeout_min: float | None = None,
-    wait_s: float = START_PATIENCE_S,
-    watch: FinalWatch | None = None,
-) -> FinalModels:
-    """Train the configuration that a stored study recommends, and write its weights at `out`.
-
-    `study` is the name of a stored study, or the Study object that one was made from. `slot` or
-    `baseline` take another configuration. With several `seeds`, model.pt becomes model.seed0.pt
-    and so on; `seed` is that of the first, fresh ones by default. Beside the weights lie their
-    facts (trainers.final.Facts), and trainers.final.load_final() reads both. A model that is
-    there already, whole and of the same call, is not trained again; `force` overwrites another
-    one. `changed` takes a study file whose code has changed since the search.
-    Raises as run() does; started again, the same call resumes at its checkpoint.
-    """
-    check_counts(timeout_min=timeout_min, wait_s=wait_s)
-    asked = FinalAsked(
-        out=Path(out),
-        slot=slot,
-        baseline=baseline,
-        on=on,
-        n_seeds=seeds,
-        seed=seed,
-        force=force,
-        changed=changed,
-    )
-    stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
-    with stop.on_signals():
-        patiently = Patience(stop, seconds=wait_s)
-        with opened(storage, patiently=patiently) as engine:
-            stored_name = name or (study.name if isinstance(study, Study) else study)
-            row = patiently(catalog.find, engine, stored_name)
-            definition = _definition_to_train(row, study, asked)
-            pick = patiently(chosen, engine, row, definition.study, slot=slot, baseline=baseline)
-        # From here on the database is not needed.
-        trainer, site = load_task(definition, row, device=device, data=data)
-        facts = facts_of(trainer)
-        compare(row.name, row.resolved or facts, facts)
-        training = FinalTraining(
-            row=row,
-            study=definition.study,
-            chosen=pick,
-            asked=asked,
-            trainer=trainer,
-            site=site,
-            resolved=facts,
-            stop=stop,
-            watch=watch,
-        )
-        models = training.models()
-    first = models[0]
-    return FinalModels(
-        study=row.name,
-        chosen=pick,
-        trained_on=on,
-        searched_steps=row.epochs * steps_per_epoch_of(row, pick.params.batch_size),
-        models=models,
-        notes=first.facts.notes,
-        loading=loading_lines(first.path, definition.study.task, definition.spec),
-    )
-
-
-def _definition_to_train(row: StudyRow, study: str | Study, asked: FinalAsked) -> Definition:
-    """Return what a study was made from, with the images that are asked for."""
-    if isinstance(study, Study):
-        definition = with_stored_range_test(definition_of(study), row)
-        compare(row.name, row.declared, declared(definition.study, row.source))
-    else:
-        definition = _definition_as_it_is(row, changed=asked.changed)
-    if asked.on == "train":
-        return definition
-    return replace(definition, study=on_both_splits(definition.study, row))
-
-
-def _definition_as_it_is(row: StudyRow, *, changed: bool) -> Definition:
-    """Return the stored definition; raise ProtocolError, with the way on, for changed code."""
-    try:
-        return _stored_definition(row, changed=changed)
-    except ProtocolError as error:
-        if not changed:
-            _stored_definition(row, changed=True)
-            raise ProtocolError(f"{error}; --changed trains it as it is now") from None
-        raise
-
-
-def _stored_definition(row: StudyRow, *, changed: bool = False) -> Definition:
-    """Load what a stored study was made from; raise UserError where that is not available.
-
-    `changed`: the code of its file may be another one, and is taken as it is now.
-    """
+def _stored_definition(row: StudyRow) -> Definition:
+    """Load what a stored study was made from; raise UserError where that is not available."""
     if not row.spec:
         raise UsageError(
             f"study {row.name!r} was made from a Study object of another program: "
             "only that program can resume it"
         )
     definition = with_stored_range_test(load(row.spec), row)
-    source = row.source if changed else definition.source
-    compare(row.name, row.declared, declared(definition.study, source))
+    compare(row.name, row.declared, declared(definition.study, definition.source))
     return definition
 
 

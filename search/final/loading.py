@@ -23,7 +23,9 @@ def loading_lines(model: Path, task: Workload, spec: str) -> tuple[str, ...]:
         "from trainers.final import load_final",
         f"model, facts = load_final({str(model)!r}, {where or 'YourNet'})",
     ]
-    if where is not None and spec.endswith(".py") and "STUDY" in where:
+    if where is None:
+        lines.insert(0, "# YourNet: the model of your loop, or the function that makes it")
+    elif spec.endswith(".py") and "STUDY" in where:
         lines.insert(0, f"# where {Path(spec).name} can be imported, as in its folder:")
     return tuple(lines)
 

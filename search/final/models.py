@@ -34,8 +34,12 @@ class FinalModels:
     trained_on: TrainedOn
     searched_steps: int
     models: tuple[FinalModel, ...]
-    notes: tuple[str, ...]
     loading: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the scores has to know."""
+        return tuple(self.models[0].facts.notes)
 
     @property
     def metric(self) -> Metric:

@@ -25,8 +25,8 @@ class Place:
         """A short name that no other path has."""
         return hashlib.sha256(str(self.path).encode(errors="surrogatepass")).hexdigest()[:16]
 
-    def check(self, *, force: bool) -> None:
-        """Raise UsageError where no model can be written, or `force` is needed."""
+    def check_folder(self) -> None:
+        """Raise UsageError where nothing can be written."""
         path, folder = self.path, self.path.parent
         if not folder.is_dir():
             raise UsageError(
@@ -35,7 +35,10 @@ class Place:
         reason = why_unwritable(folder)
         if reason is not None:
             raise UsageError(f"--out {path}: {folder} cannot be written ({reason}); name another")
-        taken = self.taken()
+
+    def check(self, *, force: bool) -> None:
+        """Raise UsageError where something is in the way, and `force` is needed or no help."""
+        path, taken = self.path, self.taken()
         if taken and path.is_dir() and self.facts() is None:
             raise UsageError(f"--out {path}: is a folder of something else; name another")
         if taken and not force:

@@ -181,8 +181,14 @@ class FinalTraining:
         scores = {str(run.split): ended.score}
         if ended.sealed_score is not None:
             scores["test"] = ended.sealed_score
-        facts = self._facts(run.seed)
-        return replace(facts, scores=scores, notes=self.notes, task=_about(self.trainer))
+        return replace(
+            self._facts(run.seed),
+            onecycle_lr=asdict(self.plan.schedule),
+            call=self.plan.call(),
+            scores=scores,
+            notes=self.notes,
+            task=_about(self.trainer),
+        )
 
     def _broke(self, run: Run) -> str:
         params = self.chosen.params
@@ -218,8 +224,8 @@ class FinalTraining:
             slot=self.chosen.slot,
             chosen=self.chosen.why,
             params=dict(params),
-            onecycle_lr=asdict(plan.schedule),
-            call=plan.call(),
+            onecycle_lr={},
+            call="",
             epochs=self.row.epochs,
             batch_size=self.row.batch_size if size is None else size,
             n_steps=plan.total_steps,

@@ -212,7 +212,7 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         proposal=measured.proposal,
         proposals=_proposals(row, measured),
         epochs=row.epochs,
-        steps_per_epoch=steps_per_epoch_of(row, size),
+        steps_per_epoch=_steps_per_epoch(row, size),
         batch_size=row.batch_size if size is None else size,
         n_trials=len(cycles),
         n_diverged=sum(work.outcome == "diverged" for work in cycles),
@@ -239,8 +239,7 @@ def _answer_of(row: StudyRow) -> Answer:
     return row.answer
 
 
-def steps_per_epoch_of(row: StudyRow, batch_size: int | None) -> int:
-    """Return the steps of an epoch in a stored study; None: at the task's own batch size."""
+def _steps_per_epoch(row: StudyRow, batch_size: int | None) -> int:
     if batch_size is None:
         return row.steps_per_epoch
     return int((row.batch_sizes or {})[str(batch_size)]["steps_per_epoch"])
