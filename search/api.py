@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from search.errors import UsageError
+from search.final.start import train as train
 from search.history.samplers import check_installed
 from search.results.result import StudyResult, load_result
 from search.stages.range_test import measured_at_all, with_stored_range_test

@@ -45,6 +45,9 @@ CALL_EXPLAINED = (
 )
 """What stands above call_code()."""
 
+TRAIN_EXPLAINED = "Or train what the verdict recommends here, and get its weights:"
+"""What stands above the command that trains the final model."""
+
 
 def call_code(result: StudyResult) -> str:
     """Return the winner as Python source for the reader's own loop, total_steps explained."""
