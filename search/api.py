@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 
 from search.errors import UsageError
 from search.history.samplers import check_installed
+from search.kernel import in_notebook
 from search.results.result import StudyResult, load_result
 from search.stages.range_test import measured_at_all, with_stored_range_test
 from search.starting import catalog, slurm
@@ -58,6 +59,7 @@ def run(
     data: str | Path | None = None,
     timeout_min: float | None = None,
     wait_s: float = START_PATIENCE_S,
+    progress: bool | None = None,
     watch: Watch | None = None,
 ) -> StudyResult:
     """Bring a study to its end, from wherever it stands, and return its result.
@@ -67,9 +69,12 @@ def run(
     `trials` is the number of configurations, or "+20" for more of them in a stored study, which
     are then confirmed with fresh seeds; a `budget` ("200epochs", "2h") may stand for the number.
     A database that does not answer is waited for, `wait_s` at most; then DatabaseUnreachableError
-    is raised. Raises UserError for what the user must fix, NoResultError when the study ended
-    without a usable result, GivenBackError when `timeout_min` or a signal ended this start early,
-    and KeyboardInterrupt after Ctrl-C; in the last two cases the same call resumes later.
+    is raised. `progress` shows the work: in a notebook in one output of the cell, elsewhere on
+    stderr. By default a notebook shows it and a program, whose stderr is its own, does not.
+    `watch` shows it your way.
+    Raises UserError for what the user must fix, NoResultError when the study ended without a
+    usable result, GivenBackError when `timeout_min` or a signal ended this start early, and
+    KeyboardInterrupt after Ctrl-C; in the last two cases the same call resumes later.
     """
     asked = asked_of(
         definition_of(study),
@@ -84,7 +89,7 @@ def run(
         timeout_min=timeout_min,
         wait_s=wait_s,
     )
-    with brought_to_end(asked, watch=watch) as (engine, row):
+    with brought_to_end(asked, watch=watch or _watch(progress)) as (engine, row):
         return load_result(engine, row.name)
 
 
@@ -118,6 +123,7 @@ def range_test(
     data: str | Path | None = None,
     timeout_min: float | None = None,
     wait_s: float = START_PATIENCE_S,
+    progress: bool | None = None,
     watch: Watch | None = None,
 ) -> RangeTestResult:
     """Do the range test of a study, its first stage, and return what it measured and says.
@@ -148,7 +154,7 @@ def range_test(
         timeout_min=timeout_min,
         wait_s=wait_s,
     )
-    stop = asked.stop()
+    stop, watch = asked.stop(), watch or _watch(progress)
     patiently = Patience(stop, seconds=wait_s)
     with stop.on_signals(), opened(storage, make=True, patiently=patiently) as engine:
         row = catalog.stored(engine, asked.name)
@@ -158,6 +164,19 @@ def range_test(
             row = work_on(engine, asked, row, stop=stop, watch=watch, only=Stage.RANGE_TEST)
         with reading(engine) as session:
             return measured_at_all(session, row)
+
+
+def _watch(progress: bool | None) -> Watch | None:
+    """Return what shows the work where run() is called."""
+    if in_notebook() and progress is not False:
+        from search.views.notebook.progress import watch_in_cell
+
+        return watch_in_cell()
+    if progress:
+        from search.views.terminal.progress import watched
+
+        return watched
+    return None
 
 
 def _swept_otherwise(definition: Definition, name: str | None, **given: Any) -> Definition:

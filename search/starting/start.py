@@ -102,7 +102,7 @@ def facts_of(trainer: Trainer) -> dict[str, str]:
 
 def raise_if_stopped(ended: WorkEnd, stop: Stop) -> None:
     if ended == WorkEnd.STOPPED and stop.signal == signal.SIGINT:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("work given back; the same call resumes it")
     if ended == WorkEnd.STOPPED:
         reason = "out of time" if stop.out_of_time() else "asked to stop"
         raise GivenBackError(
