@@ -32,6 +32,7 @@ from search.starting.start import (
     work_on,
 )
 from search.starting.target import n_trials_of
+from search.starting.travel import unpacked
 from search.workers.patience import START_PATIENCE_S, Patience
 from search.workers.stop import Stop
 from studies.database import reading
@@ -64,8 +65,9 @@ def run(
 ) -> StudyResult:
     """Bring a study to its end, from wherever it stands, and return its result.
 
-    `study` is a bundled name, the path of a study file, or a Study made in this program (then
-    with one worker, in this process). `workers=None` takes one per GPU, on a CPU one per core.
+    `study` is a bundled name, the path of a study file, or a Study made in this program. More
+    than one worker are processes, to which such a Study travels by cloudpickle, with the functions
+    and classes of a notebook. `workers=None` takes one per GPU, on a CPU one per core.
     `trials` is the number of configurations, or "+20" for more of them in a stored study, which
     are then confirmed with fresh seeds; a `budget` ("200epochs", "2h") may stand for the number.
     A database that does not answer is waited for, `wait_s` at most; then DatabaseUnreachableError
@@ -309,9 +311,11 @@ def join(
     wait_s: float = START_PATIENCE_S,
     until_stdin_closes: bool = False,
     only: Stage | None = None,
+    definition_fd: int | None = None,
 ) -> None:
     """Work on a stored study in this process until it, or `only` one stage of it, has ended.
 
+    `definition_fd` is an open file with the Study object of the program that started this one.
     See run() for what is raised.
     """
     check_counts(timeout_min=timeout_min, wait_s=wait_s)
@@ -323,7 +327,7 @@ def join(
     with stop.on_signals(), opened(storage, patiently=patiently) as engine:
         row = patiently(catalog.find, engine, name)
         if not row.stage.is_end:
-            definition = _stored_definition(row)
+            definition = _stored_definition(row, definition_fd)
             check_installed(definition.study.screening.sampler)
             trainer, site = load_task(definition, row, device=device, data=data)
             patiently(catalog.resolve, engine, row, facts_of(trainer))
@@ -337,14 +341,18 @@ def join(
             load_result(engine, name)
 
 
-def _stored_definition(row: StudyRow) -> Definition:
+def _stored_definition(row: StudyRow, definition_fd: int | None) -> Definition:
     """Load what a stored study was made from; raise UserError where that is not available."""
-    if not row.spec:
+    if definition_fd is not None:
+        definition = unpacked(definition_fd)
+    elif row.spec:
+        definition = load(row.spec)
+    else:
         raise UsageError(
             f"study {row.name!r} was made from a Study object of another program: "
             "only that program can resume it"
         )
-    definition = with_stored_range_test(load(row.spec), row)
+    definition = with_stored_range_test(definition, row)
     compare(row.name, row.declared, declared(definition.study, definition.source))
     return definition
 

@@ -15,6 +15,7 @@ from search.starting import catalog
 from search.starting.asked import Asked
 from search.starting.cost import Started, estimate, load_task, warm_up
 from search.starting.target import Target, n_trials_of
+from search.starting.travel import can_travel
 from search.workers.stop import Stop
 from studies.registry import Definition
 from studies.states import Stage, WorkEnd
@@ -42,7 +43,7 @@ def stored(engine: Engine, asked: Asked) -> tuple[StudyRow | None, Asked]:
                 f"--trials +{more}: no study {asked.name!r} is stored yet; leave the + out"
             )
         return None, asked
-    if asked.definition.source:  # its code is compared: a changed file is refused
+    if asked.definition.spec:  # its code is compared: a changed file is refused
         asked = replace(asked, definition=with_stored_range_test(asked.definition, row))
     catalog.check_matches(row, asked.definition, seed=asked.seed, target=asked.target)
     if more:
@@ -131,7 +132,7 @@ def _worked(engine: Engine, started: Started, stop: Stop) -> WorkEnd:
         stop=stop,
         only=started.only,
     )
-    if ended == WorkEnd.RENEW and started.definition.spec:
+    if ended == WorkEnd.RENEW and can_travel(started.definition):
         return run_workers(engine, started, stop)
     return ended
 
