@@ -1,9 +1,9 @@
 """What came out of a study: read from the database, for the terminal, the report and programs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
@@ -14,7 +14,9 @@ from search.queue.rows import params_of
 from search.results.failures import first_failure
 from search.results.metric import Metric
 from search.results.region import Region, region_of
+from search.results.short import short_text
 from search.results.spent import StageSpent, spent
+from search.results.trials import Trial, trials_of
 from search.stages import range_test
 from search.stages.confirmation import by_candidate, last_round
 from search.stages.search import BASELINE_SLOT, cycles_of
@@ -25,6 +27,7 @@ from studies.states import Direction, Stage
 from studies.tables import StudyRow, WorkRow
 from trainers.groups import Driven
 from trainers.onecycle import OneCycle
+from trainers.shown import Shown
 from trainers.sweeps.judgement import Proposal
 from trainers.sweeps.result import RangeTestResult
 
@@ -51,7 +54,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class StudyResult:
+class StudyResult(Shown):
     """The answer of a finished study, with what it rests on.
 
     `batch_size` and `steps_per_epoch` are the winner's. `proposal` is what the sweeps at the
@@ -60,6 +63,9 @@ class StudyResult:
     `driven` is what is known of the winner's optimizer.
     `comparison` is winner minus baseline on the test split, None where the baseline won or nothing
     was scored there; `challenge` the best finalist minus baseline on the validation split.
+    `measured` is the range test step by step, `trials` every cycle of the search.
+    A notebook shows it; plot() takes "confirmation", "search", "range_test", "schedule" or
+    "importance".
     """
 
     name: str
@@ -87,6 +93,13 @@ class StudyResult:
     region: Region
     schedules: Mapping[int, tuple[tuple[int, float], ...]]
     spent: tuple[StageSpent, ...]
+    # Not compared: a loss that is NaN equals nothing, and all that is concluded stands above.
+    measured: RangeTestResult = field(compare=False)
+    trials: tuple[Trial, ...] = field(compare=False)
+    shown_by: ClassVar[str] = "search.views.notebook.study"
+
+    def __repr__(self) -> str:
+        return short_text(self)
 
     @property
     def bracket(self) -> tuple[float, float]:
@@ -160,7 +173,9 @@ class StudyResult:
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
-        document = asdict(self)
+        # Without the rows of tables, which have files of their own.
+        document = asdict(replace(self, trials=(), measured=self.measured.without_points()))
+        del document["trials"], document["measured"]
         document["metric"] = self.metric.name
         document["winner"] = self.winner.slot
         document["verdict"] = self.verdict()
@@ -231,6 +246,8 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         region=region_of(cycles, noise, row.direction),
         schedules=answer.schedules,
         spent=tuple(spent(session, row)),
+        measured=measured,
+        trials=tuple(trials_of(session, row)),
     )
 
 
