@@ -21,6 +21,7 @@ from search.commands import (
     schedule,
     status,
     submit,
+    train,
     trials,
     worker,
 )
@@ -52,6 +53,7 @@ for command in (
     schedule.schedule,
     diagnose.diagnose,
     export.export,
+    train.train,
 ):
     app.command(name=command.__name__.rstrip("_").replace("_", "-"))(command)
 db_app.command(name="upgrade")(db.db_upgrade)

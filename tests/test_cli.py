@@ -571,7 +571,11 @@ INTERRUPTED = ("search", signal.SIGINT, 130)
 
 
 @pytest.mark.parametrize(
-    ("workers", "stops"), [("1", [TERMINATED, INTERRUPTED]), ("2", [INTERRUPTED])]
+    ("workers", "stops"),
+    [
+        ("1", [TERMINATED, INTERRUPTED]),
+        pytest.param("2", [INTERRUPTED], marks=pytest.mark.slow),
+    ],
 )
 def test_signals_give_work_back_and_the_next_start_finishes_with_exact_counts(
     workers: str,

@@ -75,7 +75,8 @@ def test_a_study_in_which_every_cycle_broke_ends_with_code_1_and_says_why(
     if not no_number:
         why = f"the score was no better than diverged_value ({diverged_value:g}) in 4"
     assert (
-        f"'broken' ended without a result: none of its 4 cycles has a usable score: {why}" in last
+        f"'broken' ended without a result: " in last
+    assert f"none of its 4 cycles has a usable score: {why}" in last
     )
     assert "diverged " not in last
     assert "Traceback" not in ended.err
@@ -119,8 +120,15 @@ def not_a_number(name: str) -> float:
     raise AssertionError(f"{name} in a document of JSON")
 
 
-@pytest.mark.parametrize("absurd", [HUGE, "-" + HUGE, NAN, "float('inf')"])
-@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+@pytest.mark.parametrize(
+    ("absurd", "direction"),
+    [
+        (HUGE, "maximize"),
+        ("-" + HUGE, "minimize"),
+        (NAN, "maximize"),
+        ("float('inf')", "minimize"),
+    ],
+)
 def test_absurd_scores_of_some_cycles_are_divergences_and_break_no_report(
     tmp_path: Path, main_here: Main, absurd: str, direction: str
 ) -> None:

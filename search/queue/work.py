@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import (
     CursorResult,
@@ -32,6 +32,7 @@ from studies.database import reading, transaction
 from studies.errors import DatabaseUnreachableError
 from studies.states import ENDED_RUNS, FailureKind, RunOutcome, RunState, Stage
 from studies.tables import StudyRow, WorkRow
+from trainers.groups import Driven
 from trainers.run import EpochRow, Point
 
 MAX_FAILURES = 3
@@ -85,6 +86,7 @@ class Ended:
     device: str
     diverged: Point | None
     points: Sequence[Point] = ()
+    driven: Driven | None = None
 
 
 class Queue:
@@ -187,6 +189,7 @@ class Queue:
             for name in ("outcome", "score", "sealed_score", "n_steps", "n_images"):
                 setattr(row, name, getattr(ended, name))
             row.seconds, row.device = ended.seconds, ended.device
+            row.optimizer = None if ended.driven is None else asdict(ended.driven)
             row.failure = row.traceback = None
             if ended.diverged is not None:
                 row.diverged_step, row.diverged_lr = ended.diverged.step, ended.diverged.lr

@@ -1,5 +1,6 @@
 """What one start was asked for: flags and arguments become one value, all of it checked."""
 
+import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,12 +8,16 @@ from pathlib import Path
 from search.errors import UsageError
 from search.starting.slurm import MOST_WORKERS
 from search.starting.target import Target
+from search.starting.travel import why_it_stays
 from search.workers.patience import START_PATIENCE_S
 from search.workers.stop import Stop
 from studies.definition import Study, check_name
+from studies.made_of import made_of
 from studies.registry import Definition, load
 from studies.urls import storage_url
 from trainers.seeding import MOST_SEED
+
+log = logging.getLogger(__name__)
 
 MOST_MINUTES = 525_600
 
@@ -84,7 +89,7 @@ def asked_of(
 def definition_of(study: str | Path | Study) -> Definition:
     """Return a Study made in this program, or what a name or a path means."""
     if isinstance(study, Study):
-        return Definition(study, "", "")
+        return Definition(study, made_of(study), "")
     return load(str(study))
 
 
@@ -98,13 +103,15 @@ def checked_name(name: str) -> str:
 
 
 def _possible_workers(definition: Definition, workers: int | None) -> int | None:
-    if definition.spec:
+    """Return the workers that a definition can have; a Study object has to travel to them."""
+    if definition.spec or workers == 1:
         return workers
-    if workers is not None and workers > 1:
-        raise UsageError(
-            f"workers={workers}: a Study object is known to this process only; "
-            "pass workers=1, or the path of a study file"
-        )
+    reason = why_it_stays(definition)
+    if reason is None:
+        return workers
+    if workers is not None:
+        raise UsageError(f"workers={workers}: {reason}, or pass workers=1")
+    log.warning("one worker, in this process: %s", reason)
     return 1
 
 

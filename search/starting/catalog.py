@@ -303,9 +303,15 @@ def _delete(engine: Engine, row: StudyRow) -> None:
     with transaction(engine) as session:
         session.execute(sql_delete(StudyRow).where(StudyRow.id == row.id))
     remove_checkpoints(row.id, cache_folder())
+    shutil.rmtree(final_checkpoints(row.id, cache_folder()), ignore_errors=True)
     shutil.rmtree(cache_folder() / "logs" / row.id, ignore_errors=True)
 
 
 def remove_checkpoints(study_id: str, cache: Path) -> None:
     """Delete what killed owners left behind; a folder out of reach is left alone."""
     shutil.rmtree(checkpoint_folder(cache) / study_id, ignore_errors=True)
+
+
+def final_checkpoints(study_id: str, cache: Path) -> Path:
+    """Return the folder of the checkpoints of a study's final models, which outlive its end."""
+    return checkpoint_folder(cache) / f"{study_id}-final"

@@ -16,6 +16,7 @@ from search.starting.asked import Asked
 from search.starting.cost import Started, estimate, load_task, warm_up
 from search.starting.renewal import make_way, with_way_on
 from search.starting.target import Target, n_trials_of
+from search.starting.travel import can_travel
 from search.workers.stop import Stop
 from studies.errors import ProtocolError
 from studies.registry import Definition
@@ -46,7 +47,7 @@ def stored(engine: Engine, asked: Asked) -> tuple[StudyRow | None, Asked]:
             )
         return None, asked
     as_stored = asked
-    if asked.definition.source:  # its code is compared: a changed file is seen
+    if asked.definition.spec:  # its code is compared: a changed file is seen
         as_stored = replace(asked, definition=with_stored_range_test(asked.definition, row))
     try:
         catalog.check_matches(row, as_stored.definition, seed=asked.seed, target=asked.target)
@@ -116,7 +117,7 @@ def facts_of(trainer: Trainer) -> dict[str, str]:
 
 def raise_if_stopped(ended: WorkEnd, stop: Stop) -> None:
     if ended == WorkEnd.STOPPED and stop.signal == signal.SIGINT:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("work given back; the same call resumes it")
     if ended == WorkEnd.STOPPED:
         reason = "out of time" if stop.out_of_time() else "asked to stop"
         raise GivenBackError(
@@ -145,7 +146,7 @@ def _worked(engine: Engine, started: Started, stop: Stop) -> WorkEnd:
         stop=stop,
         only=started.only,
     )
-    if ended == WorkEnd.RENEW and started.definition.spec:
+    if ended == WorkEnd.RENEW and can_travel(started.definition):
         return run_workers(engine, started, stop)
     return ended
 
