@@ -14,6 +14,7 @@ from search.commands import (
     doctor,
     export,
     list,
+    new,
     range_test,
     reap,
     report,
@@ -39,6 +40,7 @@ app.add_typer(db_app, name="db")
 
 for command in (
     run.run,
+    new.new,
     range_test.range_test,
     worker.worker,
     submit.submit,

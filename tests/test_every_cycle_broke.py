@@ -74,10 +74,8 @@ def test_a_study_in_which_every_cycle_broke_ends_with_code_1_and_says_why(
     why = "the score was no number in 4"
     if not no_number:
         why = f"the score was no better than diverged_value ({diverged_value:g}) in 4"
-    assert (
-        f"'broken' ended without a result: " in last
+    assert "'broken' ended without a result: " in last
     assert f"none of its 4 cycles has a usable score: {why}" in last
-    )
     assert "diverged " not in last
     assert "Traceback" not in ended.err
     url = make_url(f"sqlite:///{tmp_path}/a.db")
