@@ -62,7 +62,8 @@ class Epochs:
         seed_all(seed)
         whole, batches = self.loader, self.batch_sampler
         inner = (getattr(batches, "sampler", None), getattr(batches, "batch_sampler", None))
-        for part in (whole, self.dataset, self.sampler, batches, *inner):
+        parts: tuple[Any, ...] = (whole, self.dataset, self.sampler, batches, *inner)
+        for part in parts:
             generator: Any = getattr(part, "generator", None)
             if hasattr(generator, "manual_seed"):
                 generator.manual_seed(seed % 2**32)

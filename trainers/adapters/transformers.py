@@ -6,13 +6,13 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from trainers.adapters.adapter import Adapter
 from trainers.adapters.extras import needed
-from trainers.adapters.names import checked_direction
-from trainers.adapters.told import merged, plain
+from trainers.adapters.names import Direction, checked_direction
+from trainers.adapters.told import plain
 from trainers.device import Site
 from trainers.errors import DataError
 from trainers.run import Trainer
-from trainers.signatures import Takes, takes
 
 _REASONS = {
     "the study's epochs decide how long a cycle is": """
@@ -38,12 +38,7 @@ _REASONS = {
 }
 REPLACED = {name: reason for reason, names in _REASONS.items() for name in names.split()}
 """TrainingArguments that a study says itself: left out where they are given, with the reason."""
-_REFUSED = {
-    **dict.fromkeys(
-        ("fsdp", "fsdp_config", "deepspeed", "parallelism_config"),
-        "each worker trains on one device",
-    ),
-}
+_REFUSED = "fsdp fsdp_config deepspeed parallelism_config"
 _TRAINER = (
     *("data_collator", "processing_class", "compute_loss_func", "callbacks"),
     *("optimizer_cls_and_kwargs", "preprocess_logits_for_metrics"),
@@ -52,7 +47,7 @@ _TRAINER = (
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
-class TransformersTraining:
+class TransformersTraining(Adapter):
     """A model of Transformers, trained by Transformers' own Trainer.
 
     `model` makes a new model for each run. `args` is a dict of TrainingArguments, these
@@ -71,32 +66,30 @@ class TransformersTraining:
     gradient_accumulation_steps. A train set without a length needs `steps_per_epoch`.
     """
 
+    # The fields are stored as the study's protocol, so data and objects are none of them.
     model: Callable[..., Any]
     args: str
     metrics: Callable[..., Any] | None
     monitor: str
     options: str
-    direction: str
+    direction: Direction
     batch_size: int
     steps_per_epoch: int
     adaptive: bool
 
-    takes_any: ClassVar[bool] = False
-    given: ClassVar[Any]
+    given_args: ClassVar[Any]
     train: ClassVar[Any]
     evaluation: ClassVar[Any]
     trainer_arguments: ClassVar[Mapping[str, Any]]
-    _others: ClassVar[dict[int, "TransformersTraining"]]
 
-    # By hand: `trainer` is an argument, and the method that every task has. What is not said as a
-    # plain value is no field: the fields are stored as the study's protocol.
+    # By hand: `trainer` is an argument, and the method that every task has.
     def __init__(
         self,
         *,
         model: Callable[..., Any],
-        args: Any = None,
         train: Any,
         evaluation: Any,
+        args: Any = None,
         metrics: Callable[..., Any] | None = None,
         monitor: str = "eval_loss",
         trainer: Mapping[str, Any] | None = None,
@@ -110,30 +103,22 @@ class TransformersTraining:
             raise ValueError(
                 f"monitor={monitor!r} is not known without metrics=, a function that returns it"
             )
+        self._set(model=model, given_args=args, train=train, evaluation=evaluation)
         self._set(
-            model=model,
-            given=args,
-            train=train,
-            evaluation=evaluation,
-            metrics=metrics,
-            monitor=monitor,
-            trainer_arguments=_checked_trainer(trainer),
-            direction=checked_direction(direction, monitor),
-            _others={},
+            metrics=metrics, monitor=monitor, direction=checked_direction(direction, monitor)
         )
-        for name, taken in self.takes.items():
-            taken.check_defaults(name)
+        self._set(trainer_arguments=_checked_trainer(trainer))
+        self._set_factories(model=model, args=args, train=train, evaluation=evaluation)
         arguments = self.arguments({})
-        for name in arguments:
-            if name in _REFUSED and arguments[name]:
-                raise ValueError(f"args[{name!r}] is not for a study to say: {_REFUSED[name]}")
-        self._set(
-            args=plain(arguments),
-            options=plain(self.trainer_arguments),
-            batch_size=self.accumulated * _per_device(arguments),
-        )
-        steps = self._steps(self.batch_size) if steps_per_epoch is None else steps_per_epoch
-        self._set(steps_per_epoch=steps)
+        for name in _REFUSED.split():
+            if arguments.get(name):
+                raise ValueError(
+                    f"args[{name!r}] is for several devices, and a worker trains on one: leave it "
+                    "out, and start as many workers as there are devices"
+                )
+        self._set(args=plain(arguments), options=plain(self.trainer_arguments))
+        self._set(batch_size=self.accumulated * _per_device(arguments))
+        self._set(steps_per_epoch=steps_per_epoch or self._steps(self.batch_size))
         if adaptive is None:
             needed("transformers", extra="transformers")
             from trainers.adapters.transformers_fit import steps_adaptively
@@ -141,28 +126,9 @@ class TransformersTraining:
             adaptive = steps_adaptively(self)
         self._set(adaptive=adaptive)
 
-    def _set(self, **values: Any) -> None:
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
-
-    @property
-    def takes(self) -> Mapping[str, Takes]:
-        """What each function can be told."""
-        parts = {"model": self.model, "args": self.given, "train": self.train}
-        parts["evaluation"] = self.evaluation
-        return {name: takes(part) for name, part in parts.items() if callable(part)}
-
-    def part(self, name: str, params: Mapping[str, Any]) -> Any:
-        """Return one of the parts, made with the parameters that it names where it is a function.
-
-        `name`: model, args (then `given`), train or evaluation.
-        """
-        part = self.given if name == "args" else getattr(self, name)
-        return part(**self.takes[name].of(params)) if callable(part) else part
-
     def arguments(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the TrainingArguments by name, as the user gives them for these parameters."""
-        given = self.part("args", params)
+        given = self.made("args", self.given_args, params)
         if hasattr(given, "to_dict") and not isinstance(given, Mapping):
             needed("transformers", extra="transformers")
             from trainers.adapters.transformers_fit import changed
@@ -179,33 +145,18 @@ class TransformersTraining:
         """Batches in one optimizer step."""
         return int(self.arguments({}).get("gradient_accumulation_steps", 1))
 
-    @property
-    def weight_decay(self) -> float | None:
-        """The weight decay that a function takes, by its default; None where none does."""
-        decay = self.own_values().get("weight_decay")
-        return None if decay is None else float(decay)
-
-    def own_values(self) -> Mapping[str, float | int | str | bool]:
-        """Return the defaults of the functions' parameters, and the batch size."""
-        return {**merged(self.takes), "batch_size": self.batch_size}
-
-    def at(self, *, batch_size: int | None = None) -> "TransformersTraining":
-        """Return the same with another batch size; None leaves its own."""
-        if batch_size is None or batch_size == self.batch_size:
-            return self
+    def _sized(self, batch_size: int) -> "TransformersTraining":
         if batch_size < 1 or batch_size % self.accumulated:
             raise ValueError(
                 f"batch_size must be a multiple of gradient_accumulation_steps "
                 f"({self.accumulated}), whose batches make a step, got {batch_size}"
             )
-        if batch_size not in self._others:
-            other = copy(self)
-            other._set(batch_size=batch_size, steps_per_epoch=self._steps_at(batch_size))
-            self._others[batch_size] = other
-        return self._others[batch_size]
+        other = copy(self)
+        other._set(batch_size=batch_size, steps_per_epoch=self._steps_at(batch_size))
+        return other
 
     def _steps_at(self, batch_size: int) -> int:
-        if hasattr(self.part("train", {}), "__len__"):
+        if hasattr(self.made("train", self.train, {}), "__len__"):
             return self._steps(batch_size)
         n_samples = self.batch_size * self.steps_per_epoch
         if batch_size > n_samples:
@@ -214,7 +165,7 @@ class TransformersTraining:
 
     def _steps(self, batch_size: int) -> int:
         """Return the optimizer steps of an epoch, as Trainer counts them."""
-        train = self.part("train", {})
+        train = self.made("train", self.train, {})
         if not hasattr(train, "__len__"):
             raise ValueError("train has no length: say steps_per_epoch=")
         n_samples, per_device = len(train), batch_size // self.accumulated

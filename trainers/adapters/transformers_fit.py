@@ -23,7 +23,6 @@ from trainers.device import Site, synchronize
 from trainers.errors import DataError, TaskError
 from trainers.groups import is_adaptive
 from trainers.run import EpochRow, Run, RunResult
-from trainers.signatures import check_taken
 
 if TYPE_CHECKING:
     from trainers.adapters.transformers import TransformersTraining
@@ -82,8 +81,7 @@ class TransformersTrainer:
 
     def fit(self, run: Run) -> RunResult:
         """Train once under `run.plan` and score the result where the run asks for it."""
-        told = run.params.keys() - {"batch_size"}
-        check_taken(sorted(told), **self.task.takes)
+        self.task.check_searched(tuple(run.params))
         task = self.task.at(batch_size=run.batch_size)
         with _alone(run.seed, self.site) as folder:
             return _Fit(task, self.site, run.params, seed=run.seed, folder=folder).result(run)
@@ -126,12 +124,12 @@ class _Fit:
         self.task, self.site, self.seed, self.folder = task, site, seed, folder
         self.library: Any = needed("transformers", extra="transformers")
         self.params = params
-        self.model = task.part("model", params)
+        self.model = task.made("model", task.model, params)
         if not isinstance(self.model, torch.nn.Module):
             kind = type(self.model).__name__
             raise TaskError(f"model must return a model of Transformers, got {kind}")
-        self.train = task.part("train", params)
-        self.evaluation = task.part("evaluation", params)
+        self.train = task.made("train", task.train, params)
+        self.evaluation = task.made("evaluation", task.evaluation, params)
         if not isinstance(self.evaluation, Mapping):
             self.evaluation = {"validation": self.evaluation}
         unknown = self.evaluation.keys() - {"train", "validation", "test"}
@@ -251,6 +249,7 @@ class _Fit:
             n_images=conduct.step * self.task.batch_size,
             seconds=conduct.seconds(),
             sealed_score=sealed,
+            n_skipped=conduct.n_skipped,
         )
 
     def _save(self, trainer: Any) -> Callable[[Path], None]:
@@ -426,9 +425,9 @@ class _Conduct:
             lr_first=self._lr_first,
             lr_last=self._lr_last,
             train_loss=float(self._epoch_loss) / n_steps,
-            train_accuracy=0.0,
-            validation_loss=float(metrics.get("eval_loss", 0.0)),
-            validation_accuracy=self.score or 0.0,
+            train_accuracy=math.nan,
+            validation_loss=float(metrics.get("eval_loss", math.nan)),
+            validation_accuracy=math.nan if self.score is None else self.score,
             seconds=seconds,
             images_per_s=n_steps * task.batch_size / seconds,
         )
