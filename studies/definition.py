@@ -1,7 +1,7 @@
 """A study as its author writes it: what is trained, searched and confirmed."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 from studies.limits import (
@@ -12,12 +12,13 @@ from studies.limits import (
     short,
     within,
 )
-from studies.params import Domain, Parameter, Value
+from studies.params import CYCLE, Domain, Parameter, Value
 from studies.space import Space
 from studies.states import Direction
 from trainers.calls.lint import Call, errors
 from trainers.calls.schedule import Schedule
 from trainers.onecycle import LAST_RATE_DIVISOR
+from trainers.scored import Scored
 from trainers.sweeps.sweep import LEAST_STEPS
 from trainers.task import Workload
 
@@ -68,21 +69,33 @@ class RangeTest:
         return 2 * self.n_steps
 
 
+class _Taken(int):
+    """Epochs that were taken from where they are said; they give way to those said later."""
+
+
+def _check_epochs(epochs: int) -> None:
+    _at_least(1, epochs=int(epochs) if isinstance(epochs, _Taken) else epochs)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Screening:
-    """`n_trials` configurations, each trained for one complete cycle of `epochs`.
+    """`n_trials` configurations, each trained for one complete cycle of `epochs`: the study's,
+    where it is not said here.
 
     After the baseline and `n_initial` points of a scrambled Sobol sequence the `sampler` proposes.
     """
 
-    n_trials: int
-    epochs: int
+    # Twice the 8 of the start and more, as in the bundled studies; --trials changes it.
+    n_trials: int = 24
+    epochs: int | None = None
     sampler: str = "tpe"
     # A power of two, at which a Sobol sequence is balanced (scipy.stats.qmc.Sobol).
     n_initial: int = 8
 
     def __post_init__(self) -> None:
-        _at_least(1, n_trials=self.n_trials, epochs=self.epochs)
+        _at_least(1, n_trials=self.n_trials)
+        if self.epochs is not None:
+            _check_epochs(self.epochs)
         _at_least(0, n_initial=self.n_initial)
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}")
@@ -108,23 +121,30 @@ class Study:
 
     A space that holds more parameters adds these to the question.
 
-    `metric` names what the trainer's score is; accuracies are shown in percent.
-    `diverged_value` is what a cycle that broke is worth: for accuracy, 1 / number of classes.
-    A score that is worse, or no number, counts as that.
+    `epochs` is the length of a cycle; `screening` may say it as well. `metric` names what the
+    trainer's score is; accuracies are shown in percent. It and `direction` follow from the task
+    where that says what it scores; a loop of one's own maximises an accuracy unless told.
+
+    `diverged_value` is what a cycle that broke is worth: for accuracy, 1 / number of classes. A
+    score that is worse, or no number, counts as that. None, for a task that can measure it: the
+    score of the untrained model, which is stored when the study is made.
     """
 
     name: str
     task: Workload
-    screening: Screening
-    diverged_value: float
-    direction: Direction = "maximize"
-    metric: str = "accuracy"
+    epochs: int = None  # type: ignore[assignment]
+    screening: Screening = field(default_factory=Screening)
+    diverged_value: float | None = None
+    direction: Direction = None  # type: ignore[assignment]
+    metric: str = None  # type: ignore[assignment]
     range_test: RangeTest = field(default_factory=RangeTest)
     space: Space = field(default_factory=Space)
     confirmation: Confirmation = field(default_factory=Confirmation)
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        self._fill_in_epochs()
+        self._fill_in_the_score()
         if self.direction not in ("maximize", "minimize"):
             raise ValueError(f"direction must be maximize or minimize, got {self.direction!r}")
         if self.space.weight_decay is not None:
@@ -134,11 +154,58 @@ class Study:
                 f"batch_size must hold the task's own, {self.task.batch_size}, which the baseline "
                 f"has; got {self.space.batch_size}"
             )
+        # A task may have more to say of what is searched than own_values() tells.
+        check = getattr(self.task, "check_searched", None)
+        if check is not None:
+            check(tuple(name for name in self.space.domains() if name not in CYCLE))
         for name, domain in self.space.extra_domains().items():
             self._check_extra(name, domain)
         _check_limits(self)
         for batch_size in self.batch_sizes:
             self._check_cycles(self.steps_of(self.epochs, batch_size=batch_size))
+
+    def _fill_in_epochs(self) -> None:
+        """Have both places say the epochs; those said come first, and two must be the same."""
+        both = (self.epochs, self.screening.epochs)
+        said = [n for n in both if n is not None and not isinstance(n, _Taken)]
+        epochs = next((n for n in (*said, *both) if n is not None), None)
+        if epochs is None:
+            raise ValueError("epochs is needed, the length of a cycle: Study(epochs=10, ...)")
+        _check_epochs(epochs)
+        if len(set(said)) > 1:
+            raise ValueError(
+                f"epochs is {said[0]} in the study and {said[1]} in its screening: say it once"
+            )
+        if self.epochs is None or isinstance(self.epochs, _Taken):
+            object.__setattr__(self, "epochs", _Taken(epochs))
+        if self.screening.epochs is None or isinstance(self.screening.epochs, _Taken):
+            screening = replace(self.screening, epochs=_Taken(epochs))
+            object.__setattr__(self, "screening", screening)
+
+    def _fill_in_the_score(self) -> None:
+        """Take metric, direction and diverged_value from the task; refuse what contradicts it."""
+        scored: Scored | None = getattr(self.task, "scored", None)
+        if scored is None:
+            scored = Scored(
+                "accuracy" if self.metric is None else self.metric,
+                "maximize" if self.direction is None else self.direction,
+            )
+            if self.diverged_value is None:
+                raise ValueError(
+                    "diverged_value is needed: the score of a cycle that broke, such as 0.1 for "
+                    "an accuracy over 10 classes"
+                )
+        for name in ("metric", "direction"):
+            known, given = getattr(scored, name), getattr(self, name)
+            if given is None:
+                object.__setattr__(self, name, known)
+            elif given != known:
+                raise ValueError(
+                    f"{name} must be {known!r}, which the task scores, got {given!r}; leave "
+                    f"{name} out, or give the task another score"
+                )
+        if self.diverged_value is None:
+            object.__setattr__(self, "diverged_value", scored.diverged_value)
 
     def _check_extra(self, name: str, domain: Domain) -> None:
         known = self.task.own_values()
@@ -164,7 +231,8 @@ class Study:
         if own is None:
             raise ValueError(
                 f"weight_decay cannot be searched, {got}: the task's own, which the baseline has, "
-                "is not known; OwnLoop(weight_decay=...) says it"
+                "is not known; OwnLoop(weight_decay=...) says it, or the default of a function's "
+                "parameter of that name"
             )
         most = MOST_WEIGHT_DECAY["adaptive" if self.task.adaptive else "sgd"]
         if high > most:
@@ -219,11 +287,6 @@ class Study:
         return {name: value for name, value in told.items() if value is not None}
 
     @property
-    def epochs(self) -> int:
-        """Epochs of a cycle."""
-        return self.screening.epochs
-
-    @property
     def cycle_steps(self) -> int:
         """Optimizer steps of one complete cycle, at the task's batch size."""
         return self.steps_of(self.epochs)
@@ -246,7 +309,7 @@ def _check_limits(study: Study) -> None:
             f"got {short(metric)}"
         )
     number = isinstance(worst, (int, float)) and not isinstance(worst, bool)
-    if not number or not abs(worst) <= MOST_SCORE:
+    if worst is not None and (not number or not abs(worst) <= MOST_SCORE):
         raise ValueError(
             f"diverged_value must be a number of at most {MOST_SCORE:g}, got {short(worst)}"
         )

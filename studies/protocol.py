@@ -11,8 +11,8 @@ from studies.definition import RangeTest, Study
 from studies.errors import ProtocolError
 from studies.made_of import code_fields, is_of_object
 
-# A study may be stored under another name with --name.
-_NOT_PROTOCOL = frozenset({"name"})
+# A study may be stored under another name with --name; its epochs stand in its screening as well.
+_NOT_PROTOCOL = frozenset({"name", "epochs"})
 _SEEDS = "seeds of the runs"
 _CODE = "code of the study file"
 _ONLY_WHERE_GIVEN = {
@@ -75,6 +75,11 @@ def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> Non
                 f"study {name!r} was made with {key} = {_short(stored.get(key))}, "
                 f"now it is {_short(now.get(key))}; put it back, or start a new study with --name"
             )
+
+
+def trained_on(stored: Mapping[str, str]) -> str:
+    """Return what a stored study counts: 'images', or 'samples' where others are trained on."""
+    return "images" if stored.get("task") == "Task" else "samples"
 
 
 def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -25,15 +25,14 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from studies.answer import Answer, NoAnswer, ending_from_json, ending_to_json
 from studies.params import Value
-from studies.states import Direction, FailureKind, RunState, Stage
+from studies.states import Direction, FailureKind, RunOutcome, RunState, Stage
 from trainers.groups import Driven
-from trainers.run import Outcome
 
 # alembic_version is Optuna's in this database, which refuses a revision that it does not know
 # (https://github.com/optuna/optuna/issues/5360).
 VERSION_TABLE = "onecycle_alembic_version"
 # The newest of studies/migrations/versions: every start compares the database with it.
-HEAD = "0008"
+HEAD = "0009"
 
 
 class Base(DeclarativeBase):
@@ -86,7 +85,8 @@ class StudyRow(Base):
     direction: Mapped[Direction] = mapped_column(String(8))
     metric: Mapped[str] = mapped_column(String(40))
     # 53 bits are a double on every database: a score must come back to the last digit.
-    diverged_value: Mapped[float] = mapped_column(Float(53))
+    # NULL until a trainer has measured it, where the study does not say it.
+    diverged_value: Mapped[float | None] = mapped_column(Float(53))
     batch_size: Mapped[int] = mapped_column(Integer)
     steps_per_epoch: Mapped[int] = mapped_column(Integer)
     batch_sizes: Mapped[dict[str, dict[str, float]] | None] = mapped_column(JSON)
@@ -169,7 +169,7 @@ class WorkRow(Base):
 
     optimizer: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
-    outcome: Mapped[Outcome | None] = mapped_column(String(16))
+    outcome: Mapped[RunOutcome | None] = mapped_column(String(16))
     score: Mapped[float | None] = mapped_column(Float(53))
     sealed_score: Mapped[float | None] = mapped_column(Float(53))
     diverged_step: Mapped[int | None] = mapped_column(Integer)
@@ -214,7 +214,10 @@ class WorkerRow(Base):
 
 
 class EpochRecord(Base):
-    """One epoch of a cycle (trainers.run.EpochRow)."""
+    """One epoch of a cycle (trainers.run.EpochRow); NULL is what its loop does not compute.
+
+    `validation_accuracy` is the score of the study's metric, whatever that is.
+    """
 
     __tablename__ = "epoch"
 
@@ -225,8 +228,8 @@ class EpochRecord(Base):
     lr_first: Mapped[float] = mapped_column(Float(53))
     lr_last: Mapped[float] = mapped_column(Float(53))
     train_loss: Mapped[float] = mapped_column(Float(53))
-    train_accuracy: Mapped[float] = mapped_column(Float(53))
-    validation_loss: Mapped[float] = mapped_column(Float(53))
+    train_accuracy: Mapped[float | None] = mapped_column(Float(53))
+    validation_loss: Mapped[float | None] = mapped_column(Float(53))
     validation_accuracy: Mapped[float] = mapped_column(Float(53))
     seconds: Mapped[float] = mapped_column(Float(53))
     images_per_s: Mapped[float] = mapped_column(Float(53))

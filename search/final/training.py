@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +25,7 @@ from search.starting.start import raise_if_stopped
 from search.workers.outcome import ended_of
 from search.workers.stop import Stop
 from studies.definition import Study
-from studies.states import WorkEnd
+from studies.states import BROKEN, WorkEnd
 from studies.tables import StudyRow
 from trainers.calls.audit import AuditError, audit_batches, audit_run
 from trainers.checkpoint import Checkpoint
@@ -152,15 +153,19 @@ class FinalTraining:
             if checkpoint.path.exists():
                 log.info("%s: resumes from its checkpoint", title)
             with self.watch(run, title) if self.watch is not None else nullcontext():
+                began = time.perf_counter()
                 result = self.trainer.fit(run)
-            facts = self._scored(run, result, checkpoint)
+                seconds = time.perf_counter() - began
+            facts = self._scored(run, result, checkpoint, seconds=seconds)
             if not draft.is_there:
                 raise TaskError(self._unoffered())
             facts = draft.put(facts, force=self.asked.force)
             checkpoint.remove()
         return FinalModel(place.path, facts, is_new=True)
 
-    def _scored(self, run: Run, result: RunResult, checkpoint: Checkpoint) -> Facts:
+    def _scored(
+        self, run: Run, result: RunResult, checkpoint: Checkpoint, *, seconds: float
+    ) -> Facts:
         """Return the facts of a cycle that is a result."""
         run.look()
         stopped = result.outcome == "stopped" and not run.diverged()
@@ -171,10 +176,17 @@ class FinalTraining:
             audit_batches(run.batch_size, result)
             if stopped:
                 raise AuditError("the loop stopped though nobody asked it to")
-            ended = ended_of(run, result, study=self.study, judged=True, device=self.site.device)
+            ended = ended_of(
+                run,
+                result,
+                study=self.study,
+                judged=True,
+                device=self.site.device,
+                seconds=seconds,
+            )
         except AuditError as error:
             raise TaskError(f"the cycle is no result: {error}") from error
-        if ended.outcome == "diverged":
+        if ended.outcome in BROKEN:
             checkpoint.remove()
             raise NoResultError(self._broke(run))
         assert ended.score is not None
@@ -193,7 +205,7 @@ class FinalTraining:
     def _broke(self, run: Run) -> str:
         params = self.chosen.params
         if run.diverged_at is None:
-            why = f"its score is no number, or worse than {self.study.diverged_value:g}"
+            why = f"its score is no number, or no better than {self.study.diverged_value:g}"
         else:
             at = run.diverged_at
             why = f"a loss was not finite at step {at.step}, at lr {at.lr:.3g}"

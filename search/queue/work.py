@@ -30,10 +30,10 @@ from search.tracebacks import headline
 from studies.answer import Answer, NoAnswer
 from studies.database import reading, transaction
 from studies.errors import DatabaseUnreachableError
-from studies.states import ENDED_RUNS, FailureKind, RunState, Stage
+from studies.states import ENDED_RUNS, FailureKind, RunOutcome, RunState, Stage
 from studies.tables import StudyRow, WorkRow
 from trainers.groups import Driven
-from trainers.run import EpochRow, Outcome, Point
+from trainers.run import EpochRow, Point
 
 MAX_FAILURES = 3
 """A run whose attempts failed this often, out of memory or by a bug, is given up."""
@@ -77,7 +77,7 @@ class Claim:
 class Ended:
     """How a run ended, as it is written."""
 
-    outcome: Outcome
+    outcome: RunOutcome
     score: float | None
     sealed_score: float | None
     n_steps: int

@@ -23,7 +23,8 @@ from search.stages.search import BASELINE_SLOT, cycles_of
 from search.stages.statistics import compare, estimate, finalists, noise_of_replicates
 from studies.answer import Answer, Comparison, Estimate, Noise
 from studies.database import reading
-from studies.states import Direction, Stage
+from studies.protocol import trained_on
+from studies.states import BROKEN, Direction, Stage
 from studies.tables import StudyRow, WorkRow
 from trainers.groups import Driven
 from trainers.onecycle import OneCycle
@@ -59,7 +60,9 @@ class StudyResult(Shown):
 
     `batch_size` and `steps_per_epoch` are the winner's. `proposal` is what the sweeps at the
     baseline's batch size say; `proposals`, by batch size, those of each that was searched.
-    `spread` is the standard deviation of the scores over the search's `n_trials` cycles.
+    `n_unlearned` of the search's cycles had finite losses and no usable score; `trained_on` is
+    'images' or 'samples'. `spread` is the standard deviation of the scores over the search's
+    `n_trials` cycles.
     `driven` is what is known of the winner's optimizer.
     `comparison` is winner minus baseline on the test split, None where the baseline won or nothing
     was scored there; `challenge` the best finalist minus baseline on the validation split.
@@ -80,6 +83,7 @@ class StudyResult(Shown):
     batch_size: int
     n_trials: int
     n_diverged: int
+    n_unlearned: int
     spread: float
     candidates: tuple[Candidate, ...]
     winner: Candidate
@@ -93,6 +97,7 @@ class StudyResult(Shown):
     region: Region
     schedules: Mapping[int, tuple[tuple[int, float], ...]]
     spent: tuple[StageSpent, ...]
+    trained_on: str
     # Not compared: a loss that is NaN equals nothing, and all that is concluded stands above.
     measured: RangeTestResult = field(compare=False)
     trials: tuple[Trial, ...] = field(compare=False)
@@ -233,6 +238,7 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         batch_size=row.batch_size if size is None else size,
         n_trials=len(cycles),
         n_diverged=sum(work.outcome == "diverged" for work in cycles),
+        n_unlearned=sum(work.outcome in BROKEN[1:] for work in cycles),
         spread=stdev(scores.values()) if len(scores) > 1 else 0.0,
         candidates=candidates,
         winner=winner,
@@ -246,6 +252,7 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         region=region_of(cycles, noise, row.direction),
         schedules=answer.schedules,
         spent=tuple(spent(session, row)),
+        trained_on=trained_on(row.declared),
         measured=measured,
         trials=tuple(trials_of(session, row)),
     )

@@ -1,5 +1,6 @@
 """The stored studies: find, create, list, delete."""
 
+import math
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -21,13 +22,15 @@ from studies.answer import NoAnswer
 from studies.database import reading, schema_lock, transaction
 from studies.definition import Study
 from studies.errors import UnknownStudyError
-from studies.limits import MOST_RUNS
+from studies.limits import MOST_RUNS, MOST_SCORE
 from studies.protocol import compare, declared
 from studies.registry import Definition
 from studies.states import RunState, Stage
 from studies.tables import StudyRow, WorkRow
 from studies.urls import masked_text
 from trainers.device import cache_folder, checkpoint_folder
+from trainers.errors import TaskError
+from trainers.run import Trainer
 
 BEAT_S = 5.0
 GRACE_S = 30.0
@@ -206,6 +209,31 @@ def resolve(engine: Engine, row: StudyRow, facts: dict[str, str]) -> None:
             stored.resolved = facts
         resolved = stored.resolved
     compare(row.name, resolved, facts)
+
+
+def measure_diverged_value(
+    engine: Engine, row: StudyRow, study: Study, trainer: Trainer
+) -> StudyRow:
+    """Store what a broken cycle is worth where the study leaves it to the trainer, once for all.
+
+    That is the score of the untrained model. Raises TaskError where it is no number, or the
+    trainer cannot tell it.
+    """
+    if row.diverged_value is not None:
+        return row
+    measure = getattr(trainer, "untrained_score", None)
+    score = math.nan if measure is None else measure(study.told_outside())
+    if not abs(score) <= MOST_SCORE:
+        what = "is not known" if measure is None else f"is {score:g}"
+        raise TaskError(
+            f"the untrained model's {study.metric} {what}, and a cycle that broke would be worth "
+            "that: write Study(diverged_value=...)"
+        )
+    with transaction(engine) as session:
+        stored = stored_study(session, row, lock=True)
+        if stored.diverged_value is None:
+            stored.diverged_value = score
+        return stored
 
 
 def add_importances(engine: Engine, row: StudyRow, shares: Mapping[str, float]) -> None:

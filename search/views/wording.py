@@ -64,9 +64,10 @@ def call_code(result: StudyResult) -> str:
             "scheduler = "
             + result.plan.call(total_steps="epochs * len(train_loader)", driven=result.driven),
             "",
-            "# total_steps counts optimizer steps, neither epochs nor images of a batch:",
+            "# total_steps counts optimizer steps, neither epochs nor "
+            f"{result.trained_on} of a batch:",
             f"# here {count(result.epochs, 'epoch')} x {result.steps_per_epoch} batches of "
-            f"{result.batch_size} images = {steps}.",
+            f"{result.batch_size} {result.trained_on} = {steps}.",
             *others,
             *(f"# {line}" for line in optimizer_lines(result)),
         ]
@@ -100,7 +101,7 @@ def importance_text(result: StudyResult) -> str:
     shares = ", ".join(f"{name} {share:.0%}" for name, share in result.importances.items())
     text = (
         f"importance (fANOVA, {_explained(result.n_trials)} configurations at "
-        f"{count(result.epochs, 'epoch')} of which {result.n_diverged} diverged): "
+        f"{count(result.epochs, 'epoch')} of which {_broken_text(result)}): "
         f"{shares or 'nothing to explain'}"
     )
     if result.noise_floor is None or result.search_noise is None:
@@ -125,6 +126,11 @@ def noise_text(result: StudyResult) -> str:
     )
 
 
+def _broken_text(result: StudyResult) -> str:
+    more = f", {result.n_unlearned} did not learn" if result.n_unlearned else ""
+    return f"{result.n_diverged} diverged{more}"
+
+
 def region_text(result: StudyResult) -> str:
     """Return the optimum as far as one seed each tells."""
     region = result.region
@@ -134,9 +140,9 @@ def region_text(result: StudyResult) -> str:
     )
 
 
-def cost_text(stages: Sequence[StageSpent]) -> str:
-    """Return what each stage has cost."""
+def cost_text(stages: Sequence[StageSpent], trained_on: str) -> str:
+    """Return what each stage has cost; `trained_on`: images or samples."""
     return "; ".join(
-        f"{s.name} {s.n_runs} runs, {s.n_images:,} images, {duration_text(s.seconds)}"
+        f"{s.name} {s.n_runs} runs, {s.n_images:,} {trained_on}, {duration_text(s.seconds)}"
         for s in stages
     )

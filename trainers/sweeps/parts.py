@@ -149,19 +149,24 @@ def loss_of(loss_fn: Callable[[nn.Module, Any], Tensor], model: nn.Module, batch
             f"loss_fn(model, batch) raised {type(error).__name__}: {text}; a batch of the loader "
             f"is {_described(batch)}: write such as {_form_for(batch)}"
         ) from error
-    hint = _hint(loss)
-    if hint is not None:
-        shape = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise TaskError(f"loss_fn must return a tensor of one number, got {shape}: {hint}")
+    check_loss(loss, "loss_fn")
     return loss
 
 
-def _hint(loss: object) -> str | None:
+def check_loss(loss: object, name: str, *, graded: bool = True) -> None:
+    """Raise TaskError for a loss that cannot be trained on; `graded`: with a gradient."""
+    hint = _hint(loss, graded=graded)
+    if hint is not None:
+        shape = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise TaskError(f"{name} must return a tensor of one number, got {shape}: {hint}")
+
+
+def _hint(loss: object, *, graded: bool) -> str | None:
     """Return what to do about a loss that cannot be trained on, None for one that can."""
     if isinstance(loss, Tensor):
         if loss.numel() != 1:
             return "take its mean()"
-        if not loss.requires_grad:
+        if graded and not loss.requires_grad:
             return "it has no gradient; leave out detach(), item() and no_grad()"
         return None
     if isinstance(loss, Mapping):

@@ -1,5 +1,6 @@
 """The figure of a search: the score of each trial against its max_lr."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ class _Heights:
     @classmethod
     def over(cls, trials: Sequence[Trial], metric: Metric) -> "_Heights":
         factor = metric.factor
-        whole = [factor * t.score for t in trials if not t.diverged and t.score is not None]
+        whole = [factor * t.score for t in trials if not t.broken and t.score is not None]
         values = whole or [0.0, factor]
         # All scores may be equal: an axis needs some height.
         room = 0.12 * (max(values) - min(values)) or 0.001 * factor
@@ -53,7 +54,7 @@ class _Heights:
 
     def of(self, trial: Trial) -> float:
         """Return where a trial stands."""
-        if trial.diverged or trial.score is None:
+        if trial.broken or trial.score is None:
             return self.edge
         return self.factor * trial.score
 
@@ -100,13 +101,24 @@ class Searched:
         return trial.params.max_lr / self.proposals[trial.params.batch_size].max_lr
 
 
+def _how(trial: Trial) -> str:
+    at = "" if trial.diverged_step is None else f" at step {trial.diverged_step}"
+    return f"{trial.outcome}{at}"
+
+
+def _broken_text(broken: Sequence[Trial]) -> str:
+    """Return what went wrong in how many: 'diverged (2), did not learn (1)'."""
+    counts = Counter(t.outcome for t in broken)
+    return ", ".join(f"{outcome} ({n})" for outcome, n in counts.items()) or "diverged (0)"
+
+
 def search_figure(trials: Sequence[Trial], searched: Searched) -> "Figure":
     """Draw the validation score against max_lr, one mark per configuration (n = 1 seed each)."""
     import plotly.graph_objects as go
 
     scored = [t for t in trials if t.score is not None and t.params is not None]
-    whole = [t for t in scored if not t.diverged]
-    broken = [t for t in scored if t.diverged]
+    whole = [t for t in scored if not t.broken]
+    broken = [t for t in scored if t.broken]
     heights = _Heights.over(scored, searched.metric)
     figure = go.Figure(
         [
@@ -124,9 +136,9 @@ def search_figure(trials: Sequence[Trial], searched: Searched) -> "Figure":
                 y=[heights.of(t) for t in broken],
                 mode="markers",
                 marker={"color": VERMILION, "size": 10, "symbol": "x"},
-                name=f"diverged ({len(broken)}), drawn at the lower edge",
-                customdata=[[t.slot, t.diverged_step, str(t.params)] for t in broken],
-                hovertemplate="slot %{customdata[0]} diverged at step %{customdata[1]}<br>"
+                name=f"{_broken_text(broken)}, drawn at the lower edge",
+                customdata=[[t.slot, _how(t), str(t.params)] for t in broken],
+                hovertemplate="slot %{customdata[0]} %{customdata[1]}<br>"
                 "%{customdata[2]}<extra></extra>",
             ),
             *(_ring(t, searched, heights) for t in scored if t.slot in searched.marked),

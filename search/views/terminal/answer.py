@@ -36,21 +36,21 @@ def plan_text(started: Started) -> str:
     """Return the plan and its cost, before it is spent, as a few lines."""
     lines = [
         f"study {printable(started.row.name)}: {started.n_workers} worker(s) on "
-        f"{started.site.device}, {started.images_per_s:,.0f} images/s"
+        f"{started.site.device}, {started.images_per_s:,.0f} {started.trained_on}/s"
     ]
     study = started.definition.study
     for cost in started.costs:
         sweeps = cost.stage == Stage.RANGE_TEST
         lines.append(
             f"  {cost.name:<12} {cost.n_runs:>4} {'sweeps' if sweeps else 'cycles'} "
-            f"of {cost.steps:>5} steps = {cost.n_images:>12,} training images"
+            f"of {cost.steps:>5} steps = {cost.n_images:>12,} training {started.trained_on}"
         )
     if study.space.batch_size is not None:
         own, *others = study.batch_sizes
         sizes = " and ".join(map(str, others))
         lines.append(f"  {'':<12} steps are those of batch_size {own}; {sizes} take others")
     total = sum(cost.n_images for cost in started.costs)
-    lines.append(f"  {'in all':<12} {total:>35,} training images")
+    lines.append(f"  {'in all':<12} {total:>35,} training {started.trained_on}")
     lines.append(f"  about {duration_text(started.seconds)} here{_slow_text(started)}")
     return "\n".join(lines)
 
@@ -153,7 +153,7 @@ def _candidates_table(result: StudyResult) -> Table:
 def _cost_table(result: StudyResult) -> Table:
     table = open_table()
     table.add_column("cost")
-    for heading in ("runs", "training images", "time"):
+    for heading in ("runs", f"training {result.trained_on}", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     for s in result.spent:
         table.add_row(s.name, str(s.n_runs), f"{s.n_images:,}", duration_text(s.seconds))
