@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import hashlib
 import importlib.metadata
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -93,7 +94,11 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
     elif callable(value):
         yield path, getattr(value, "__qualname__", type(value).__qualname__)
     else:
-        yield path, repr(value)
+        yield path, _WHERE_IT_LIES.sub("", repr(value))
+
+
+_WHERE_IT_LIES = re.compile(r" at 0x[0-9a-fA-F]+")
+"""What Python writes of an object that has no text of its own: another in every process."""
 
 
 def _code_digest(source: str) -> str:
