@@ -19,6 +19,7 @@ from search.stages.range_test import measured_at_all, with_stored_range_test
 from search.starting import catalog, slurm
 from search.starting.asked import Asked, asked_of, check_counts, definition_of
 from search.starting.cost import Started, estimate, load_task, warm_up
+from search.starting.counts import counted_as_stored, counted_now
 from search.starting.opening import opened, settle_ended
 from search.starting.slurm import Batch, batch_script
 from search.starting.start import (
@@ -152,8 +153,12 @@ def range_test(
     patiently = Patience(stop, seconds=wait_s)
     with stop.on_signals(), opened(storage, make=True, patiently=patiently) as engine:
         row = catalog.stored(engine, asked.name)
-        if row is not None:
+        if row is None:
+            definition = counted_now(definition, data)
+        else:
+            definition = counted_as_stored(definition, row)
             catalog.check_matches(row, definition, seed=seed, target=asked.target)
+        asked = replace(asked, definition=definition)
         if row is None or row.stage == Stage.RANGE_TEST:
             row = work_on(engine, asked, row, stop=stop, watch=watch, only=Stage.RANGE_TEST)
         with reading(engine) as session:
@@ -216,6 +221,7 @@ def costed(asked: Asked) -> Started:
         raise UsageError(
             f"--trials +{asked.target.more}: a dry run is of a new study; give its number"
         )
+    asked = replace(asked, definition=counted_now(asked.definition, asked.data))
     trainer, site = load_task(asked.definition, None, device=asked.device, data=asked.data)
     rate = warm_up(trainer, asked.study)
     n_trials = n_trials_of(asked.target, asked.study, site, rate=rate, workers=asked.workers)
@@ -235,10 +241,13 @@ def submit(
 ) -> str | None:
     """Store a study and submit workers on it to Slurm; return the job's id.
 
-    None where the study has ended already: nothing is submitted then. Neither torch nor the data
-    is needed here. See run() for the other parameters and for what is raised.
+    None where the study has ended already: nothing is submitted then. Torch is not needed here,
+    and the data only where a folder says how many images there are. See run() for the other
+    parameters and for what is raised.
     """
-    asked = asked_of(definition_of(study), name=name, storage=storage, trials=trials, seed=seed)
+    asked = asked_of(
+        definition_of(study), name=name, storage=storage, trials=trials, seed=seed, data=data
+    )
     slurm.check_installed()
     url = storage_url(storage)
     if sqlite_file(url) is not None:
@@ -325,7 +334,7 @@ def _stored_definition(row: StudyRow) -> Definition:
             f"study {row.name!r} was made from a Study object of another program: "
             "only that program can resume it"
         )
-    definition = with_stored_range_test(load(row.spec), row)
+    definition = counted_as_stored(with_stored_range_test(load(row.spec), row), row)
     compare(row.name, row.declared, declared(definition.study, definition.source))
     return definition
 

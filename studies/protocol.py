@@ -11,12 +11,18 @@ from studies.definition import RangeTest, Study
 from studies.errors import ProtocolError
 
 # A study may be stored under another name with --name.
-_NOT_PROTOCOL = frozenset({"name"})
+# Where images lie is no matter, as long as they are the same (their checksum is a fact).
+_NOT_PROTOCOL = frozenset({"name", "task.data.path"})
+_NOT_COMPARED = frozenset({"data read"})
+"""Facts in words, for people, whose wording may change; others hold what they rest on."""
 _ONLY_WHERE_GIVEN = {
     "space.weight_decay": "None",
     "space.batch_size": "None",
     "space.extra": "{}",
     "task.weight_decay": "None",
+    "task.data.channels": "3",
+    "task.data.skip_broken": "False",
+    "task.data.counted": "None",
 }
 """Fields that are left out where they have this value, so that studies from before these fields
 stay what they were."""
@@ -53,7 +59,7 @@ def stored_range_test(stored: Mapping[str, str]) -> RangeTest:
 def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Raise ProtocolError naming the first field in which `now` differs from what is stored."""
     for key in [*stored, *(key for key in now if key not in stored)]:
-        if stored.get(key) != now.get(key):
+        if key not in _NOT_COMPARED and stored.get(key) != now.get(key):
             raise ProtocolError(
                 f"study {name!r} was made with {key} = {_short(stored.get(key))}, "
                 f"now it is {_short(now.get(key))}; put it back, or start a new study with --name"

@@ -14,6 +14,7 @@ from search.stages.range_test import with_stored_range_test
 from search.starting import catalog
 from search.starting.asked import Asked
 from search.starting.cost import Started, estimate, load_task, warm_up
+from search.starting.counts import counted_as_stored, counted_now
 from search.starting.target import Target, n_trials_of
 from search.workers.stop import Stop
 from studies.registry import Definition
@@ -41,7 +42,9 @@ def stored(engine: Engine, asked: Asked) -> tuple[StudyRow | None, Asked]:
             raise UsageError(
                 f"--trials +{more}: no study {asked.name!r} is stored yet; leave the + out"
             )
-        return None, asked
+        counted = counted_now(asked.definition, asked.data)
+        return None, replace(asked, definition=counted)
+    asked = replace(asked, definition=counted_as_stored(asked.definition, row))
     if asked.definition.source:  # its code is compared: a changed file is refused
         asked = replace(asked, definition=with_stored_range_test(asked.definition, row))
     catalog.check_matches(row, asked.definition, seed=asked.seed, target=asked.target)
