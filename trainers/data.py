@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from trainers.images.sources import TreeSource
     from trainers.images.splitting import Index, Plan
 
-log = logging.getLogger(__name__)
 
 # Written out, so that a study file is checked without importing scikit-learn or torchvision.
 N_DIGITS = 1797
@@ -35,6 +33,11 @@ class Digits:
         # The digits have no test part of their own: at least one image is left for it.
         _check_counts(self, at_most=N_DIGITS - 1)
 
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """Images to train and to validate on."""
+        return self.n_train, self.n_validation
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cifar10:
@@ -45,6 +48,11 @@ class Cifar10:
 
     def __post_init__(self) -> None:
         _check_counts(self, at_most=N_CIFAR10_TRAIN)
+
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """Images to train and to validate on."""
+        return self.n_train, self.n_validation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +89,11 @@ class ImageFolder:
             raise ValueError(f"path must be the folder's path, got {self.path!r}")
         if type(self.skip_broken) is not bool:
             raise ValueError(f"skip_broken must be True or False, got {self.skip_broken!r}")
+
+    @property
+    def numbers(self) -> tuple[int | None, int | None]:
+        """Images to train and to validate on; None for what the folder has not said yet."""
+        return self.counted or (self.n_train, self.n_validation)
 
 
 Data = Digits | Cifar10 | ImageFolder
@@ -177,6 +190,16 @@ def counted(data: ImageFolder, *, folder: Path | None, cache: Path) -> ImageFold
             own_test="test" in layout.parts,
         )
     return replace(data, counted=(len(plan.train), len(plan.validation)))
+
+
+def joined(splits: Splits) -> Splits:
+    """Return the same with the validation images among those to train on.
+
+    Validation stays what it was, and so do mean and std: those that the search normalised with.
+    """
+    import torch
+
+    return replace(splits, train=torch.cat([splits.train, splits.validation]))
 
 
 class Presence(Enum):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from trainers.augment import Augment, EachImage, gather_augmented, transformed
 from trainers.calls.applied import Applied
-from trainers.data import Cifar10, Digits, ImageFolder, open_splits
+from trainers.data import Cifar10, Digits, ImageFolder, joined, open_splits
 from trainers.device import Precision, Site, native_precision, reproducible, synchronize
 from trainers.errors import DataError, TaskError, UserError
 from trainers.factories import load_factory
@@ -50,6 +51,8 @@ class ImageTask(Protocol):
     def augment(self) -> Augment | EachImage | Callable[[Any], Any]: ...
     @property
     def precision(self) -> Literal["auto", "fp32", "bf16"]: ...
+    @property
+    def joins_validation(self) -> bool: ...
 
     def build_optimizer(self, model: nn.Module) -> "Optimizer":
         """Return a new optimizer over the model's parameters."""
@@ -68,6 +71,8 @@ class Classifier:
         self.splits = open_splits(task.data, folder=site.data, cache=site.cache)
         for remark in self.splits.remarks:
             log.info("%s", remark)
+        if task.joins_validation:
+            self.splits = joined(self.splits)
         self.images = self._on_device(self.splits.images)
         self.labels = self.splits.labels.to(self.device)
         self.mean = self.splits.mean.to(self.device)
@@ -97,6 +102,15 @@ class Classifier:
             "memory format": str(self.memory_format).removeprefix("torch."),
             "parameters": "; ".join(f"{name} {shape}" for name, shape in self.shapes.items()),
             **({"data read": _storable("; ".join(remarks))} if remarks else {}),
+        }
+
+    def about(self) -> dict[str, Any]:
+        """Return what a reader of the final weights needs: classes, and how pixels are scaled."""
+        return {
+            "classes": list(self.splits.classes),
+            "mean": self.splits.mean.tolist(),
+            "std": self.splits.std.tolist(),
+            "image_size": list(self.splits.images.shape[1:3]),
         }
 
     def _on_device(self, images: Tensor) -> Tensor:
@@ -337,6 +351,8 @@ class _Fit:
             _, sealed = self.classifier.evaluate(self.model, run.sealed_split)
         self._read_clock()
         judged = outcome == "completed" and run.split is not None
+        if judged:
+            run.trained(self._save_weights)
         return RunResult(
             score=self.validation_accuracy if judged else None,
             outcome=outcome,
@@ -345,6 +361,11 @@ class _Fit:
             seconds=self.seconds,
             sealed_score=sealed,
         )
+
+    def _save_weights(self, path: Path) -> None:
+        """Write the model's state_dict, on the CPU and in torch's own memory format."""
+        weights = self.model.state_dict()
+        torch.save({name: value.cpu().contiguous() for name, value in weights.items()}, path)
 
     def _read_clock(self) -> None:
         """Add the time since the last reading to the epoch and to the run."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -134,7 +134,7 @@ class Task:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     def __post_init__(self) -> None:
-        n_train = self._n_train
+        n_train, _ = self.data.numbers
         if type(self.batch_size) is not int or self.batch_size < 1:
             raise ValueError(
                 f"batch_size must be a whole number of at least 1, got {self.batch_size!r}"
@@ -157,17 +157,12 @@ class Task:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
 
     takes_any: ClassVar[bool] = False
-
-    @property
-    def _n_train(self) -> int | None:
-        if isinstance(self.data, ImageFolder) and self.data.counted is not None:
-            return self.data.counted[0]
-        return self.data.n_train
+    joins_validation: ClassVar[bool] = False
 
     @property
     def is_counted(self) -> bool:
-        """Whether the number of train images is known; else the folder says it (counted())."""
-        return self._n_train is not None
+        """Whether the numbers of images are known; else the folder says them (counted())."""
+        return None not in self.data.numbers
 
     def counted(self, folder: Path | None, cache: Path) -> "Task":
         """Return the same task with the numbers of images in its folder, or `folder` instead.
@@ -182,9 +177,13 @@ class Task:
     @property
     def steps_per_epoch(self) -> int:
         """Number of full batches in an epoch."""
-        n_train = self._n_train
+        n_train, _ = self.data.numbers
         assert n_train is not None, "counted() must come first"
         return n_train // self.batch_size
+
+    def with_validation(self) -> "Task":
+        """Return the same task trained on both splits: for a final model, never to choose."""
+        return _OnBoth(**{each.name: getattr(self, each.name) for each in fields(self)})
 
     @property
     def adaptive(self) -> bool:
@@ -234,6 +233,21 @@ class Task:
         from trainers.loop import Classifier
 
         return Classifier(self, site)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _OnBoth(Task):
+    """A task whose epochs hold the train and the validation images."""
+
+    joins_validation: ClassVar[bool] = True
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of full batches in an epoch."""
+        n_train, n_validation = self.data.numbers
+        assert n_train is not None
+        assert n_validation is not None
+        return (n_train + n_validation) // self.batch_size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

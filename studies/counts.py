@@ -1,12 +1,13 @@
-"""How many images a folder gave to a study: counted once, when the study is made, and kept."""
+"""How many images a folder gives a study: counted when the study is made, and kept with it."""
 
 import ast
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from search.errors import UsageError
+from studies.errors import StudyError
 from studies.registry import Definition
-from studies.tables import StudyRow
 from trainers.device import cache_folder
 from trainers.task import Task
 
@@ -23,20 +24,19 @@ def counted_now(definition: Definition, data: str | Path | None) -> Definition:
     try:
         return _with_task(definition, task.counted(folder, cache_folder()))
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise StudyError(str(error)) from None
 
 
-def counted_as_stored(definition: Definition, row: StudyRow) -> Definition:
-    """Return the definition with the numbers of images that the stored study was made with."""
-    task, stored = definition.study.task, row.declared.get("task.data.counted")
-    if not isinstance(task, Task) or task.is_counted or stored is None:
+def counted_as_stored(definition: Definition, stored: Mapping[str, str]) -> Definition:
+    """Return the definition with the numbers of images that a study's protocol was stored with."""
+    task, numbers = definition.study.task, stored.get("task.data.counted")
+    if not isinstance(task, Task) or task.is_counted or numbers is None:
         return definition
-    # Where the file changed since, the comparison of protocols names the field.
-    data = replace(task.data, counted=ast.literal_eval(stored))
-    try:
+    # Where they do not suit what the file says now, the comparison of protocols names the field.
+    with suppress(ValueError):
+        data = replace(task.data, counted=ast.literal_eval(numbers))
         return _with_task(definition, replace(task, data=data))
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    return definition
 
 
 def _with_task(definition: Definition, task: Task) -> Definition:
