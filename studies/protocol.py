@@ -12,16 +12,11 @@ from studies.definition import RangeTest, Study
 from studies.errors import ProtocolError
 from studies.made_of import code_fields, is_of_object
 
-<<<<<<< HEAD
 # A study may be stored under another name with --name; its epochs stand in its screening as well.
-_NOT_PROTOCOL = frozenset({"name", "epochs"})
-=======
-# A study may be stored under another name with --name.
 # Where images lie is no matter, as long as they are the same (their checksum is a fact).
-_NOT_PROTOCOL = frozenset({"name", "task.data.path"})
+_NOT_PROTOCOL = frozenset({"name", "epochs", "task.data.path"})
 _NOT_COMPARED = frozenset({"data read"})
 """Facts in words, for people, whose wording may change; others hold what they rest on."""
->>>>>>> wt-e
 _SEEDS = "seeds of the runs"
 _CODE = "code of the study file"
 _ONLY_WHERE_GIVEN = {

@@ -161,12 +161,12 @@ class Task:
     joins_validation: ClassVar[bool] = False
 
     @property
-<<<<<<< HEAD
     def scored(self) -> Scored:
         """Accuracy; a broken cycle gets that of a guess, 0 where the classes are not counted."""
         counted = isinstance(self.data, (Digits, Cifar10))
         return Scored("accuracy", "maximize", 1 / 10 if counted else 0.0)
-=======
+
+    @property
     def is_counted(self) -> bool:
         """Whether the numbers of images are known; else the folder says them (counted())."""
         return None not in self.data.numbers
@@ -180,7 +180,6 @@ class Task:
         if self.is_counted or not isinstance(self.data, ImageFolder):
             return self
         return replace(self, data=counted(self.data, folder=folder, cache=cache))
->>>>>>> wt-e
 
     @property
     def steps_per_epoch(self) -> int:
