@@ -17,7 +17,8 @@ class RangeTestResult:
 
     `plan` is that of each of `points`; `slow` is one more sweep over the same rates in twice the
     steps, None where it was given up. `proposal` is None where most sweeps have no edge. `others`
-    are the range tests of the other batch sizes, where a study searches several.
+    are the range tests of the other settings (batch sizes, optimizers), where a study searches
+    several.
     """
 
     plan: Sweep
@@ -25,7 +26,7 @@ class RangeTestResult:
     slow: Points | None
     proposal: Proposal | None
     seconds: float
-    others: Mapping[int, "RangeTestResult"] = field(default_factory=dict)
+    others: Mapping[str, "RangeTestResult"] = field(default_factory=dict)
 
     @property
     def curves(self) -> tuple[LRCurve, ...]:

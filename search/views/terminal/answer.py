@@ -15,6 +15,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from search.params import Params
 from search.results.result import StudyResult
 from search.results.trials import Trial, columns, searched_names
 from search.starting.cost import Started, duration_text
@@ -27,6 +28,7 @@ from search.views.wording import (
     candidate_headings,
     fact_lines,
 )
+from studies.definition import Study
 from studies.params import CYCLE, TABLE, parameter
 from studies.states import Stage
 
@@ -48,16 +50,28 @@ def plan_text(started: Started) -> str:
         own, *others = study.batch_sizes
         sizes = " and ".join(map(str, others))
         lines.append(f"  {'':<12} steps are those of batch_size {own}; {sizes} take others")
+    lines += [f"  {line}" for line in _values_text(study)]
     total = sum(cost.n_images for cost in started.costs)
     lines.append(f"  {'in all':<12} {total:>35,} training images")
     lines.append(f"  about {duration_text(started.seconds)} here{_slow_text(started)}")
     return "\n".join(lines)
 
 
+def _values_text(study: Study) -> list[str]:
+    """Return the baseline's values of what is searched beside the cycle, and what is held."""
+    own = {p.name: p.baseline for p in study.parameters if p.name not in CYCLE}
+    values = {
+        "baseline": {name: value for name, value in own.items() if value is not None},
+        "held fixed": study.space.fixed(),
+    }
+    return [f"{title:<12} {Params(**each)}" for title, each in values.items() if each]
+
+
 def _slow_text(started: Started) -> str:
     if started.costs[0].stage != Stage.RANGE_TEST:
         return ""
-    each = " of each batch size" if len(started.definition.study.batch_sizes) > 1 else ""
+    moving = " and ".join(started.definition.study.settings[0]).replace("_", " ")
+    each = f" of each {moving}" if moving else ""
     return f"; the last sweep{each} takes twice the steps"
 
 
