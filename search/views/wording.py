@@ -22,7 +22,12 @@ def candidate_name(candidate: Candidate, result: StudyResult) -> str:
 
 def candidate_headings(result: StudyResult) -> tuple[str, ...]:
     """Return the headings of candidate_cells()."""
-    return ("configuration", *result.parameters, "validation", "test")
+    return ("configuration", *_searched(result), "validation", "test")
+
+
+def _searched(result: StudyResult) -> list[str]:
+    """Return the parameters in which configurations differ."""
+    return [name for name in result.parameters if name not in result.fixed]
 
 
 def candidate_cells(candidate: Candidate, result: StudyResult) -> tuple[str, ...]:
@@ -30,7 +35,7 @@ def candidate_cells(candidate: Candidate, result: StudyResult) -> tuple[str, ...
     interval = result.metric.interval
     return (
         candidate_name(candidate, result),
-        *params_cells(candidate.params),
+        *(candidate.params.texts()[name] for name in _searched(result)),
         interval(candidate.scores),
         "sealed" if candidate.test is None else interval(candidate.test),
     )
@@ -86,7 +91,7 @@ def fact_lines(result: StudyResult) -> list[str]:
 def baseline_lines(result: StudyResult) -> list[str]:
     """Return what the winner is compared with, and what the study held at one value."""
     own = Params(**{n: v for n, v in result.baseline.params.items() if n not in result.fixed})
-    lines = [f"baseline: torch's defaults at the proposed max_lr, and the task's own: {own}"]
+    lines = [f"baseline: torch's default 1cycle at the proposed max_lr: {own}"]
     if result.fixed:
         held = Params(**{name: result.winner.params[name] for name in result.fixed})
         lines.append(f"held fixed in all of them: {held}")

@@ -139,8 +139,8 @@ def _figures(findings: Findings) -> dict[str, "Drawing"]:
         "schedule": answer_figures.schedule_figure(result),
         "confirmation": answer_figures.confirmation_figure(result),
     }
-    for number, measured in enumerate(findings.range_test.others.values(), 1):
-        drawn[f"range_test-{number}"] = rate_figures.range_test_figure(measured)
+    for key, measured in findings.range_test.others.items():
+        drawn[f"range_test-{key.replace(' ', '-')}"] = rate_figures.range_test_figure(measured)
     if result.importances:
         drawn["importance"] = answer_figures.importance_figure(result)
     return {name: Drawing.of(figure) for name, figure in drawn.items()}

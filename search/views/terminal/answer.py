@@ -26,6 +26,7 @@ from search.views.wording import (
     call_code,
     candidate_cells,
     candidate_headings,
+    candidate_name,
     fact_lines,
 )
 from studies.definition import Study
@@ -106,8 +107,13 @@ def print_findings(findings: Findings, page: Path, *, json: bool) -> None:
         print(json_module.dumps({**findings.as_json(), "report": str(page)}, indent=2))
         return
     result, console = findings.result, on_stdout()
-    console.print(_candidates_table(result), soft_wrap=False)
-    for line in ["", result.verdict(), "", *fact_lines(result)]:
+    table, told = _candidates_table(result), list[str]()
+    # The first column may be folded; where that is not enough, each configuration takes a line.
+    if _width(table, console) - len("(winner)") > console.width:
+        table = _candidates_table(result, scores_only=True)
+        told = [f"{candidate_name(c, result)}: {c.params}" for c in result.ranked()]
+    console.print(table, soft_wrap=False)
+    for line in [*told, "", result.verdict(), "", *fact_lines(result)]:
         _say(console, line)
     console.print()
     console.print(_cost_table(result), soft_wrap=False)
@@ -143,18 +149,21 @@ def _say(console: Console, line: str) -> None:
     console.print(line, markup=False, soft_wrap=True)
 
 
-def _candidates_table(result: StudyResult) -> Table:
+def _candidates_table(result: StudyResult, *, scores_only: bool = False) -> Table:
     n = result.winner.validation.n
     table = _open_table(
         f"{result.name}: {result.metric.title} ± half of its 95 % interval, n = {n} fresh seeds"
     )
-    headings = candidate_headings(result)
-    narrow = len(result.parameters) > len(CYCLE)
+    rows = [candidate_headings(result), *(candidate_cells(c, result) for c in result.ranked())]
+    if scores_only:
+        rows = [(cells[0], *cells[-2:]) for cells in rows]
+    headings, *cells_of = rows
+    narrow = len(headings) > len(CYCLE) + 3
     table.add_column("" if narrow else headings[0], overflow="fold")
     for heading in headings[1:]:
         table.add_column(_heading(heading, narrow), justify="right", no_wrap=True)
-    for candidate in result.ranked():
-        table.add_row(*candidate_cells(candidate, result))
+    for cells in cells_of:
+        table.add_row(*cells)
     return table
 
 
