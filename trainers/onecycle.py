@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainers.calls.schedule import Anneal, Schedule
 from trainers.errors import ScheduleError
-from trainers.groups import Driven, say_what_is_cycled
+from trainers.groups import Driven, check_takes_rates, say_what_is_cycled
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -109,6 +109,7 @@ class OneCycle:
         in a sweep. An optimizer without momentum gets cycle_momentum=False. Raises ScheduleError
         where the first group's lr gives no ratio.
         """
+        check_takes_rates(optimizer)
         driven = Driven.of(optimizer)
         self.driven.append(driven)
         schedule = self.schedule
@@ -212,6 +213,8 @@ class OneCycle:
         """Return keywords() as Python source; `digits` of each number, None: all of them."""
 
         def text(value: object) -> str:
+            if isinstance(value, str):
+                return f'"{value}"'
             return f"{value:.{digits}g}" if digits and type(value) is float else repr(value)
 
         arguments = {name: text(value) for name, value in self.keywords(driven).items()}
