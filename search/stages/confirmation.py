@@ -1,6 +1,6 @@
 """Stage 3: the finalists and the baseline retrained with fresh seeds, and the answer."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -13,6 +13,7 @@ from search.stages.statistics import choose, compare, noise_of_neighbours, sprea
 from search.stages.versions import versions
 from studies.answer import Answer, NoAnswer, Noise
 from studies.definition import Study
+from studies.params import Choice
 from studies.states import BROKEN, Stage
 from studies.tables import StudyRow, WorkRow
 
@@ -117,7 +118,16 @@ def conclude(session: Session, row: StudyRow, study: Study) -> Answer | NoAnswer
         search_noise=search_noise(row, study, cycles_of(session, row)),
         schedules=_schedules(ended, study),
         versions=versions(),
+        choices=(*_choices(study), *study.space.fixed()),
+        fixed=tuple(study.space.fixed()),
     )
+
+
+def _choices(study: Study) -> Iterator[str]:
+    """Yield the parameters that are searched among several values, not in a range."""
+    for each in study.parameters:
+        if isinstance(each.domain, Choice):
+            yield each.name
 
 
 def _schedules(ended: list[WorkRow], study: Study) -> dict[int, tuple[tuple[int, float], ...]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from search.starting.places import check_folders
 from search.tracebacks import tell_where
 from studies.definition import Study
+from studies.params import size_of
 from studies.registry import Definition
 from studies.states import Stage
 from studies.tables import StudyRow
@@ -47,7 +48,7 @@ def costs(study: Study, *, n_trials: int) -> tuple[StageCost, ...]:
     sweeps, confirmation = study.range_test, study.confirmation
     # The baseline is one of the trials and always confirmed, the finalists are among the others.
     n_confirmed = (min(confirmation.n_finalists, n_trials - 1) + 1) * confirmation.n_seeds
-    sizes = study.batch_sizes
+    sizes = [size_of(each) or study.task.batch_size for each in study.settings]
     n_sweeps = (sweeps.n_sweeps + 1) * len(sizes)
     swept = (sweeps.n_sweeps * sweeps.n_steps + sweeps.slow_steps) * sum(sizes)
     cycle = study.epochs * max(size * study.steps_of(1, batch_size=size) for size in sizes)

@@ -8,6 +8,7 @@ from search.results.result import Candidate, StudyResult
 from search.results.spent import StageSpent
 from search.stages.statistics import MOST_EXPLAINED
 from search.starting.cost import duration_text
+from studies.params import setting_text
 from trainers.sweeps.result import conclusion, count
 
 
@@ -21,7 +22,12 @@ def candidate_name(candidate: Candidate, result: StudyResult) -> str:
 
 def candidate_headings(result: StudyResult) -> tuple[str, ...]:
     """Return the headings of candidate_cells()."""
-    return ("configuration", *result.parameters, "validation", "test")
+    return ("configuration", *_searched(result), "validation", "test")
+
+
+def _searched(result: StudyResult) -> list[str]:
+    """Return the parameters in which configurations differ."""
+    return [name for name in result.parameters if name not in result.fixed]
 
 
 def candidate_cells(candidate: Candidate, result: StudyResult) -> tuple[str, ...]:
@@ -29,7 +35,7 @@ def candidate_cells(candidate: Candidate, result: StudyResult) -> tuple[str, ...
     interval = result.metric.interval
     return (
         candidate_name(candidate, result),
-        *params_cells(candidate.params),
+        *(candidate.params.texts()[name] for name in _searched(result)),
         interval(candidate.scores),
         "sealed" if candidate.test is None else interval(candidate.test),
     )
@@ -78,6 +84,7 @@ def fact_lines(result: StudyResult) -> list[str]:
     """Return what the answer rests on, a fact a line."""
     return [
         *range_test_lines(result),
+        *baseline_lines(result),
         region_text(result),
         importance_text(result),
         noise_text(result),
@@ -85,13 +92,23 @@ def fact_lines(result: StudyResult) -> list[str]:
     ]
 
 
+def baseline_lines(result: StudyResult) -> list[str]:
+    """Return what the winner is compared with, and what the study held at one value."""
+    own = Params(**{n: v for n, v in result.baseline.params.items() if n not in result.fixed})
+    lines = [f"baseline: torch's default 1cycle at the proposed max_lr: {own}"]
+    if result.fixed:
+        held = Params(**{name: result.winner.params[name] for name in result.fixed})
+        lines.append(f"held fixed in all of them: {held}")
+    return lines
+
+
 def range_test_lines(result: StudyResult) -> list[str]:
-    """Return what the sweeps say, batch size by batch size where several were searched."""
+    """Return what the sweeps say, setting by setting where several have one."""
     if not result.proposals:
         return ["range test: " + line for line in conclusion(result.proposal)]
     return [
-        f"range test, batch_size {size}: {line}"
-        for size, proposal in result.proposals.items()
+        f"range test, {setting_text(key)}: {line}"
+        for key, proposal in result.proposals.items()
         for line in conclusion(proposal)
     ]
 

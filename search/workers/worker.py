@@ -277,7 +277,7 @@ class Worker:
             stop_asked=lambda: self.stop.asked() or heartbeat.lost,
             is_lost=lambda: heartbeat.lost,
             checkpoint=checkpoint,
-            params=self.study.told_outside(batch_size=claim.swept_batch_size)
+            params=self.study.told_outside(claim.setting)
             if params is None
             else params.of_the_task(),
         )
@@ -287,8 +287,13 @@ class Worker:
         return derive(self.row.seed, claim.stage, claim.round, number)
 
     def _sweep(self, claim: Claim) -> Sweep:
+        # Among several optimizers each sweep says itself what it met.
+        one = "optimizer" not in (claim.setting or {})
         return range_test.sweep_of(
-            self.study.range_test, n_steps=claim.length, adaptive=self.study.task.adaptive
+            self.study.range_test,
+            n_steps=claim.length,
+            adaptive=self.study.task.adaptive if one else None,
+            momentum=self.study.sweep_momentum,
         )
 
     def _cycle(self, claim: Claim, params: Params) -> OneCycle:

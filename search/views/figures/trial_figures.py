@@ -20,6 +20,7 @@ from search.views.figures.look import (
     plain,
 )
 from search.views.wording import candidate_name
+from studies.params import setting_key
 from trainers.sweeps.judgement import Proposal
 
 if TYPE_CHECKING:
@@ -63,32 +64,36 @@ class _Heights:
 class Searched:
     """What a search is drawn with, also before it has ended.
 
-    `proposals` by batch size, None where that is not searched; `marked`: names of trials by slot.
+    `proposals` by setting, None where there is but one; `marked`: names of trials by slot;
+    `moving`: the parameters that settings differ in.
     """
 
     metric: Metric
-    proposals: Mapping[int | None, Proposal]
+    proposals: Mapping[str | None, Proposal]
     marked: Mapping[int, str]
+    moving: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, result: StudyResult) -> "Searched":
         """Return what a finished search is drawn with: baseline and winner are marked."""
         marked = dict.fromkeys((result.baseline, result.winner))
-        by_size: Mapping[int | None, Proposal] = {None: result.proposal}
+        every: Mapping[str | None, Proposal] = {None: result.proposal}
         if result.proposals:
-            by_size = {size: proposal for size, proposal in result.proposals.items()}
-        return cls(result.metric, by_size, {c.slot: candidate_name(c, result) for c in marked})
+            every = {key: proposal for key, proposal in result.proposals.items()}
+        names = {c.slot: candidate_name(c, result) for c in marked}
+        return cls(result.metric, every, names, result.moving)
 
     @property
     def title(self) -> str:
         """What stands on the axis of rates."""
         if None in self.proposals:
             return "max_lr"
-        return "max_lr as a multiple of the proposal at its batch size"
+        names = " and ".join(name.replace("_", " ") for name in self.moving)
+        return f"max_lr as a multiple of the proposal at its {names}"
 
     @property
     def bracket(self) -> tuple[float, float]:
-        """The range of rates; as multiples it is the same at each batch size."""
+        """The range of rates; as multiples it is the same at each setting."""
         proposal = next(iter(self.proposals.values()))
         unit = 1.0 if None in self.proposals else proposal.max_lr
         return proposal.low / unit, proposal.high / unit
@@ -98,7 +103,8 @@ class Searched:
         assert trial.params is not None
         if None in self.proposals:
             return trial.params.max_lr
-        return trial.params.max_lr / self.proposals[trial.params.batch_size].max_lr
+        key = setting_key({name: trial.params[name] for name in self.moving})
+        return trial.params.max_lr / self.proposals[key].max_lr
 
 
 def _how(trial: Trial) -> str:
