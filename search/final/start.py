@@ -1,6 +1,5 @@
 """One start of `train`: the study found, its definition loaded, its configuration trained."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from search.final.asked import FinalAsked
@@ -78,15 +77,17 @@ def train(
             searched = _definition(row, study, changed=changed)
             pick = patiently(chosen, engine, row, searched.study, slot=slot, baseline=baseline)
         # From here on the database is not needed.
-        definition = searched
+        final = searched.study
         if on == "train+validation":
-            definition = replace(searched, study=on_both_splits(searched.study, row))
-        trainer, site = load_task(definition, row, device=device, data=data)
+            final = on_both_splits(searched.study, row)
+        trainer, site = load_task(searched, row, device=device, data=data)
         facts = facts_of(trainer)
         compare(row.name, row.resolved or facts, facts)
+        if final is not searched.study:
+            trainer = final.task.trainer(site)
         models = FinalTraining(
             row=row,
-            study=definition.study,
+            study=final,
             chosen=pick,
             asked=asked,
             trainer=trainer,
@@ -101,7 +102,7 @@ def train(
         trained_on=on,
         searched_steps=searched.study.steps_of(row.epochs, batch_size=pick.params.batch_size),
         models=models,
-        loading=loading_lines(models[0].path, definition.study.task, definition.spec),
+        loading=loading_lines(models[0].path, final.task, searched.spec),
     )
 
 
