@@ -75,11 +75,11 @@ def train(
             called = name or (study.name if isinstance(study, Study) else study)
             row = patiently(catalog.find, engine, called)
             searched = _definition(row, study, changed=changed)
+            final = searched.study
+            if on == "train+validation":
+                final = on_both_splits(searched.study, row)
             pick = patiently(chosen, engine, row, searched.study, slot=slot, baseline=baseline)
         # From here on the database is not needed.
-        final = searched.study
-        if on == "train+validation":
-            final = on_both_splits(searched.study, row)
         trainer, site = load_task(searched, row, device=device, data=data)
         facts = facts_of(trainer)
         compare(row.name, row.resolved or facts, facts)
