@@ -9,7 +9,7 @@ from sqlalchemy import Engine, select
 from search.queue.rows import stored_study
 from search.results.provenance import Provenance, Shell, free_name, provenance, storage_flag
 from search.results.result import StudyResult, result_of
-from search.results.trials import Trial, trials_of
+from search.results.trials import Trial
 from search.stages import range_test
 from search.views.hints import Hint, hints
 from studies.database import reading
@@ -53,7 +53,7 @@ def findings(engine: Engine, row: StudyRow) -> Findings:
         return Findings(
             result=result,
             range_test=measured,
-            trials=trials_of(session, row),
+            trials=result.trials,
             hints=hints(result, measured, shell),
             train=shell.train(),
             provenance=provenance(session, row, database=masked_text(engine.url), shell=shell),

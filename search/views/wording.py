@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from search.params import Params
+from search.results.export import optimizer_lines
 from search.results.result import Candidate, StudyResult
 from search.results.spent import StageSpent
 from search.stages.statistics import MOST_EXPLAINED
@@ -60,12 +61,14 @@ def call_code(result: StudyResult) -> str:
     return "\n".join(
         [
             # An expression, not our number: the reader's batches may differ from the study's.
-            "scheduler = " + result.plan.call(total_steps="epochs * len(train_loader)"),
+            "scheduler = "
+            + result.plan.call(total_steps="epochs * len(train_loader)", driven=result.driven),
             "",
             "# total_steps counts optimizer steps, neither epochs nor images of a batch:",
             f"# here {count(result.epochs, 'epoch')} x {result.steps_per_epoch} batches of "
             f"{result.batch_size} images = {steps}.",
             *others,
+            *(f"# {line}" for line in optimizer_lines(result)),
         ]
     )
 
