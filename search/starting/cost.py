@@ -107,12 +107,12 @@ def load_task(
         cache=cache_folder(),
         precision=stored_precision(row),
     )
-    with _told_shortly("the task does not load"):
+    with told_shortly("the task does not load"):
         return definition.study.task.trainer(site), site
 
 
 @contextmanager
-def _told_shortly(what: str) -> Iterator[None]:
+def told_shortly(what: str) -> Iterator[None]:
     """Turn what the user's code raises into one line, with the user's own frames below it."""
     try:
         yield
@@ -167,7 +167,7 @@ def warm_up(trainer: Trainer, study: Study) -> float:
         plan = Sweep(start_lr=1e-9, end_lr=1e-8, total_steps=n_steps)
         started = time.perf_counter()
         run = Run(plan=plan, seed=0, split=None, params=study.told_outside())
-        with _told_shortly("the first steps of training failed"):
+        with told_shortly("the first steps of training failed"):
             trainer.fit(run)
         seconds = time.perf_counter() - started
         if seconds > at_least_s:
