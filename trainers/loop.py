@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trainers.augment import Augment, gather_augmented
 from trainers.calls.applied import Applied
-from trainers.data import Cifar10, Digits, ImageFolder, open_splits
+from trainers.data import Cifar10, Digits, ImageFolder, joined, open_splits
 from trainers.device import Precision, Site, native_precision, reproducible, synchronize
 from trainers.factories import load_factory
 from trainers.gradients import gradient_norm
@@ -68,15 +68,13 @@ class Classifier:
         self.kind = site.device
         self.device = torch.device(site.device)
         self.splits = open_splits(task.data, folder=site.data, cache=site.cache)
+        if task.joins_validation:
+            self.splits = joined(self.splits)
         # All of them on the device as bytes, a quarter of their size as floats: no loader.
         self.images = self.splits.images.to(self.device)
         self.labels = self.splits.labels.to(self.device)
         self.mean = self.splits.mean.to(self.device)
         self.std = self.splits.std.to(self.device)
-        if task.joins_validation:
-            # mean and std stay those of the train split, which the search normalised with.
-            both = torch.cat([self.splits.train, self.splits.validation])
-            self.splits = replace(self.splits, train=both)
         self.precision: Precision = (
             task.precision
             if task.precision != "auto"
@@ -100,11 +98,6 @@ class Classifier:
             "parameters": "; ".join(f"{name} {shape}" for name, shape in self.shapes.items()),
         }
 
-    def fit(self, run: Run) -> RunResult:
-        """Train once under `run.plan` and score the result where the run asks for it."""
-        with reproducible(run.seed, self.kind):
-            return _Fit(self, run).to_the_end()
-
     def about(self) -> dict[str, Any]:
         """Return what a reader of the final weights needs: classes, and how pixels are scaled."""
         return {
@@ -113,6 +106,11 @@ class Classifier:
             "std": self.splits.std.tolist(),
             "image_size": list(self.splits.images.shape[1:3]),
         }
+
+    def fit(self, run: Run) -> RunResult:
+        """Train once under `run.plan` and score the result where the run asks for it."""
+        with reproducible(run.seed, self.kind):
+            return _Fit(self, run).to_the_end()
 
     def batch(
         self, seed: int, step: int, *, batch_size: int | None = None

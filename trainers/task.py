@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from trainers.augment import Augment
@@ -142,11 +142,16 @@ class Task:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
 
     takes_any: ClassVar[bool] = False
+    joins_validation: ClassVar[bool] = False
 
     @property
     def steps_per_epoch(self) -> int:
         """Number of full batches in an epoch."""
         return self.data.n_train // self.batch_size
+
+    def with_validation(self) -> "Task":
+        """Return the same task trained on both splits: for a final model, never to choose."""
+        return _OnBoth(**{each.name: getattr(self, each.name) for each in fields(self)})
 
     @property
     def adaptive(self) -> bool:
@@ -169,15 +174,6 @@ class Task:
     def at(self, *, batch_size: int | None = None) -> "Task":
         """Return the same task with another batch size; None leaves its own."""
         return self if batch_size is None else replace(self, batch_size=batch_size)
-
-    @property
-    def joins_validation(self) -> bool:
-        """Whether the validation images are among those that are trained on."""
-        return False
-
-    def with_validation(self) -> "Task":
-        """Return the same task trained on both splits: for a final model, never to choose."""
-        return _OnBoth(**{name: getattr(self, name) for name in self.__dataclass_fields__})
 
     def under(self, params: Mapping[str, Any]) -> "Task":
         """Return the same task with these values of own_values() in place of its own.
@@ -211,18 +207,12 @@ class Task:
 class _OnBoth(Task):
     """A task whose epochs hold the train and the validation images."""
 
-    @property
-    def joins_validation(self) -> bool:
-        """True."""
-        return True
+    joins_validation: ClassVar[bool] = True
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of full batches in an epoch of both splits."""
-        # A folder may have counted its images itself.
-        counted = getattr(self.data, "counted", None)
-        n_train, n_validation = counted or (self.data.n_train, self.data.n_validation)
-        return int(n_train + n_validation) // self.batch_size
+        """Number of full batches in an epoch."""
+        return (self.data.n_train + self.data.n_validation) // self.batch_size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
