@@ -137,8 +137,11 @@ class Study:
         for name, domain in self.space.extra_domains().items():
             self._check_extra(name, domain)
         _check_limits(self)
-        for batch_size in self.batch_sizes:
-            self._check_cycles(self.steps_of(self.epochs, batch_size=batch_size))
+        # A folder of images says later how many there are, and all is checked again.
+        if self.is_counted:
+            _check_lengths(self)
+            for batch_size in self.batch_sizes:
+                self._check_cycles(self.steps_of(self.epochs, batch_size=batch_size))
 
     def _check_extra(self, name: str, domain: Domain) -> None:
         known = self.task.own_values()
@@ -199,6 +202,11 @@ class Study:
                 raise ValueError(f"a corner of the space is no cycle: {finding.line()}")
 
     @property
+    def is_counted(self) -> bool:
+        """Whether the steps of an epoch are known; else Task.counted() must come first."""
+        return bool(getattr(self.task, "is_counted", True))
+
+    @property
     def batch_sizes(self) -> tuple[int, ...]:
         """The batch sizes that are trained with, the task's own first."""
         own = self.task.batch_size
@@ -257,7 +265,10 @@ def _check_limits(study: Study) -> None:
     within(1, MOST_RUNS, n_finalists=confirmation.n_finalists)
     within(1, MOST_RUNS // (confirmation.n_finalists + 1), n_seeds=confirmation.n_seeds)
     within(1, GREATEST_INTEGER // 2, n_steps=sweeps.n_steps)
-    for size in sizes:
+
+
+def _check_lengths(study: Study) -> None:
+    for size in study.batch_sizes:
         steps = study.steps_of(1, batch_size=size)
         within(1, GREATEST_INTEGER, batch_size=size, steps_per_epoch=steps)
         within(1, GREATEST_INTEGER // steps, epochs=study.epochs)

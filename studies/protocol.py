@@ -12,7 +12,10 @@ from studies.errors import ProtocolError
 from studies.made_of import code_fields, is_of_object
 
 # A study may be stored under another name with --name.
-_NOT_PROTOCOL = frozenset({"name"})
+# Where images lie is no matter, as long as they are the same (their checksum is a fact).
+_NOT_PROTOCOL = frozenset({"name", "task.data.path"})
+_NOT_COMPARED = frozenset({"data read"})
+"""Facts in words, for people, whose wording may change; others hold what they rest on."""
 _SEEDS = "seeds of the runs"
 _CODE = "code of the study file"
 _ONLY_WHERE_GIVEN = {
@@ -20,6 +23,9 @@ _ONLY_WHERE_GIVEN = {
     "space.batch_size": "None",
     "space.extra": "{}",
     "task.weight_decay": "None",
+    "task.data.channels": "3",
+    "task.data.skip_broken": "False",
+    "task.data.counted": "None",
 }
 """Fields that are left out where they have this value, so that studies from before these fields
 stay what they were."""
@@ -70,7 +76,7 @@ def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> Non
     for key in keys:
         if key == _SEEDS and has_long_seeds(stored):
             continue
-        if stored.get(key) != now.get(key):
+        if key not in _NOT_COMPARED and stored.get(key) != now.get(key):
             raise ProtocolError(
                 f"study {name!r} was made with {key} = {_short(stored.get(key))}, "
                 f"now it is {_short(now.get(key))}; put it back, or start a new study with --name"

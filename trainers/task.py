@@ -3,10 +3,11 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from trainers.augment import Augment
-from trainers.data import Cifar10, Digits, ImageFolder
+from trainers.augment import Augment, EachImage
+from trainers.data import Cifar10, Digits, ImageFolder, counted
 from trainers.device import Site
 from trainers.errors import TaskError
 from trainers.factories import load_factory
@@ -120,6 +121,8 @@ class Task:
 
     `model` is a factory without arguments, or "module:name" of one. An epoch takes
     n_train // batch_size steps; the images left over change with each epoch's order.
+    `augment` is an Augment, or a transform of torchvision.transforms.v2, which is called with one
+    uint8 image (C, H, W) at a time and returns one of the same shape.
     """
 
     data: Digits | Cifar10 | ImageFolder
@@ -127,15 +130,27 @@ class Task:
     batch_size: int
     optimizer: SGD | AdamW = field(default_factory=SGD)
     label_smoothing: float = 0.0
-    augment: Augment = field(default_factory=Augment)
+    augment: Augment | EachImage | Callable[[Any], Any] = field(default_factory=Augment)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     def __post_init__(self) -> None:
-        if type(self.batch_size) is not int or not 1 <= self.batch_size <= self.data.n_train:
+        n_train, _ = self.data.numbers
+        if type(self.batch_size) is not int or self.batch_size < 1:
             raise ValueError(
-                f"batch_size must be a whole number from 1 to n_train ({self.data.n_train}), "
+                f"batch_size must be a whole number of at least 1, got {self.batch_size!r}"
+            )
+        if n_train is not None and self.batch_size > n_train:
+            raise ValueError(
+                f"batch_size must be a whole number from 1 to n_train ({n_train}), "
                 f"got {self.batch_size!r}"
             )
+        if not isinstance(self.augment, (Augment, EachImage)):
+            if not callable(self.augment) or isinstance(self.augment, type):
+                raise ValueError(
+                    "augment must be an Augment(...) or a transform such as "
+                    f"torchvision.transforms.v2.Compose([...]), got {self.augment!r}"
+                )
+            object.__setattr__(self, "augment", EachImage(transform=self.augment))
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision must be auto, fp32 or bf16, got {self.precision!r}")
         if not 0 <= self.label_smoothing < 1:
@@ -145,9 +160,26 @@ class Task:
     joins_validation: ClassVar[bool] = False
 
     @property
+    def is_counted(self) -> bool:
+        """Whether the numbers of images are known; else the folder says them (counted())."""
+        return None not in self.data.numbers
+
+    def counted(self, folder: Path | None, cache: Path) -> "Task":
+        """Return the same task with the numbers of images in its folder, or `folder` instead.
+
+        Raises DataError for a folder that cannot be used, ValueError for a batch size larger than
+        the number of train images.
+        """
+        if self.is_counted or not isinstance(self.data, ImageFolder):
+            return self
+        return replace(self, data=counted(self.data, folder=folder, cache=cache))
+
+    @property
     def steps_per_epoch(self) -> int:
         """Number of full batches in an epoch."""
-        return self.data.n_train // self.batch_size
+        n_train, _ = self.data.numbers
+        assert n_train is not None, "counted() must come first"
+        return n_train // self.batch_size
 
     def with_validation(self) -> "Task":
         """Return the same task trained on both splits: for a final model, never to choose."""
@@ -212,7 +244,10 @@ class _OnBoth(Task):
     @property
     def steps_per_epoch(self) -> int:
         """Number of full batches in an epoch."""
-        return (self.data.n_train + self.data.n_validation) // self.batch_size
+        n_train, n_validation = self.data.numbers
+        assert n_train is not None
+        assert n_validation is not None
+        return (n_train + n_validation) // self.batch_size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

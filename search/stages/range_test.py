@@ -5,6 +5,7 @@ from dataclasses import replace
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from studies.counts import counted_as_stored
 from studies.definition import RangeTest, Study
 from studies.protocol import stored_range_test
 from studies.registry import Definition
@@ -17,10 +18,11 @@ from trainers.sweeps.sweep import Sweep
 
 
 def with_stored_range_test(definition: Definition, row: StudyRow) -> Definition:
-    """Return the definition with the range test that the study was stored with.
+    """Return the definition with the range test and the counts that the study was stored with.
 
-    It may have come from flags and not from the file; the study keeps it.
+    They may have come from flags and from a folder, not from the file; the study keeps them.
     """
+    definition = counted_as_stored(definition, row.declared)
     settings = stored_range_test(row.declared)
     return replace(definition, study=replace(definition.study, range_test=settings))
 
