@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from search.final.models import FinalModel
 from search.final.place import Draft, Place
 from search.stages.versions import versions
 from search.starting.catalog import final_checkpoints
+from search.starting.cost import user_code
 from search.starting.start import raise_if_stopped
 from search.workers.outcome import ended_of
 from search.workers.stop import Stop
@@ -30,7 +31,7 @@ from studies.tables import StudyRow
 from trainers.calls.audit import AuditError, audit_batches, audit_run
 from trainers.checkpoint import Checkpoint
 from trainers.device import Site, device_name
-from trainers.errors import TaskError
+from trainers.errors import TaskError, UserError
 from trainers.final import Facts
 from trainers.onecycle import OneCycle
 from trainers.run import Run, RunResult, Saver, Trainer
@@ -154,7 +155,7 @@ class FinalTraining:
                 log.info("%s: resumes from its checkpoint", title)
             with self.watch(run, title) if self.watch is not None else nullcontext():
                 began = time.perf_counter()
-                result = self.trainer.fit(run)
+                result = self._fitted(run)
                 seconds = time.perf_counter() - began
             facts = self._scored(run, result, checkpoint, seconds=seconds)
             if not draft.is_there:
@@ -162,6 +163,16 @@ class FinalTraining:
             facts = draft.put(facts, force=self.asked.force)
             checkpoint.remove()
         return FinalModel(place.path, facts, is_new=True)
+
+    def _fitted(self, run: Run) -> RunResult:
+        """Train; what fails after a request to stop, such as a killed loader, is the stop's."""
+        try:
+            with user_code("in the training"):
+                return self.trainer.fit(run)
+        except Exception:
+            if self.stop.asked():
+                raise_if_stopped(WorkEnd.STOPPED, self.stop)
+            raise
 
     def _scored(
         self, run: Run, result: RunResult, checkpoint: Checkpoint, *, seconds: float
@@ -195,8 +206,8 @@ class FinalTraining:
             scores["test"] = ended.sealed_score
         return replace(
             self._facts(run.seed),
-            onecycle_lr=asdict(self.plan.schedule),
-            call=self.plan.call(),
+            onecycle_lr={"total_steps": self.plan.total_steps, **self.plan.keywords(ended.driven)},
+            call=self.plan.call(driven=ended.driven),
             scores=scores,
             notes=self.notes,
             task=_about(self.trainer),

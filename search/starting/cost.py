@@ -114,12 +114,12 @@ def load_task(
         cache=cache_folder(),
         precision=stored_precision(row),
     )
-    with _user_code("as the task was loaded"):
+    with user_code("as the task was loaded"):
         return definition.study.task.trainer(site), site
 
 
 @contextmanager
-def _user_code(when: str) -> Iterator[None]:
+def user_code(when: str) -> Iterator[None]:
     """Let what the user's code raises say where: a command shows that, and no traceback."""
     try:
         yield
@@ -172,7 +172,7 @@ def warm_up(trainer: Trainer, study: Study) -> float:
         plan = Sweep(start_lr=1e-9, end_lr=1e-8, total_steps=n_steps)
         started = time.perf_counter()
         run = Run(plan=plan, seed=0, split=None, params=study.told_outside())
-        with _user_code("in the first steps of training"):
+        with user_code("in the first steps of training"):
             trainer.fit(run)
         seconds = time.perf_counter() - started
         if seconds > at_least_s:
