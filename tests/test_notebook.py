@@ -106,7 +106,7 @@ def test_run_works_in_a_coroutine_and_in_its_thread(kernel: Kernel, shown: list[
     cell = """
 import asyncio
 from tests.table_study import STUDY as TABLE
-there = await asyncio.to_thread(run, TABLE, storage="sqlite:///there.db")
+there = await asyncio.to_thread(run, TABLE, storage="sqlite:///there.db", trials=2)
 async def here(): return run(TABLE, storage="sqlite:///there.db", trials="+1")
 (await here()).n_trials - there.n_trials
 """
