@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from search.errors import UsageError
+from search.final.start import train as train
 from search.history.samplers import check_installed
 from search.kernel import in_notebook
 from search.results.result import StudyResult, load_result
@@ -21,6 +22,7 @@ from search.starting import catalog, slurm
 from search.starting.asked import Asked, asked_of, check_counts, definition_of
 from search.starting.cost import Started, estimate, load_task, warm_up
 from search.starting.opening import opened, settle_ended
+from search.starting.renewal import make_way, start_fresh
 from search.starting.slurm import Batch, batch_script
 from search.starting.start import (
     Watch,
@@ -37,6 +39,7 @@ from search.workers.patience import START_PATIENCE_S, Patience
 from search.workers.stop import Stop
 from studies.database import reading
 from studies.definition import Study
+from studies.errors import ProtocolError
 from studies.protocol import compare, declared
 from studies.registry import Definition, load
 from studies.states import Stage
@@ -60,6 +63,7 @@ def run(
     data: str | Path | None = None,
     timeout_min: float | None = None,
     wait_s: float = START_PATIENCE_S,
+    fresh: bool = False,
     progress: bool | None = None,
     watch: Watch | None = None,
 ) -> StudyResult:
@@ -70,6 +74,7 @@ def run(
     and classes of a notebook. `workers=None` takes one per GPU, on a CPU one per core.
     `trials` is the number of configurations, or "+20" for more of them in a stored study, which
     are then confirmed with fresh seeds; a `budget` ("200epochs", "2h") may stand for the number.
+    `fresh` starts a study again that failed, or of which no cycle has finished.
     A database that does not answer is waited for, `wait_s` at most; then DatabaseUnreachableError
     is raised. `progress` shows the work: in a notebook in one output of the cell, elsewhere on
     stderr. By default a notebook shows it and a program, whose stderr is its own, does not.
@@ -90,6 +95,7 @@ def run(
         workers=workers,
         timeout_min=timeout_min,
         wait_s=wait_s,
+        fresh=fresh,
     )
     with brought_to_end(asked, watch=watch or _watch(progress)) as (engine, row):
         return load_result(engine, row.name)
@@ -103,6 +109,8 @@ def brought_to_end(
     stop = asked.stop()
     patiently = Patience(stop, seconds=asked.wait_s)
     with stop.on_signals(), opened(asked.storage, make=True, patiently=patiently) as engine:
+        if asked.fresh:
+            start_fresh(engine, asked.name)
         row, asked = stored(engine, asked)
         if row is None or not has_ended(engine, row):
             row = work_on(engine, asked, row, stop=stop, watch=watch)
@@ -161,7 +169,10 @@ def range_test(
     with stop.on_signals(), opened(storage, make=True, patiently=patiently) as engine:
         row = catalog.stored(engine, asked.name)
         if row is not None:
-            catalog.check_matches(row, definition, seed=seed, target=asked.target)
+            try:
+                catalog.check_matches(row, definition, seed=seed, target=asked.target)
+            except ProtocolError as error:
+                asked, row = make_way(engine, row, asked, error), None
         if row is None or row.stage == Stage.RANGE_TEST:
             row = work_on(engine, asked, row, stop=stop, watch=watch, only=Stage.RANGE_TEST)
         with reading(engine) as session:

@@ -40,7 +40,7 @@ def as_json(result: RangeTestResult) -> dict[str, Any]:
     slow = result.slow_curve
     others = {str(size): as_json(other) for size, other in result.others.items()}
     return {
-        "plan": asdict(result.plan),
+        "plan": {name: value for name, value in asdict(result.plan).items() if name != "driven"},
         "sweeps": [asdict(judgement) for judgement in result.judgements],
         "slow": None if slow is None else asdict(judge(slow)),
         "proposal": None if result.proposal is None else asdict(result.proposal),

@@ -15,6 +15,7 @@ from studies.definition import Study, check_name
 from studies.made_of import made_of
 from studies.registry import Definition, load
 from studies.urls import storage_url
+from trainers.seeding import MOST_SEED
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,8 @@ MOST_MINUTES = 525_600
 class Asked:
     """One start: which study, where it is stored, how large, and what may work on it.
 
-    `workers=None` takes one per GPU, on a CPU one per core.
+    `workers=None` takes one per GPU, on a CPU one per core. `fresh` removes a stored study first
+    (search.starting.renewal).
     """
 
     definition: Definition
@@ -38,6 +40,7 @@ class Asked:
     workers: int | None = 1
     timeout_min: float | None = None
     wait_s: float = START_PATIENCE_S
+    fresh: bool = False
 
     @property
     def study(self) -> Study:
@@ -62,6 +65,7 @@ def asked_of(
     workers: int | None = 1,
     timeout_min: float | None = None,
     wait_s: float = START_PATIENCE_S,
+    fresh: bool = False,
 ) -> Asked:
     """Return what was asked for; raise UserError for the first value that is not allowed."""
     name = checked_name(definition.study.name if name is None else name)
@@ -78,6 +82,7 @@ def asked_of(
         workers=_possible_workers(definition, workers),
         timeout_min=timeout_min,
         wait_s=wait_s,
+        fresh=fresh,
     )
 
 
@@ -120,8 +125,8 @@ def check_counts(
     """Raise UsageError for the first number that is out of range."""
     if workers is not None and not 1 <= workers <= MOST_WORKERS:
         raise UsageError(f"workers must be at least 1 and at most {MOST_WORKERS}, got {workers}")
-    if seed is not None and not 0 <= seed < 2**63:
-        raise UsageError(f"seed must lie between 0 and 2**63 - 1, got {seed}")
+    if seed is not None and not 0 <= seed <= MOST_SEED:
+        raise UsageError(f"seed must lie between 0 and {MOST_SEED}, got {seed}")
     if timeout_min is not None and not 0 < timeout_min <= MOST_MINUTES:
         raise UsageError(
             f"timeout-min must be above 0 minutes and at most {MOST_MINUTES:,} (a year), "

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from trainers.run import Point
 from trainers.shown import Shown
-from trainers.sweeps.judgement import Judgement, Proposal, judge, propose, why_no_proposal
+from trainers.sweeps.judgement import Judgement, Proposal, judge, judge_together, propose
+from trainers.sweeps.reasons import why_no_proposal
 from trainers.sweeps.sweep import LRCurve, Sweep
 
 Points = tuple[Point, ...]
@@ -48,8 +49,8 @@ class RangeTestResult(Shown):
 
     @property
     def judgements(self) -> tuple[Judgement, ...]:
-        """What each of `curves` says."""
-        return tuple(judge(curve) for curve in self.curves)
+        """What each of `curves` says, judged together."""
+        return tuple(_judged(self.points))
 
     @property
     def slow_curve(self) -> LRCurve | None:
@@ -114,14 +115,20 @@ def concluded(
     cycle_steps: int | None = None,
 ) -> RangeTestResult:
     """Judge the sweeps of a plan; several that are the same to the digit count as one."""
-    judgements = [judge(LRCurve.from_points(sweep)) for sweep in points]
     proposal = propose(
-        judgements[:1] if are_copies(points) else judgements,
+        _judged(points[:1] if are_copies(points) else points),
         slow=None if slow is None else judge(LRCurve.from_points(slow)),
         cycle_steps=cycle_steps,
         adaptive=bool(plan.adaptive),
     )
     return RangeTestResult(plan=plan, points=points, slow=slow, proposal=proposal, seconds=seconds)
+
+
+def _judged(points: tuple[Points, ...]) -> list[Judgement]:
+    """Judge sweeps together; copies are one sweep, however many there are."""
+    if are_copies(points):
+        return [judge(LRCurve.from_points(points[0]))] * len(points)
+    return judge_together([LRCurve.from_points(sweep) for sweep in points])
 
 
 def are_copies(points: tuple[Points, ...]) -> bool:
