@@ -108,16 +108,15 @@ def train(
 def _definition(row: StudyRow, study: str | Study, *, changed: bool) -> Definition:
     """Return what a stored study was made from; raise UserError where that is not available."""
     if isinstance(study, Study):
-        definition = with_stored_range_test(definition_of(study), row)
-        # An object has no file whose code could be compared.
-        compare(row.name, row.declared, declared(definition.study, row.source))
-        return definition
-    if not row.spec:
+        definition = definition_of(study)
+    elif row.spec:
+        definition = load(row.spec)
+    else:
         raise UnknownStudyError(
             f"study {row.name!r} was made from a Study object of a program: only that can train "
             f"it, with search.api.train(STUDY, ...)"
         )
-    definition = with_stored_range_test(load(row.spec), row)
+    definition = with_stored_range_test(definition, row)
     try:
         compare(row.name, row.declared, declared(definition.study, definition.source))
     except ProtocolError as error:
