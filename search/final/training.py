@@ -31,7 +31,7 @@ from studies.tables import StudyRow
 from trainers.calls.audit import AuditError, audit_batches, audit_run
 from trainers.checkpoint import Checkpoint
 from trainers.device import Site, device_name
-from trainers.errors import TaskError, UserError
+from trainers.errors import TaskError
 from trainers.final import Facts
 from trainers.onecycle import OneCycle
 from trainers.run import Run, RunResult, Saver, Trainer
