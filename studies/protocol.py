@@ -13,6 +13,8 @@ from studies.errors import ProtocolError
 # A study may be stored under another name with --name.
 _NOT_PROTOCOL = frozenset({"name"})
 _ONLY_WHERE_GIVEN = {
+    "range_test.required": "False",
+    "space.max_lr": "None",
     "space.weight_decay": "None",
     "space.batch_size": "None",
     "space.extra": "{}",
@@ -46,8 +48,8 @@ def declared(study: Study, source: str) -> dict[str, str]:
 
 def stored_range_test(stored: Mapping[str, str]) -> RangeTest:
     """Return the settings that the sweeps of a stored study follow."""
-    fields = dataclasses.fields(RangeTest)
-    return RangeTest(**{f.name: ast.literal_eval(stored[f"range_test.{f.name}"]) for f in fields})
+    fields = {f.name: stored.get(f"range_test.{f.name}") for f in dataclasses.fields(RangeTest)}
+    return RangeTest(**{k: ast.literal_eval(v) for k, v in fields.items() if v is not None})
 
 
 def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> None:

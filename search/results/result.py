@@ -53,7 +53,8 @@ class StudyResult:
     """The answer of a finished study, with what it rests on.
 
     `batch_size` and `steps_per_epoch` are the winner's. `proposal` is what the sweeps at the
-    baseline's batch size say; `proposals`, by batch size, those of each that was searched.
+    baseline's batch size say; `proposals`, by batch size, those of each that has a range test
+    of its own.
     `spread` is the standard deviation of the scores over the search's `n_trials` cycles.
     `comparison` is winner minus baseline on the test split, None where the baseline won or nothing
     was scored there; `challenge` the best finalist minus baseline on the validation split.
@@ -247,7 +248,7 @@ def _steps_per_epoch(row: StudyRow, batch_size: int | None) -> int:
 
 def _proposals(row: StudyRow, measured: RangeTestResult) -> dict[int, Proposal]:
     """Return what the sweeps say by batch size, the baseline's first; none where not searched."""
-    if not row.batch_sizes:
+    if not row.batch_sizes or range_test.has_own_range(row):
         return {}
     by_size = {row.batch_size: measured, **measured.others}
     return {n: each.proposal for n, each in by_size.items() if each.proposal is not None}

@@ -67,8 +67,11 @@ def conclude(session: Session, row: StudyRow) -> str | None:
 
 def every_cycle_broke(n: int, row: StudyRow) -> str:
     """Return the reason of a study in which no cycle has a usable score."""
+    tried = "the range test's proposal"
+    if row.edge is None and row.bracket_low is not None:
+        tried = f"the range of max_lr, {row.bracket_low:.3g} to {row.bracket_high:.3g}"
     return (
         f"each of its {n} cycles broke: a loss was not finite, or the score was no number or "
         f"worse than diverged_value ({row.diverged_value:g}); look at the loss and the score of "
-        f"one cycle, and at the range test's proposal"
+        f"one cycle, and at {tried}"
     )

@@ -19,6 +19,7 @@ from search.views.figures import answer_figures, rate_figures, trial_figures
 from studies.database import reading
 from studies.states import Stage
 from studies.tables import StudyRow
+from trainers.sweeps.judgement import Proposal
 from trainers.sweeps.result import RangeTestResult
 
 if TYPE_CHECKING:
@@ -158,11 +159,12 @@ def _searched(row: StudyRow, measured: RangeTestResult) -> "Searched | None":
     """Return what a search without a result is drawn with; None before there is a bracket."""
     if row.proposed_max_lr is None:
         return None
-    by_size: dict[int | None, RangeTestResult] = {
-        row.batch_size if row.batch_sizes else None: measured
+    by_size = {row.batch_size: measured, **measured.others}
+    proposals: dict[int | None, Proposal] = {
+        n: each.proposal for n, each in by_size.items() if each.proposal is not None
     }
-    by_size.update(measured.others.items())
-    proposals = {n: each.proposal for n, each in by_size.items() if each.proposal is not None}
+    if len({proposal.max_lr for proposal in proposals.values()}) == 1:
+        proposals = {None: next(iter(proposals.values()))}
     return trial_figures.Searched(Metric(row.metric), proposals, {BASELINE_SLOT: "baseline"})
 
 

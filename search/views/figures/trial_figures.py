@@ -20,6 +20,7 @@ from search.views.figures.look import (
 )
 from search.views.wording import candidate_name
 from trainers.sweeps.judgement import Proposal
+from trainers.sweeps.result import range_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -74,7 +75,7 @@ class Searched:
         """Return what a finished search is drawn with: baseline and winner are marked."""
         marked = dict.fromkeys((result.baseline, result.winner))
         by_size: Mapping[int | None, Proposal] = {None: result.proposal}
-        if result.proposals:
+        if len({proposal.max_lr for proposal in result.proposals.values()}) > 1:
             by_size = {size: proposal for size, proposal in result.proposals.items()}
         return cls(result.metric, by_size, {c.slot: candidate_name(c, result) for c in marked})
 
@@ -84,6 +85,11 @@ class Searched:
         if None in self.proposals:
             return "max_lr"
         return "max_lr as a multiple of the proposal at its batch size"
+
+    @property
+    def range_name(self) -> str:
+        """What the range of rates is called."""
+        return range_name(next(iter(self.proposals.values())))
 
     @property
     def bracket(self) -> tuple[float, float]:
@@ -132,7 +138,7 @@ def search_figure(trials: Sequence[Trial], searched: Searched) -> "Figure":
             *(_ring(t, searched, heights) for t in scored if t.slot in searched.marked),
         ]
     )
-    bracket(figure, searched.bracket)
+    bracket(figure, searched.bracket, name=searched.range_name)
     finish(
         figure,
         x=log_axis([*map(searched.place, scored), *searched.bracket], searched.title),

@@ -57,7 +57,7 @@ def plan_text(started: Started) -> str:
 def _slow_text(started: Started) -> str:
     if started.costs[0].stage != Stage.RANGE_TEST:
         return ""
-    each = " of each batch size" if len(started.definition.study.batch_sizes) > 1 else ""
+    each = " of each batch size" if len(started.definition.study.swept_batch_sizes) > 1 else ""
     return f"; the last sweep{each} takes twice the steps"
 
 
