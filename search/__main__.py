@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 
 import typer
 
@@ -20,6 +21,7 @@ from search.commands import (
     schedule,
     status,
     submit,
+    train,
     trials,
     worker,
 )
@@ -51,6 +53,7 @@ for command in (
     schedule.schedule,
     diagnose.diagnose,
     export.export,
+    train.train,
 ):
     app.command(name=command.__name__.rstrip("_").replace("_", "-"))(command)
 db_app.command(name="upgrade")(db.db_upgrade)
@@ -75,22 +78,32 @@ def main(called_as: str | None = None) -> None:
 
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    notes: Sequence[str] = ()
     try:
         app(prog_name=called_as)
     except DatabaseUnreachableError as error:
         code, text = EXIT_GIVEN_BACK, f"error: {error}; the same command resumes when it does"
     except UserError as error:
         code, text = EXIT_USER_ERROR, f"error: {error}"
+        notes = _notes_of(error)
     except NoResultError as error:
         code, text = EXIT_NO_RESULT, f"no result: {error}"
+        notes = _notes_of(error)
     except GivenBackError as error:
         code, text = EXIT_GIVEN_BACK, str(error)
     except SystemExit as ended:
         if ended.code != EXIT_INTERRUPTED:  # Typer's end after Ctrl-C, of which it says nothing
             raise
         code, text = EXIT_INTERRUPTED, "interrupted: the same command resumes it"
-    print(printable(text), file=sys.stderr)
+    below = (printable(note, keep="\n") for note in notes)
+    print("\n".join([printable(text), *below]), file=sys.stderr)
     sys.exit(code)
+
+
+def _notes_of(error: BaseException) -> Sequence[str]:
+    """Return what else an exception has to say, below its one line."""
+    notes: Sequence[str] = getattr(error, "__notes__", ())
+    return notes
 
 
 if __name__ == "__main__":

@@ -10,9 +10,12 @@ from typing import Any
 
 from studies.definition import RangeTest, Study
 from studies.errors import ProtocolError
+from studies.made_of import code_fields, is_of_object
 
 # A study may be stored under another name with --name; its epochs stand in its screening as well.
 _NOT_PROTOCOL = frozenset({"name", "epochs"})
+_SEEDS = "seeds of the runs"
+_CODE = "code of the study file"
 _ONLY_WHERE_GIVEN = {
     "space.weight_decay": "None",
     "space.batch_size": "None",
@@ -26,9 +29,10 @@ stay what they were."""
 def declared(study: Study, source: str) -> dict[str, str]:
     """Return the part of the protocol that can be read without torch: field -> value as text.
 
-    That is the definition, the code of the study file (comments and layout do not count) and
-    torch's major.minor version. The stored name may differ from the definition's. What the space
-    holds is not a field of the task, but the baseline still has one value of it.
+    That is the definition, the code of the study file or of a Study object's functions (comments
+    and layout do not count) and torch's major.minor version. The stored name may differ from the
+    definition's. What the space holds is not a field of the task, but the baseline still has one
+    value of it.
     """
     fields = {name: text for name, text in _flat("", study) if name not in _NOT_PROTOCOL}
     for name, text in _ONLY_WHERE_GIVEN.items():
@@ -38,7 +42,8 @@ def declared(study: Study, source: str) -> dict[str, str]:
         for field in (f"task.optimizer.{name}", f"task.{name}"):
             if field in fields:
                 fields[f"baseline.{name}"] = fields.pop(field)
-    fields["code of the study file"] = _code_digest(source)
+    fields[_SEEDS] = "fit 32 bits"
+    fields |= code_fields(source) if is_of_object(source) else {_CODE: _code_digest(source)}
     # From the package's metadata: importing torch takes two seconds. To the minor version, because
     # patch releases of torch mend regressions only.
     fields["torch"] = ".".join(importlib.metadata.version("torch").split(".")[:2])
@@ -51,9 +56,21 @@ def stored_range_test(stored: Mapping[str, str]) -> RangeTest:
     return RangeTest(**{f.name: ast.literal_eval(stored[f"range_test.{f.name}"]) for f in fields})
 
 
+def has_long_seeds(stored: Mapping[str, str]) -> bool:
+    """Whether a stored study is from before the seeds of runs fitted 32 bits: it keeps its own."""
+    return _SEEDS not in stored
+
+
 def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Raise ProtocolError naming the first field in which `now` differs from what is stored."""
-    for key in [*stored, *(key for key in now if key not in stored)]:
+    keys = [*stored, *(key for key in now if key not in stored)]
+    if stored.get(_CODE) == _code_digest(""):  # of a Study object, by a version that read no code
+        keys = [
+            key for key in keys if key != _CODE and not key.startswith(("code of ", "value of "))
+        ]
+    for key in keys:
+        if key == _SEEDS and has_long_seeds(stored):
+            continue
         if stored.get(key) != now.get(key):
             raise ProtocolError(
                 f"study {name!r} was made with {key} = {_short(stored.get(key))}, "

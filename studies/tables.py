@@ -26,13 +26,14 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from studies.answer import Answer, NoAnswer, ending_from_json, ending_to_json
 from studies.params import Value
 from studies.states import Direction, FailureKind, RunState, Stage
+from trainers.groups import Driven
 from trainers.run import Outcome
 
 # alembic_version is Optuna's in this database, which refuses a revision that it does not know
 # (https://github.com/optuna/optuna/issues/5360).
 VERSION_TABLE = "onecycle_alembic_version"
 # The newest of studies/migrations/versions: every start compares the database with it.
-HEAD = "0008"
+HEAD = "0009"
 
 
 class Base(DeclarativeBase):
@@ -80,7 +81,7 @@ class StudyRow(Base):
     source: Mapped[str] = mapped_column(Text)
     declared: Mapped[dict[str, str]] = mapped_column(JSON)
     resolved: Mapped[dict[str, str] | None] = mapped_column(JSON)
-    # Seeds have up to 63 bits (trainers.seeding); Integer has 32 on PostgreSQL.
+    # Integer has 31 bits on PostgreSQL, a seed 32; studies of before have up to 63.
     seed: Mapped[int] = mapped_column(BigInteger)
     direction: Mapped[Direction] = mapped_column(String(8))
     metric: Mapped[str] = mapped_column(String(40))
@@ -121,7 +122,8 @@ class WorkRow(Base):
 
     `epochs` is the length of a cycle, `sweep_steps` that of a sweep; the other is NULL. `params`
     holds the configuration by name: of a cycle all of it, of a sweep the batch size where several
-    are searched; NULL before a slot has asked.
+    are searched; NULL before a slot has asked. `optimizer` holds what the plan's scheduler found
+    out about the optimizer; NULL where the loop made none by it, and of earlier versions.
     """
 
     __tablename__ = "work"
@@ -166,6 +168,8 @@ class WorkRow(Base):
     trial_number: Mapped[int | None] = mapped_column(Integer)
     told: Mapped[bool] = mapped_column(default=False)
 
+    optimizer: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
     outcome: Mapped[Outcome | None] = mapped_column(String(16))
     score: Mapped[float | None] = mapped_column(Float(53))
     sealed_score: Mapped[float | None] = mapped_column(Float(53))
@@ -184,6 +188,11 @@ class WorkRow(Base):
         length = self.sweep_steps if self.epochs is None else self.epochs
         assert length is not None
         return length
+
+    @property
+    def driven(self) -> Driven | None:
+        """What is known of the optimizer of the run."""
+        return None if self.optimizer is None else Driven.from_json(self.optimizer)
 
     @property
     def had_owner(self) -> bool:

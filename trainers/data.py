@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -118,6 +118,16 @@ def open_splits(data: Data, *, folder: Path | None, cache: Path) -> Splits:
         std=std,
         checksum=arrays.checksum,
     )
+
+
+def joined(splits: Splits) -> Splits:
+    """Return the same with the validation images among those to train on.
+
+    Validation stays what it was, and so do mean and std: those that the search normalised with.
+    """
+    import torch
+
+    return replace(splits, train=torch.cat([splits.train, splits.validation]))
 
 
 class Presence(Enum):

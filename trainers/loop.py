@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from trainers.augment import Augment, gather_augmented
 from trainers.calls.applied import Applied
-from trainers.data import Cifar10, Digits, ImageFolder, open_splits
+from trainers.data import Cifar10, Digits, ImageFolder, joined, open_splits
 from trainers.device import Precision, Site, native_precision, reproducible, synchronize
 from trainers.factories import load_factory
 from trainers.gradients import gradient_norm
@@ -49,6 +50,8 @@ class ImageTask(Protocol):
     def augment(self) -> Augment: ...
     @property
     def precision(self) -> Literal["auto", "fp32", "bf16"]: ...
+    @property
+    def joins_validation(self) -> bool: ...
 
     def build_optimizer(self, model: nn.Module) -> "Optimizer":
         """Return a new optimizer over the model's parameters."""
@@ -65,6 +68,8 @@ class Classifier:
         self.kind = site.device
         self.device = torch.device(site.device)
         self.splits = open_splits(task.data, folder=site.data, cache=site.cache)
+        if task.joins_validation:
+            self.splits = joined(self.splits)
         # All of them on the device as bytes, a quarter of their size as floats: no loader.
         self.images = self.splits.images.to(self.device)
         self.labels = self.splits.labels.to(self.device)
@@ -93,6 +98,15 @@ class Classifier:
             "parameters": "; ".join(f"{name} {shape}" for name, shape in self.shapes.items()),
         }
 
+    def about(self) -> dict[str, Any]:
+        """Return what a reader of the final weights needs: classes, and how pixels are scaled."""
+        return {
+            "classes": list(self.splits.classes),
+            "mean": self.splits.mean.tolist(),
+            "std": self.splits.std.tolist(),
+            "image_size": list(self.splits.images.shape[1:3]),
+        }
+
     def fit(self, run: Run) -> RunResult:
         """Train once under `run.plan` and score the result where the run asks for it."""
         with reproducible(run.seed, self.kind):
@@ -107,7 +121,7 @@ class Classifier:
         task's own where it is None.
         """
         size = self.task.batch_size if batch_size is None else batch_size
-        epoch, position = divmod(step, self.task.data.n_train // size)
+        epoch, position = divmod(step, len(self.splits.train) // size)
         order = _order(seed, epoch, len(self.splits.train))
         chosen = order[position * size : (position + 1) * size]
         index = self.splits.train[chosen].to(self.device)
@@ -275,6 +289,8 @@ class _Fit:
             _, sealed = self.classifier.evaluate(self.model, run.sealed_split)
         self._read_clock()
         judged = outcome == "completed" and run.split is not None
+        if judged:
+            run.trained(self._save_weights)
         return RunResult(
             score=self.validation_accuracy if judged else None,
             outcome=outcome,
@@ -283,6 +299,11 @@ class _Fit:
             seconds=self.seconds,
             sealed_score=sealed,
         )
+
+    def _save_weights(self, path: Path) -> None:
+        """Write the model's state_dict, on the CPU and in torch's own memory format."""
+        weights = self.model.state_dict()
+        torch.save({name: value.cpu().contiguous() for name, value in weights.items()}, path)
 
     def _read_clock(self) -> None:
         """Add the time since the last reading to the epoch and to the run."""

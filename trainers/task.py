@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from trainers.augment import Augment
@@ -143,6 +143,7 @@ class Task:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
 
     takes_any: ClassVar[bool] = False
+    joins_validation: ClassVar[bool] = False
 
     @property
     def scored(self) -> Scored:
@@ -154,6 +155,10 @@ class Task:
     def steps_per_epoch(self) -> int:
         """Number of full batches in an epoch."""
         return self.data.n_train // self.batch_size
+
+    def with_validation(self) -> "Task":
+        """Return the same task trained on both splits: for a final model, never to choose."""
+        return _OnBoth(**{each.name: getattr(self, each.name) for each in fields(self)})
 
     @property
     def adaptive(self) -> bool:
@@ -203,6 +208,18 @@ class Task:
         from trainers.loop import Classifier
 
         return Classifier(self, site)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _OnBoth(Task):
+    """A task whose epochs hold the train and the validation images."""
+
+    joins_validation: ClassVar[bool] = True
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of full batches in an epoch."""
+        return (self.data.n_train + self.data.n_validation) // self.batch_size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import (
     CursorResult,
@@ -26,11 +26,13 @@ from search.queue.rows import (
     running_rows,
     write_epochs,
 )
+from search.tracebacks import headline
 from studies.answer import Answer, NoAnswer
 from studies.database import reading, transaction
 from studies.errors import DatabaseUnreachableError
 from studies.states import ENDED_RUNS, FailureKind, RunState, Stage
 from studies.tables import StudyRow, WorkRow
+from trainers.groups import Driven
 from trainers.run import EpochRow, Outcome, Point
 
 MAX_FAILURES = 3
@@ -84,6 +86,7 @@ class Ended:
     device: str
     diverged: Point | None
     points: Sequence[Point] = ()
+    driven: Driven | None = None
 
 
 class Queue:
@@ -186,6 +189,7 @@ class Queue:
             for name in ("outcome", "score", "sealed_score", "n_steps", "n_images"):
                 setattr(row, name, getattr(ended, name))
             row.seconds, row.device = ended.seconds, ended.device
+            row.optimizer = None if ended.driven is None else asdict(ended.driven)
             row.failure = row.traceback = None
             if ended.diverged is not None:
                 row.diverged_step, row.diverged_lr = ended.diverged.step, ended.diverged.lr
@@ -225,7 +229,7 @@ class Queue:
         row = session.get_one(StudyRow, self.study_id, with_for_update=True)
         row.bugs_in_a_row += 1
         if row.bugs_in_a_row >= MAX_BUGS_IN_A_ROW and not row.stage.is_end:
-            last = last_line(traceback)
+            last = headline(traceback)
             reason = f"{MAX_BUGS_IN_A_ROW} attempts in a row failed, the last with {last}"
             end_study(row, NoAnswer(reason))
 
@@ -305,11 +309,6 @@ def end_study(row: StudyRow, ending: Answer | NoAnswer) -> None:
     """Write that a study has ended, and with what."""
     row.stage = Stage.FINISHED if isinstance(ending, Answer) else Stage.FAILED
     row.ending, row.finished_at = ending, func.now()
-
-
-def last_line(traceback: str) -> str:
-    """Return the end of a traceback: the exception and its words."""
-    return traceback.strip().splitlines()[-1]
 
 
 def _claim_of(row: WorkRow) -> Claim:

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from search.params import Params
 from search.queue.rows import database_now, params_of, search_rows, stored_study
-from search.queue.work import last_line
 from search.starting.catalog import find
 from search.starting.cost import StageCost, costs
+from search.tracebacks import headline
 from studies.database import reading
 from studies.definition import Study
 from studies.registry import load
@@ -77,7 +77,7 @@ class Worker:
 class Failures:
     """Failed attempts of the runs whose last failure was of one kind; None: they finished since.
 
-    `last_line` ends the traceback of one of them.
+    `last_line` is the exception that ended the traceback of one of them.
     """
 
     kind: FailureKind | None
@@ -318,7 +318,7 @@ def _failures(session: Session, row: StudyRow) -> list[Failures]:
             kind=kind,
             n_runs=n,
             n_attempts=int(total),
-            last_line=last_line(text) if (text := texts[work_id]) else None,
+            last_line=headline(text) if (text := texts[work_id]) else None,
         )
         for kind, n, total, work_id in kinds
     ]

@@ -279,9 +279,20 @@ def delete(engine: Engine, name: str) -> None:
     Its workers are fenced off first, so that they meet neither a half of it nor Optuna's error;
     a deletion that was killed after that is finished by the next.
     """
+    _delete(engine, find(engine, name))
+
+
+def remove(engine: Engine, row: StudyRow) -> None:
+    """Delete this stored study as delete() does; not another one that has its name by now."""
+    with schema_lock(engine):
+        now = stored(engine, row.name)
+        if now is not None and now.id == row.id:
+            _delete(engine, row)
+
+
+def _delete(engine: Engine, row: StudyRow) -> None:
     from search.history.optuna_study import History
 
-    row = find(engine, name)
     with transaction(engine) as session:  # runs first: workers lock these rows before the study
         session.execute(sql_delete(WorkRow).where(WorkRow.study_id == row.id))
         stored = session.get(StudyRow, row.id, with_for_update=True)
@@ -292,9 +303,15 @@ def delete(engine: Engine, name: str) -> None:
     with transaction(engine) as session:
         session.execute(sql_delete(StudyRow).where(StudyRow.id == row.id))
     remove_checkpoints(row.id, cache_folder())
+    shutil.rmtree(final_checkpoints(row.id, cache_folder()), ignore_errors=True)
     shutil.rmtree(cache_folder() / "logs" / row.id, ignore_errors=True)
 
 
 def remove_checkpoints(study_id: str, cache: Path) -> None:
     """Delete what killed owners left behind; a folder out of reach is left alone."""
     shutil.rmtree(checkpoint_folder(cache) / study_id, ignore_errors=True)
+
+
+def final_checkpoints(study_id: str, cache: Path) -> Path:
+    """Return the folder of the checkpoints of a study's final models, which outlive its end."""
+    return checkpoint_folder(cache) / f"{study_id}-final"

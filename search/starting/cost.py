@@ -2,15 +2,19 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from search.starting.places import check_folders
+from search.tracebacks import headline, own_lines, text_of
 from studies.definition import Study
 from studies.registry import Definition
 from studies.states import Stage
 from studies.tables import StudyRow
 from trainers.device import DeviceKind, Precision, Site, cache_folder
+from trainers.errors import TaskError, UserError
 from trainers.run import Run, Trainer
 from trainers.sweeps.sweep import Sweep
 
@@ -103,7 +107,22 @@ def load_task(
         cache=cache_folder(),
         precision=stored_precision(row),
     )
-    return definition.study.task.trainer(site), site
+    with _told_shortly("the task does not load"):
+        return definition.study.task.trainer(site), site
+
+
+@contextmanager
+def _told_shortly(what: str) -> Iterator[None]:
+    """Turn what the user's code raises into one line, with the user's own frames below it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        text = text_of(error)
+        told = TaskError(f"{what}: {headline(text)}")
+        told.add_note(own_lines(text))
+        raise told from error
 
 
 def estimate(
@@ -147,7 +166,9 @@ def warm_up(trainer: Trainer, study: Study) -> float:
     for at_least_s in (_FIRST_ROUND_S, *[_TIMED_S] * 4):
         plan = Sweep(start_lr=1e-9, end_lr=1e-8, total_steps=n_steps)
         started = time.perf_counter()
-        trainer.fit(Run(plan=plan, seed=0, split=None, params=study.told_outside()))
+        run = Run(plan=plan, seed=0, split=None, params=study.told_outside())
+        with _told_shortly("the first steps of training failed"):
+            trainer.fit(run)
         seconds = time.perf_counter() - started
         if seconds > at_least_s:
             break

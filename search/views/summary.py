@@ -9,6 +9,7 @@ from search.views.findings import Findings
 from search.views.markdown import bullets, literal, table
 from search.views.wording import (
     CALL_EXPLAINED,
+    TRAIN_EXPLAINED,
     call_code,
     candidate_cells,
     candidate_headings,
@@ -29,6 +30,7 @@ def summary(findings: Findings) -> str:
         "proposed; the test split is read for winner and baseline only.",
         CALL_EXPLAINED,
         f"```python\n{call_code(result)}\n```",
+        *([_hint(TRAIN_EXPLAINED, [findings.train])] if findings.train else []),
         bullets(fact_lines(result)),
         _cost(result),
         *(["### What to try next"] if findings.hints else []),

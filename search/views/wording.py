@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from search.params import Params
+from search.results.export import optimizer_lines
 from search.results.result import Candidate, StudyResult
 from search.results.spent import StageSpent
 from search.stages.statistics import MOST_EXPLAINED
@@ -44,6 +45,9 @@ CALL_EXPLAINED = (
 )
 """What stands above call_code()."""
 
+TRAIN_EXPLAINED = "Or train what the verdict recommends here, and get its weights:"
+"""What stands above the command that trains the final model."""
+
 
 def call_code(result: StudyResult) -> str:
     """Return the winner as Python source for the reader's own loop, total_steps explained."""
@@ -57,12 +61,14 @@ def call_code(result: StudyResult) -> str:
     return "\n".join(
         [
             # An expression, not our number: the reader's batches may differ from the study's.
-            "scheduler = " + result.plan.call(total_steps="epochs * len(train_loader)"),
+            "scheduler = "
+            + result.plan.call(total_steps="epochs * len(train_loader)", driven=result.driven),
             "",
             "# total_steps counts optimizer steps, neither epochs nor images of a batch:",
             f"# here {count(result.epochs, 'epoch')} x {result.steps_per_epoch} batches of "
             f"{result.batch_size} images = {steps}.",
             *others,
+            *(f"# {line}" for line in optimizer_lines(result)),
         ]
     )
 

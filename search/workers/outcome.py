@@ -9,6 +9,7 @@ from studies.limits import MOST_SCORE
 from studies.states import FailureKind
 from trainers.calls.audit import AuditError
 from trainers.errors import DataError, UserError
+from trainers.groups import Driven
 from trainers.run import Run, RunResult
 
 
@@ -37,7 +38,19 @@ def ended_of(run: Run, result: RunResult, *, study: Study, judged: bool, device:
         device=device,
         diverged=run.diverged_at,
         points=() if judged else run.points,
+        driven=_driven(run),
     )
+
+
+def _driven(run: Run) -> Driven | None:
+    """Return what is known of the optimizer of a run; its rates at least, where it took steps."""
+    if run.plan.driven:
+        return run.plan.driven[-1]
+    if not run.points or not run.points[0].lr:
+        return None
+    first = run.points[0]
+    ratios = (1.0, *(lr / first.lr for lr in first.other_lrs))
+    return Driven(name=None, adaptive=None, has_momentum=None, lr_ratios=ratios)
 
 
 def _is_worthless(score: float | None, study: Study) -> bool:

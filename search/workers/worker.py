@@ -24,6 +24,7 @@ from search.workers.stop import Stop
 from studies.database import reading
 from studies.definition import Study
 from studies.errors import DatabaseUnreachableError, StudyDeletedError
+from studies.protocol import has_long_seeds
 from studies.states import FailureKind, Stage, WorkEnd
 from studies.tables import StudyRow
 from studies.urls import scrubbed
@@ -34,7 +35,7 @@ from trainers.device import Site, checkpoint_folder, device_name
 from trainers.errors import DataError, ScheduleError, UserError
 from trainers.onecycle import OneCycle
 from trainers.run import EpochRow, Plan, Run, Trainer
-from trainers.seeding import seed_for
+from trainers.seeding import run_seed_for, seed_for
 from trainers.sweeps.sweep import Sweep
 
 log = logging.getLogger(__name__)
@@ -259,7 +260,7 @@ class Worker:
         params = None if sweep else self._params(claim)
         return Run(
             plan=self._sweep(claim) if params is None else self._cycle(claim, params),
-            seed=seed_for(self.row.seed, claim.stage, claim.round, number),
+            seed=self._seed(claim, number),
             split=None if sweep else "validation",
             sealed_split="test" if fresh else None,
             on_epoch=heartbeat.epoch,
@@ -270,6 +271,10 @@ class Worker:
             if params is None
             else params.of_the_task(),
         )
+
+    def _seed(self, claim: Claim, number: int) -> int:
+        derive = seed_for if has_long_seeds(self.row.declared) else run_seed_for
+        return derive(self.row.seed, claim.stage, claim.round, number)
 
     def _sweep(self, claim: Claim) -> Sweep:
         return range_test.sweep_of(

@@ -23,8 +23,8 @@ from search.views.figures.look import (
     vertical,
 )
 from trainers.calls.schedule import Preview
-from trainers.sweeps.judgement import SmoothedCurve, smoothed_curve
 from trainers.sweeps.result import RangeTestResult, count
+from trainers.sweeps.smoothing import SmoothedCurve, smoothed_curve
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -87,6 +87,7 @@ def page(findings: Findings) -> str:
         trials=_best_first(findings),
         n_trials=len(findings.trials),
         hints=findings.hints,
+        train=findings.train,
         provenance=findings.provenance,
         figures=_figures(findings),
         range_test=conclusion(result.proposal),

@@ -22,6 +22,7 @@ from search.text import printable
 from search.views.findings import Findings
 from search.views.wording import (
     CALL_EXPLAINED,
+    TRAIN_EXPLAINED,
     call_code,
     candidate_cells,
     candidate_headings,
@@ -94,18 +95,23 @@ def print_findings(findings: Findings, page: Path, *, json: bool) -> None:
     result, console = findings.result, on_stdout()
     console.print(_candidates_table(result), soft_wrap=False)
     for line in ["", result.verdict(), "", *fact_lines(result)]:
-        _say(console, line)
+        say(console, line)
     console.print()
     console.print(_cost_table(result), soft_wrap=False)
     for hint in findings.hints:
         console.print()
-        _say(console, hint.text)
+        say(console, hint.text)
         for command in hint.commands:  # whole, for whoever pastes them
             console.print(f"    {command}", markup=False, soft_wrap=True)
     console.print()
-    _say(console, CALL_EXPLAINED)
-    for line in ["", *call_code(result).splitlines(), f"report: {page}"]:
+    say(console, CALL_EXPLAINED)
+    for line in ["", *call_code(result).splitlines()]:
         console.print(printable(line), markup=False, soft_wrap=True)
+    if findings.train:
+        console.print()
+        say(console, TRAIN_EXPLAINED)
+        console.print(f"    {findings.train}", markup=False, soft_wrap=True)
+    console.print(printable(f"report: {page}"), markup=False, soft_wrap=True)
 
 
 def on_stdout() -> Console:
@@ -115,7 +121,7 @@ def on_stdout() -> Console:
     return Console(highlight=False, force_terminal=terminal, soft_wrap=not terminal)
 
 
-def _say(console: Console, line: str) -> None:
+def say(console: Console, line: str) -> None:
     """Print a line: whole into a file, wrapped with a hanging indent on a terminal."""
     line = printable(line)
     if console.is_terminal and len(line) > console.width:
@@ -131,7 +137,7 @@ def _say(console: Console, line: str) -> None:
 
 def _candidates_table(result: StudyResult) -> Table:
     n = result.winner.validation.n
-    table = _open_table(
+    table = open_table(
         f"{result.name}: {result.metric.title} ± half of its 95 % interval, n = {n} fresh seeds"
     )
     headings = candidate_headings(result)
@@ -145,7 +151,7 @@ def _candidates_table(result: StudyResult) -> Table:
 
 
 def _cost_table(result: StudyResult) -> Table:
-    table = _open_table()
+    table = open_table()
     table.add_column("cost")
     for heading in ("runs", "training images", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -154,7 +160,7 @@ def _cost_table(result: StudyResult) -> Table:
     return table
 
 
-def _open_table(title: str | None = None) -> Table:
+def open_table(title: str | None = None) -> Table:
     return Table(
         title=None if title is None else Text(printable(title), style="table.title"),
         title_justify="left",
@@ -167,7 +173,7 @@ def _open_table(title: str | None = None) -> Table:
 
 def print_studies(rows: Sequence[tuple[str, Stage, int, int, datetime]]) -> None:
     """Print the stored studies as a table."""
-    table = _open_table()
+    table = open_table()
     table.add_column("study", overflow="fold")
     for heading in ("stage", "configurations", "created (UTC)"):
         table.add_column(heading, no_wrap=True)
@@ -217,7 +223,7 @@ def _width(table: Table, console: Console) -> int:
 def _trials_table(rows: Sequence[Trial], names: Sequence[str], shown: Sequence[str]) -> Table:
     narrow = len(names) > len(CYCLE)
     columns = [each for name in shown for each in (names if name == "parameters" else (name,))]
-    table = _open_table()
+    table = open_table()
     for name in columns:
         table.add_column(_heading(name, narrow), justify="right", no_wrap=True)
     for row in rows:

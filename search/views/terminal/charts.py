@@ -4,8 +4,8 @@ import math
 import threading
 from collections.abc import Sequence
 
-from trainers.sweeps.judgement import smoothed_curve
 from trainers.sweeps.result import RangeTestResult
+from trainers.sweeps.smoothing import smoothed_curve
 
 HEIGHT = 18
 SCHEDULE_HEIGHT = 13

@@ -1,0 +1,1 @@
+"""Trainings that other libraries run: Lightning's and Transformers' own loops, under our plan."""
