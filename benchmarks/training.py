@@ -5,7 +5,8 @@
 
 Both train the same net with the same optimizer, loader and schedule. In time they take turns in
 one process, each first in every other round; processor time, so that other programs do not count,
-without the evaluation. In memory each has a process of its own. Set OMP_NUM_THREADS=1: our loop trains on one thread, and so does the bare one.
+without the evaluation. In memory each has a process of its own. Set OMP_NUM_THREADS=1: our loop
+trains on one thread, and so does the bare one.
 """
 
 import argparse

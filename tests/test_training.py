@@ -28,6 +28,7 @@ from tests.training_kinds import (
     sgd,
     splits,
     stream,
+    tagger,
 )
 from trainers.calls.audit import audit_batches, audit_run
 from trainers.checkpoint import Checkpoint
