@@ -351,6 +351,7 @@ def join(
             check_installed(definition.study.screening.sampler)
             trainer, site = load_task(definition, row, device=device, data=data)
             patiently(catalog.resolve, engine, row, facts_of(trainer))
+            row = patiently(catalog.measure_diverged_value, engine, row, definition.study, trainer)
             ended = work_here(
                 engine, row, definition, trainer=trainer, site=site, stop=stop, only=only
             )

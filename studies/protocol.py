@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import hashlib
 import importlib.metadata
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,9 +12,9 @@ from studies.definition import RangeTest, Study
 from studies.errors import ProtocolError
 from studies.made_of import code_fields, is_of_object
 
-# A study may be stored under another name with --name.
+# A study may be stored under another name with --name; its epochs stand in its screening as well.
 # Where images lie is no matter, as long as they are the same (their checksum is a fact).
-_NOT_PROTOCOL = frozenset({"name", "task.data.path"})
+_NOT_PROTOCOL = frozenset({"name", "epochs", "task.data.path"})
 _NOT_COMPARED = frozenset({"data read"})
 """Facts in words, for people, whose wording may change; others hold what they rest on."""
 _SEEDS = "seeds of the runs"
@@ -83,6 +84,11 @@ def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> Non
             )
 
 
+def trained_on(stored: Mapping[str, str]) -> str:
+    """Return what a stored study counts: 'images', or 'samples' where others are trained on."""
+    return "images" if stored.get("task") == "Task" else "samples"
+
+
 def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
     """Yield dotted field names and values of nested dataclasses."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -94,7 +100,11 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
     elif callable(value):
         yield path, getattr(value, "__qualname__", type(value).__qualname__)
     else:
-        yield path, repr(value)
+        yield path, _WHERE_IT_LIES.sub("", repr(value))
+
+
+_WHERE_IT_LIES = re.compile(r" at 0x[0-9a-fA-F]+")
+"""What Python writes of an object that has no text of its own: another in every process."""
 
 
 def _code_digest(source: str) -> str:

@@ -17,10 +17,9 @@ from search.tracebacks import headline
 from studies.database import reading
 from studies.definition import Study
 from studies.registry import load
-from studies.states import ENDED_RUNS, STAGES, FailureKind, RunState, Stage
+from studies.states import ENDED_RUNS, STAGES, FailureKind, RunOutcome, RunState, Stage
 from studies.tables import EpochRecord, StudyRow, WorkerRow, WorkRow
 from trainers.errors import UserError
-from trainers.run import Outcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +103,7 @@ class EndedRun:
     slot: int
     state: RunState
     params: Params | None
-    outcome: Outcome | None
+    outcome: RunOutcome | None
     score: float | None
 
 

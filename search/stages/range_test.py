@@ -1,5 +1,6 @@
-"""Stage 1: sweeps -> bracket and proposal, once for each batch size that is searched."""
+"""Stage 1: sweeps -> bracket and proposal, once for each setting that moves the edge."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
@@ -7,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from studies.counts import counted_as_stored
 from studies.definition import RangeTest, Study
+from studies.params import Value, setting_text, size_of
 from studies.protocol import stored_range_test
 from studies.registry import Definition
 from studies.states import Stage
@@ -31,8 +33,8 @@ def work_of(row: StudyRow, study: Study) -> list[WorkRow]:
     """Return the rows of work of all range tests: one per sweep, the slow one of each last."""
     settings = study.range_test
     lengths = [settings.n_steps] * settings.n_sweeps + [settings.slow_steps]
-    sizes = study.batch_sizes if row.batch_sizes else (None,)
-    sweeps = [(size, steps) for size in sizes for steps in lengths]
+    each: list[Mapping[str, Value] | None] = [*row.settings.values()] or [None]
+    sweeps = [(setting, steps) for setting in each for steps in lengths]
     return [
         WorkRow(
             study_id=row.id,
@@ -40,25 +42,26 @@ def work_of(row: StudyRow, study: Study) -> list[WorkRow]:
             round=0,
             sweep_steps=steps,
             slot=slot,
-            params=None if size is None else {"batch_size": size},
+            params=None if setting is None else dict(setting),
         )
-        for slot, (size, steps) in enumerate(sweeps)
+        for slot, (setting, steps) in enumerate(sweeps)
     ]
 
 
-def batch_sizes(row: StudyRow) -> tuple[int, ...]:
-    """Return the batch sizes that have a range test in a study, the baseline's first."""
-    others = sorted(map(int, row.batch_sizes or {}))
-    return (row.batch_size, *(size for size in others if size != row.batch_size))
-
-
-def sweep_of(settings: RangeTest, *, n_steps: int, adaptive: bool) -> Sweep:
-    """Return the plan of a sweep of `n_steps` steps; `adaptive`: an Adam-type optimizer."""
+def sweep_of(
+    settings: RangeTest,
+    *,
+    n_steps: int,
+    adaptive: bool | None,
+    momentum: float | None = 0.85,
+) -> Sweep:
+    """Return the plan of a sweep of `n_steps` steps; `adaptive` and `momentum`: as in a Sweep."""
     return Sweep(
         start_lr=settings.start_lr,
         end_lr=settings.end_lr,
         total_steps=n_steps,
         adaptive=adaptive,
+        momentum=momentum,
     )
 
 
@@ -66,47 +69,67 @@ def measured(
     session: Session,
     row: StudyRow,
     *,
-    batch_size: int | None = None,
+    setting: str | None = None,
     cycle_steps: int | None = None,
     adaptive: bool = False,
 ) -> RangeTestResult:
     """Return what the finished sweeps of a study measured and say; read from their raw points.
 
-    Those of one batch size: the baseline's where it is None. The bracket is the frozen one where
-    the study has one already; `cycle_steps` and `adaptive` matter only until then.
+    Those of one setting: the baseline's where it is None. The bracket is the frozen one where the
+    study has one already; `cycle_steps` and `adaptive` matter only until then, and the sweeps'
+    own word for their optimizer goes before `adaptive`.
     """
     settings = stored_range_test(row.declared)
-    size = row.batch_size if batch_size is None else batch_size
-    mine = _sweeps_of(row, size)
+    key = next(iter(row.settings), None) if setting is None else setting
+    mine = _sweeps_of(row, key)
     sweeps = _points(session, mine)
     seconds = session.scalar(select(func.sum(WorkRow.seconds)).where(mine))
     n_runs = settings.n_sweeps + 1
     # work_of() puts the slow sweep of each batch size last.
     slow = next((sweeps.pop(slot) for slot in list(sweeps) if slot % n_runs == n_runs - 1), None)
     result = concluded(
-        sweep_of(settings, n_steps=settings.n_steps, adaptive=adaptive),
+        sweep_of(settings, n_steps=settings.n_steps, adaptive=_seen(session, mine, adaptive)),
         tuple(sweeps.values()),
         slow,
         seconds=seconds or 0.0,
         cycle_steps=cycle_steps,
     )
-    return replace(result, proposal=_frozen(result.proposal, row, size))
+    return replace(result, proposal=_frozen(result.proposal, row, key))
+
+
+def _seen(session: Session, mine: ColumnElement[bool], adaptive: bool) -> bool:
+    """Return whether the optimizer that the sweeps met is adaptive; what is said, without one."""
+    for work in session.scalars(select(WorkRow).where(mine).order_by(WorkRow.slot)):
+        if work.driven is not None and work.driven.adaptive is not None:
+            return work.driven.adaptive
+    return adaptive
 
 
 def measured_at_all(session: Session, row: StudyRow) -> RangeTestResult:
-    """Return the same with the range tests of the other batch sizes, where they are searched."""
-    others = {n: measured(session, row, batch_size=n) for n in batch_sizes(row)[1:]}
+    """Return the same with the range tests of the other settings, where several have one."""
+    others = {key: measured(session, row, setting=key) for key in list(row.settings)[1:]}
     return replace(measured(session, row), others=others)
 
 
-def _sweeps_of(row: StudyRow, batch_size: int) -> ColumnElement[bool]:
-    """Return the condition that a row is a sweep with that batch size."""
-    return and_(
-        WorkRow.study_id == row.id,
-        WorkRow.stage == Stage.RANGE_TEST,
-        # Without parameters a sweep is of the only batch size there is.
-        or_(WorkRow.params["batch_size"].as_integer() == batch_size, WorkRow.params.is_(None)),
-    )
+def _sweeps_of(row: StudyRow, key: str | None) -> ColumnElement[bool]:
+    """Return the condition that a row is a sweep of that setting."""
+    setting = {} if key is None else row.settings[key]
+    # Without parameters a sweep is of the only setting there is.
+    mine = or_(WorkRow.params.is_(None), *([and_(*_has(setting))] if setting else []))
+    return and_(WorkRow.study_id == row.id, WorkRow.stage == Stage.RANGE_TEST, mine)
+
+
+def _has(setting: Mapping[str, Value]) -> Iterator[ColumnElement[bool]]:
+    for name, value in setting.items():
+        stored = WorkRow.params[name]
+        if isinstance(value, bool):
+            yield stored.as_boolean() == value
+        elif isinstance(value, int):
+            yield stored.as_integer() == value
+        elif isinstance(value, float):
+            yield stored.as_float() == value
+        else:
+            yield stored.as_string() == value
 
 
 def _points(session: Session, mine: ColumnElement[bool]) -> dict[int, Points]:
@@ -128,7 +151,7 @@ def _point(record: PointRecord) -> Point:
     return Point(record.step, record.lr, loss, record.grad_norm, tuple(record.other_lrs or ()))
 
 
-def _frozen(proposal: Proposal | None, row: StudyRow, batch_size: int) -> Proposal | None:
+def _frozen(proposal: Proposal | None, row: StudyRow, key: str | None) -> Proposal | None:
     """Return what was frozen in the study in place of what another version would read now."""
     if proposal is None or row.edge is None:
         return proposal
@@ -136,10 +159,10 @@ def _frozen(proposal: Proposal | None, row: StudyRow, batch_size: int) -> Propos
     assert row.bracket_high is not None
     assert row.proposed_max_lr is not None
     edge, max_lr = row.edge, row.proposed_max_lr
-    if batch_size != row.batch_size:
-        frozen = (row.batch_sizes or {})[str(batch_size)]
+    if key is not None:
+        frozen = (row.batch_sizes or {})[key]
         edge, max_lr = frozen["edge"], frozen["proposal"]
-    # The brackets of all batch sizes reach equally far around their proposals (conclude).
+    # The brackets of all settings reach equally far around their proposals (conclude).
     moved = max_lr / row.proposed_max_lr
     return replace(
         proposal,
@@ -153,35 +176,31 @@ def _frozen(proposal: Proposal | None, row: StudyRow, batch_size: int) -> Propos
 def conclude(session: Session, row: StudyRow, study: Study) -> str | None:
     """Freeze bracket and proposal in `row`; return why not, where the sweeps do not say.
 
-    With several batch sizes the proposal is one of each, and the bracket reaches as far around all
-    of them as it does around any.
+    With several settings the proposal is one of each, and the bracket reaches as far around all of
+    them as it does around any.
     """
-    proposals: dict[int, Proposal] = {}
-    for size in study.batch_sizes:
+    proposals: dict[str, Proposal] = {}
+    for key, setting in (row.settings or {"": {}}).items():
         result = measured(
             session,
             row,
-            batch_size=size,
-            cycle_steps=study.steps_of(study.epochs, batch_size=size),
+            setting=key or None,
+            cycle_steps=study.steps_of(study.epochs, batch_size=size_of(setting)),
             adaptive=study.task.adaptive,
         )
-        at = f"at batch_size {size}, " if row.batch_sizes else ""
+        at = f"at {setting_text(key)}, " if key else ""
         if not result.points:
             return f"{at}every sweep of the range test was given up"
         if result.proposal is None:
             return f"{at}{result.why_no_proposal()}"
-        proposals[size] = result.proposal
+        proposals[key] = result.proposal
     own, *others = proposals.values()
     row.edge, row.proposed_max_lr = own.edge, own.max_lr
     row.bracket_low = min([own.low, *(own.max_lr * each.low / each.max_lr for each in others)])
     row.bracket_high = max([own.high, *(own.max_lr * each.high / each.max_lr for each in others)])
     if row.batch_sizes:
         row.batch_sizes = {
-            str(size): {
-                **row.batch_sizes[str(size)],
-                "edge": proposal.edge,
-                "proposal": proposal.max_lr,
-            }
-            for size, proposal in proposals.items()
+            key: {**row.batch_sizes[key], "edge": proposal.edge, "proposal": proposal.max_lr}
+            for key, proposal in proposals.items()
         }
     return None

@@ -6,6 +6,7 @@ from typing import Literal
 from search.results.provenance import Shell
 from search.results.result import StudyResult
 from search.starting.cost import duration_text
+from studies.params import setting_text
 from studies.states import Stage
 from trainers.sweeps.judgement import BRACKET_FACTOR
 from trainers.sweeps.result import RangeTestResult, count
@@ -60,9 +61,9 @@ def _bound(result: StudyResult, shell: Shell) -> Hint | None:
 def _range_test(measured: RangeTestResult, shell: Shell) -> Hint | None:
     """Say what makes an edge unsure: sweeps that end below it, too few or too short ones."""
     reasons, flags = _unsure(measured)
-    for size, other in measured.others.items():
+    for key, other in measured.others.items():
         found, more = _unsure(other)
-        reasons += [f"At batch_size {size}: {why[0].lower()}{why[1:]}" for why in found]
+        reasons += [f"At {setting_text(key)}: {why[0].lower()}{why[1:]}" for why in found]
         flags |= more
     if not reasons:
         return None

@@ -49,7 +49,7 @@ def _candidates(result: StudyResult) -> str:
 
 def _cost(result: StudyResult) -> str:
     rows = [(s.name, s.n_runs, f"{s.n_images:,}", duration_text(s.seconds)) for s in result.spent]
-    return table(["cost", "runs", "training images", "time"], rows)
+    return table(["cost", "runs", f"training {result.trained_on}", "time"], rows)
 
 
 def _hint(text: str, commands: Sequence[str]) -> str:

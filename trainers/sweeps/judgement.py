@@ -197,10 +197,10 @@ def propose(
     with one that has no end, says nothing about where training breaks and is left out of the
     median.
 
-    `max_lr` is a share of the edge by the type of optimizer (`adaptive`: Adam-type), for a cycle
-    of `cycle_steps` (default: REFERENCE_CYCLE_STEPS); see EDGE_TO_MAX_LR. `slow` is one more
-    sweep of twice the steps: where its edge lies further than DRIFT_DECADES from the median, the
-    bracket reaches as far that way, by at most 0.6 decades more.
+    `max_lr` is a share of the edge by the type of optimizer (`adaptive`: its step does not grow
+    with the gradient), for a cycle of `cycle_steps` (default: REFERENCE_CYCLE_STEPS); see
+    EDGE_TO_MAX_LR. `slow` is one more sweep of twice the steps: where its edge lies further than
+    DRIFT_DECADES from the median, the bracket reaches as far that way, by at most 0.6 decades.
     """
     edges = [j.edge for j in judgements if _descended(j) and j.edge is not None]
     if 2 * len(edges) <= len(judgements):

@@ -20,8 +20,8 @@ class RangeTestResult(Shown):
 
     `plan` is that of each of `points`; `slow` is one more sweep over the same rates in twice the
     steps, None where it was given up. `proposal` is None where most sweeps have no edge. `others`
-    are the range tests of the other batch sizes, where a study searches several.
-    A notebook shows it; plot() takes one of those batch sizes.
+    are the range tests of the other settings (batch sizes, optimizers), where a study searches
+    several. A notebook shows it; plot() takes one of those settings.
     """
 
     plan: Sweep
@@ -29,7 +29,7 @@ class RangeTestResult(Shown):
     slow: Points | None
     proposal: Proposal | None
     seconds: float
-    others: Mapping[int, "RangeTestResult"] = field(default_factory=dict)
+    others: Mapping[str, "RangeTestResult"] = field(default_factory=dict)
     shown_by: ClassVar[str] = "search.views.notebook.range_test"
 
     def __repr__(self) -> str:

@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 
 # With bars, headings and last lines these fill most of a terminal of 24 lines.
 _MOST_RUNS = 8
-_COLUMNS = ("running", "epoch", "images/s", "left")
 
 
 class View:
@@ -83,7 +82,7 @@ class View:
         assert self.now is not None
         rate = self.images_per_s()
         left = (self.now.images_total - self.now.images_done) / rate
-        return f"{rate:,.0f} images/s · {duration_text(left)} left"
+        return f"{rate:,.0f} {self.started.trained_on}/s · {duration_text(left)} left"
 
     def news(self) -> list[str]:
         """Return a line for each event since the last call: a run that ended, a proposal."""
@@ -140,7 +139,8 @@ class View:
         asked = [tuple(run.params) for run in runs if run.params is not None]
         names = max(asked, key=len, default=CYCLE)
         narrow = len(names) > len(CYCLE)  # 80 columns hold no more long headings
-        headings = [*_COLUMNS, *(_heading(name, narrow) for name in names)]
+        columns = ("running", "epoch", f"{self.started.trained_on}/s", "left")
+        headings = [*columns, *(_heading(name, narrow) for name in names)]
         for heading in headings:
             table.add_column(justify="left" if heading == headings[0] else "right", no_wrap=True)
         table.add_row(*(Text(heading, style="dim") for heading in headings))
