@@ -78,9 +78,12 @@ def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> Non
         if key == _SEEDS and has_long_seeds(stored):
             continue
         if key not in _NOT_COMPARED and stored.get(key) != now.get(key):
+            made = f"{key} = {_short(stored.get(key))}, now it is {_short(now.get(key))}"
+            if key.startswith("code of ") and key != _CODE:  # two digests say nothing
+                made = f"another {key}" if key in stored and key in now else made
             raise ProtocolError(
-                f"study {name!r} was made with {key} = {_short(stored.get(key))}, "
-                f"now it is {_short(now.get(key))}; put it back, or start a new study with --name"
+                f"study {name!r} was made with {made}; put it back, or start a new study with "
+                "--name"
             )
 
 

@@ -254,7 +254,7 @@ def _tree_source(data: ImageFolder, folder: Path | None) -> TreeSource:
             f"{LAYOUTS}"
         )
     return TreeSource(
-        layout=layout_of(Path(where)),
+        layout=layout_of(Path(where), given_as="path" if folder is None else "--data"),
         form=Form(size=data.size, channels=data.channels),
         skip_broken=data.skip_broken,
     )

@@ -167,7 +167,7 @@ class FinalTraining:
     def _fitted(self, run: Run) -> RunResult:
         """Train; what fails after a request to stop, such as a killed loader, is the stop's."""
         try:
-            with user_code("in training"):
+            with user_code("in the training"):
                 return self.trainer.fit(run)
         except Exception:
             if self.stop.asked():

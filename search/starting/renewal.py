@@ -58,7 +58,7 @@ def make_way(engine: Engine, row: StudyRow, asked: Asked, error: ProtocolError) 
             f"{error}; or end {workers[0]} first: then this start replaces the definition"
         ) from None
     catalog.remove(engine, row)
-    log.info("%s", _said(row.name, error))
+    log.warning("%s", _said(row.name, error))  # a program and a notebook hear no less
     seed = row.seed if asked.seed is None else asked.seed
     return replace(asked, seed=seed, target=_target(row, asked))
 

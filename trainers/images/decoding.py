@@ -77,14 +77,18 @@ class Decoder:
         with warnings.catch_warnings(), ThreadPoolExecutor(_n_threads()) as pool:
             warnings.simplefilter("ignore")
             for start in range(0, len(paths), _AT_ONCE):
-                yield from pool.map(self._image, paths[start : start + _AT_ONCE])
+                for image, done, broken in pool.map(self._image, paths[start : start + _AT_ONCE]):
+                    self.done.update(done)
+                    self.broken += broken
+                    yield image
                 if time.monotonic() - said_at > _SECONDS_BETWEEN_WORDS:
                     said_at = time.monotonic()
                     log.info("%d of %d images decoded", start + _AT_ONCE, len(paths))
 
-    def _image(self, path: Path) -> bytes | None:
+    def _image(self, path: Path) -> tuple[bytes | None, set[str], list[str]]:
+        """Return the bytes of an image, what was done to it, and why it is broken, if it is."""
         try:
-            image, done = pixels(path, self.form)
+            return *pixels(path, self.form), []
         # Pillow's plugins raise all sorts for a broken file: SyntaxError, struct.error, KeyError.
         except Exception as error:
             reason = error.strerror if isinstance(error, OSError) else None
@@ -94,10 +98,7 @@ class Decoder:
                     f"cannot decode the image {path}: {reason}; mend or remove it, or "
                     "ImageFolder(skip_broken=True) leaves such images out"
                 ) from error
-            self.broken.append(f"{path} ({reason})")
-            return None
-        self.done.update(done)
-        return image
+            return None, set(), [f"{path} ({reason})"]
 
 
 def _n_threads() -> int:

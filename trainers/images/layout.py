@@ -68,26 +68,27 @@ def reading_files() -> Iterator[None]:
 
 
 @reading_files()
-def existing(folder: Path) -> Path:
+def existing(folder: Path, *, given_as: str = "--data") -> Path:
     """Return the folder in full; raise DataError where there is none."""
     resolved = folder.expanduser().resolve()
     if resolved.is_file():
-        raise DataError(f"--data {folder}: this is a file; give a folder (unpack an archive)")
+        raise DataError(f"{given_as} {folder}: this is a file; give a folder (unpack an archive)")
     if not resolved.is_dir():
-        raise DataError(f"--data {folder}: there is no such folder")
+        raise DataError(f"{given_as} {folder}: there is no such folder")
     return resolved
 
 
 @reading_files()
-def layout_of(folder: Path) -> Layout:
+def layout_of(folder: Path, *, given_as: str = "--data") -> Layout:
     """Return how the images below `folder` are laid out; links are followed.
 
     Raises DataError for a folder that is in none of the `LAYOUTS`, a class that is not in every
     split, and one without images.
     """
-    root = _Folder(existing(folder)).narrowed()
+    given = existing(folder, given_as=given_as)
+    root = _Folder(given).narrowed()
     parts = _parts(root)
-    remarks = [] if root.path == existing(folder) else [f"the class folders lie in {root.path}"]
+    remarks = [] if root.path == given else [f"the class folders lie in {root.path}"]
     if len(parts) > 1 or parts["train"] != root:
         unused = [name for name in root.folders if name.lower() not in PART_NAMES]
         remarks += [f"not used: {some(unused)}"] if unused else []
@@ -191,10 +192,12 @@ def _common_classes(parts: Mapping[PartName, _Folder]) -> tuple[str, ...]:
                 if part.n_images
                 else ""
             )
-            raise DataError(
-                f"{part.path} holds no class folders{inside}; one folder per class is needed, as "
-                f"in {LAYOUTS}; {_OTHERWISE}"
+            way_on = (
+                f"one folder per class is needed, as in {LAYOUTS}; {_OTHERWISE}"
+                if part is train
+                else "put it away, and such a split is cut from train"
             )
+            raise DataError(f"{part.path} holds no class folders{inside}; {way_on}")
         if part.folders.keys() != train.folders.keys():
             raise DataError(
                 f"{part.path} must hold the classes of {train.path.name}: "

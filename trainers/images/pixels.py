@@ -20,7 +20,7 @@ _SAID = {
     "alpha": "{n} with transparency: laid on white",
     "deep": "{n} of 16 bits: the upper 8 are kept",
     "cmyk": "{n} stored as CMYK: converted to RGB",
-    "turned": "{n} turned as their EXIF orientation says",
+    "turned": "{n} turned upright as the EXIF orientation says",
     "frames": "{n} with several frames: the first is taken",
     "resized": "{n} of another size: the shorter side is resized to {size} pixels (bilinear, "
     "antialiased), then the centre is cut out",

@@ -121,7 +121,7 @@ def _cut(order: Index, labels: Index, n: int, name: str) -> tuple[Index, Index]:
 def _some_of(order: Index, labels: Index, n: int, name: str) -> Index:
     """Return `n` of `order`, each class by its share; DataError where there are fewer."""
     if n > len(order):
-        raise DataError(f"{name}={n}: the folder has {counted(len(order), 'image')} for it")
+        raise DataError(f"{name}={n}: there are {counted(len(order), 'image')} for it")
     counts = np.bincount(labels[order])
     chosen: Index = order[_firsts(order, labels, apportioned(counts, n, counts))]
     return chosen
