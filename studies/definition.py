@@ -55,6 +55,10 @@ class RangeTest:
 
     The reading moves with the number of steps, so it is part of the protocol, and the slow sweep
     tells how far; fewer than 100 say little.
+
+    `n_sweeps=0` skips it, and Space(max_lr=...) says where to search. Sweeps that find no bracket
+    end a study only where it is `required`; else a wide range is searched
+    (trainers.sweeps.ranges).
     """
 
     # One sweep lost up to 2.4 points in `no-norm`, the median of five at most 0.3
@@ -64,9 +68,14 @@ class RangeTest:
     n_steps: int = 200
     start_lr: float = 1e-5
     end_lr: float = 10.0
+    required: bool = False
 
     def __post_init__(self) -> None:
-        _at_least(1, n_sweeps=self.n_sweeps)
+        _at_least(0, n_sweeps=self.n_sweeps)
+        if type(self.required) is not bool:
+            raise ValueError(f"required must be True or False, got {self.required!r}")
+        if self.required and not self.n_sweeps:
+            raise ValueError("required=True needs sweeps: n_sweeps must be at least 1, got 0")
         _at_least(LEAST_STEPS, n_steps=self.n_steps)
         if not 0 < self.start_lr < self.end_lr < math.inf:
             raise ValueError(
@@ -158,6 +167,11 @@ class Study:
         self._fill_in_the_score()
         if self.direction not in ("maximize", "minimize"):
             raise ValueError(f"direction must be maximize or minimize, got {self.direction!r}")
+        if not self.range_test.n_sweeps and self.space.max_lr is None:
+            raise ValueError(
+                "n_sweeps=0 skips the range test, so the study must say where to search: "
+                "give Space(max_lr=(low, high)), or at least 1 sweep"
+            )
         if self.space.weight_decay is not None:
             self._check_weight_decay(*self.space.weight_decay)
         if self.space.batch_size is not None and self.task.batch_size not in self.space.batch_size:
@@ -335,6 +349,16 @@ class Study:
         return tuple(dict(zip(axes, values, strict=True)) for values in product(*axes.values()))
 
     @property
+    def swept_settings(self) -> tuple[Mapping[str, Value], ...]:
+        """The settings that have a range test, the baseline's first.
+
+        A range of max_lr of one's own holds at all of them, and only the baseline's is swept.
+        """
+        if not self.range_test.n_sweeps:
+            return ()
+        return self.settings if self.space.max_lr is None else self.settings[:1]
+
+    @property
     def may_move_edge(self) -> bool:
         """Whether max_lr is sampled as a multiple of the proposal, for the edge may move."""
         searched = (each.name for each in self.parameters if each.name not in CYCLE)
@@ -388,7 +412,7 @@ def _check_limits(study: Study) -> None:
     sweeps, confirmation = study.range_test, study.confirmation
     within(1, MOST_RUNS, n_trials=study.screening.n_trials)
     within(0, MOST_RUNS, n_initial=study.screening.n_initial)
-    within(1, MOST_RUNS // len(study.settings) - 1, n_sweeps=sweeps.n_sweeps)
+    within(0, MOST_RUNS // len(study.settings) - 1, n_sweeps=sweeps.n_sweeps)
     within(1, MOST_RUNS, n_finalists=confirmation.n_finalists)
     within(1, MOST_RUNS // (confirmation.n_finalists + 1), n_seeds=confirmation.n_seeds)
     within(1, GREATEST_INTEGER // 2, n_steps=sweeps.n_steps)

@@ -20,6 +20,8 @@ _NOT_COMPARED = frozenset({"data read"})
 _SEEDS = "seeds of the runs"
 _CODE = "code of the study file"
 _ONLY_WHERE_GIVEN = {
+    "range_test.required": "False",
+    "space.max_lr": "None",
     "space.weight_decay": "None",
     "space.batch_size": "None",
     "space.extra": "{}",
@@ -58,8 +60,8 @@ def declared(study: Study, source: str) -> dict[str, str]:
 
 def stored_range_test(stored: Mapping[str, str]) -> RangeTest:
     """Return the settings that the sweeps of a stored study follow."""
-    fields = dataclasses.fields(RangeTest)
-    return RangeTest(**{f.name: ast.literal_eval(stored[f"range_test.{f.name}"]) for f in fields})
+    fields = {f.name: stored.get(f"range_test.{f.name}") for f in dataclasses.fields(RangeTest)}
+    return RangeTest(**{k: ast.literal_eval(v) for k, v in fields.items() if v is not None})
 
 
 def has_long_seeds(stored: Mapping[str, str]) -> bool:

@@ -31,6 +31,17 @@ def _rising_within(low: float, high: float, **ranges: tuple[float, float]) -> No
             )
 
 
+def _rates(values: object) -> tuple[float, float]:
+    """Return two rates that rise, given as a tuple or a list."""
+    pair = values if isinstance(values, (tuple, list)) else ()
+    if len(pair) != 2 or not all(type(value) in (int, float) for value in pair):
+        raise ValueError(f"max_lr must be two numbers, as in (0.001, 0.1), got {values!r}")
+    low, high = pair
+    if not 0 < low < high < math.inf:
+        raise ValueError(f"max_lr must be two numbers that rise and lie above 0, got {values!r}")
+    return float(low), float(high)
+
+
 def _rise(values: tuple[int, ...]) -> bool:
     """Whether these are several whole numbers above 0, each greater than the one before."""
     whole = all(type(value) is int and value >= 1 for value in values)
@@ -43,7 +54,11 @@ _PCT_START_OF_THREE_PHASES = (0.05, 0.45)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Space:
-    """The ranges beside `max_lr`, whose range is the bracket of the range test.
+    """The ranges of the parameters; without one, that of `max_lr` is the range test's bracket.
+
+    With `max_lr=(low, high)` the proposal of the range test is the baseline's where it lies
+    inside, else the nearest bound; without one it is the geometric mean of the range. The range
+    holds at all batch sizes, and only the task's own has a range test.
 
     The last rate is max_lr / 250,000 everywhere, so div_factor moves the start only.
 
@@ -67,6 +82,7 @@ class Space:
     the proposal.
     """
 
+    max_lr: tuple[float, float] | None = None
     pct_start: tuple[float, float] = PCT_START
     div_factor: tuple[float, float] = (2.0, 100.0)
     weight_decay: tuple[float, float] | None = None
@@ -77,6 +93,8 @@ class Space:
     )
 
     def __post_init__(self) -> None:
+        if self.max_lr is not None:
+            object.__setattr__(self, "max_lr", _rates(self.max_lr))
         _rising_within(0, 1, pct_start=self.pct_start)
         _rising_within(1, LAST_RATE_DIVISOR, div_factor=self.div_factor)
         if self.weight_decay is not None:

@@ -129,6 +129,7 @@ def _print(result: "RangeTestResult", *, json: bool) -> None:
     from search.results.points import as_json
     from search.text import printable
     from studies.params import setting_text
+    from trainers.sweeps.result import range_text
 
     if json:
         print(dumps(as_json(result), indent=2))
@@ -140,6 +141,9 @@ def _print(result: "RangeTestResult", *, json: bool) -> None:
     for said in (result, *result.others.values()):
         if said.proposal is None:
             raise NoResultError(said.why_no_proposal())
+        if said.proposal.edge is None:
+            way_on = range_text(said.proposal)
+            raise NoResultError(f"{said.why_no_proposal()}; a search goes on: {way_on}")
 
 
 def _print_one(result: "RangeTestResult") -> None:

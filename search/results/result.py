@@ -287,7 +287,7 @@ def _steps_per_epoch(row: StudyRow, params: Params) -> int:
 
 def _proposals(row: StudyRow, measured: RangeTestResult) -> dict[str, Proposal]:
     """Return what the sweeps say by setting, the baseline's first; none where there is but one."""
-    if not row.settings:
+    if not row.settings or range_test.has_own_range(row):
         return {}
     every = {next(iter(row.settings)): measured, **measured.others}
     return {n: each.proposal for n, each in every.items() if each.proposal is not None}

@@ -78,7 +78,10 @@ def none_of_use(cycles: Sequence[WorkRow], row: StudyRow) -> str:
         "did not learn": f"the score was no better than diverged_value ({row.diverged_value:g})",
     }
     causes = (f"{text} in {counts[outcome]}" for outcome, text in words.items() if counts[outcome])
+    tried = "the range test's proposal"
+    if row.edge is None and row.bracket_low is not None:
+        tried = f"the range of max_lr, {row.bracket_low:.3g} to {row.bracket_high:.3g}"
     return (
         f"none of its {len(cycles)} cycles has a usable score: {', '.join(causes)}; look at the "
-        "loss and the score of one cycle, and at the range test's proposal"
+        f"loss and the score of one cycle, and at {tried}"
     )

@@ -49,12 +49,14 @@ def costs(study: Study, *, n_trials: int) -> tuple[StageCost, ...]:
     # The baseline is one of the trials and always confirmed, the finalists are among the others.
     n_confirmed = (min(confirmation.n_finalists, n_trials - 1) + 1) * confirmation.n_seeds
     sizes = [size_of(each) or study.task.batch_size for each in study.settings]
-    n_sweeps = (sweeps.n_sweeps + 1) * len(sizes)
-    swept = (sweeps.n_sweeps * sweeps.n_steps + sweeps.slow_steps) * sum(sizes)
+    swept_sizes = sizes[: len(study.swept_settings)]
+    n_sweeps = (sweeps.n_sweeps + 1) * len(swept_sizes)
+    swept = (sweeps.n_sweeps * sweeps.n_steps + sweeps.slow_steps) * sum(swept_sizes)
     cycle = study.epochs * max(size * study.steps_of(1, batch_size=size) for size in sizes)
     steps = study.cycle_steps
+    range_test = StageCost(Stage.RANGE_TEST, n_sweeps, sweeps.n_steps, swept)
     return (
-        StageCost(Stage.RANGE_TEST, n_sweeps, sweeps.n_steps, swept),
+        *([range_test] if n_sweeps else []),
         StageCost(Stage.SEARCH, n_trials, steps, n_trials * cycle),
         StageCost(Stage.CONFIRMATION, n_confirmed, steps, n_confirmed * cycle),
     )

@@ -9,7 +9,7 @@ from search.results.spent import StageSpent
 from search.stages.statistics import MOST_EXPLAINED
 from search.starting.cost import duration_text
 from studies.params import setting_text
-from trainers.sweeps.result import conclusion, count
+from trainers.sweeps.result import baseline_text, conclusion, count
 
 
 def candidate_name(candidate: Candidate, result: StudyResult) -> str:
@@ -95,7 +95,7 @@ def fact_lines(result: StudyResult) -> list[str]:
 def baseline_lines(result: StudyResult) -> list[str]:
     """Return what the winner is compared with, and what the study held at one value."""
     own = Params(**{n: v for n, v in result.baseline.params.items() if n not in result.fixed})
-    lines = [f"baseline: torch's default 1cycle at the proposed max_lr: {own}"]
+    lines = [f"baseline: torch's default 1cycle at {baseline_text(result.proposal)}: {own}"]
     if result.fixed:
         held = Params(**{name: result.winner.params[name] for name in result.fixed})
         lines.append(f"held fixed in all of them: {held}")

@@ -172,6 +172,8 @@ def _searched(row: StudyRow, measured: RangeTestResult) -> "Searched | None":
     every: dict[str | None, RangeTestResult] = {next(iter(row.settings), None): measured}
     every.update(measured.others.items())
     proposals = {n: each.proposal for n, each in every.items() if each.proposal is not None}
+    if len({proposal.max_lr for proposal in proposals.values()}) == 1:
+        proposals = {None: next(iter(proposals.values()))}
     marked = {BASELINE_SLOT: "baseline"}
     return trial_figures.Searched(Metric(row.metric), proposals, marked, row.moving)
 

@@ -22,6 +22,7 @@ from search.views.figures.look import (
 from search.views.wording import candidate_name
 from studies.params import setting_key
 from trainers.sweeps.judgement import Proposal
+from trainers.sweeps.result import range_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -78,7 +79,7 @@ class Searched:
         """Return what a finished search is drawn with: baseline and winner are marked."""
         marked = dict.fromkeys((result.baseline, result.winner))
         every: Mapping[str | None, Proposal] = {None: result.proposal}
-        if result.proposals:
+        if len({proposal.max_lr for proposal in result.proposals.values()}) > 1:
             every = {key: proposal for key, proposal in result.proposals.items()}
         names = {c.slot: candidate_name(c, result) for c in marked}
         return cls(result.metric, every, names, result.moving)
@@ -90,6 +91,11 @@ class Searched:
             return "max_lr"
         names = " and ".join(name.replace("_", " ") for name in self.moving)
         return f"max_lr as a multiple of the proposal at its {names}"
+
+    @property
+    def range_name(self) -> str:
+        """What the range of rates is called."""
+        return range_name(next(iter(self.proposals.values())))
 
     @property
     def bracket(self) -> tuple[float, float]:
@@ -150,7 +156,7 @@ def search_figure(trials: Sequence[Trial], searched: Searched) -> "Figure":
             *(_ring(t, searched, heights) for t in scored if t.slot in searched.marked),
         ]
     )
-    bracket(figure, searched.bracket)
+    bracket(figure, searched.bracket, name=searched.range_name)
     finish(
         figure,
         x=log_axis([*map(searched.place, scored), *searched.bracket], searched.title),

@@ -72,7 +72,7 @@ def _values_text(study: Study) -> list[str]:
 def _slow_text(started: Started) -> str:
     if started.costs[0].stage != Stage.RANGE_TEST:
         return ""
-    moving = " and ".join(started.definition.study.settings[0]).replace("_", " ")
+    moving = " and ".join(started.definition.study.swept_settings[0]).replace("_", " ")
     each = f" of each {moving}" if moving else ""
     return f"; the last sweep{each} takes twice the steps"
 

@@ -59,7 +59,7 @@ class View:
         if first:
             self._images_at_start = self.now.images_done
             self._told.update(run.stage for run in new.values())
-            self._proposed = self.now.proposal is not None
+            self._proposed = self.now.max_lr is not None
         else:
             self._new += new.values()
         if not first and self._since is None and self.now.images_done > self._images_at_start:
@@ -90,9 +90,9 @@ class View:
         totals = {stage.stage: stage.total for stage in self.now.stages}
         lines = [self._line(run, totals) for run in self._new if run.stage in totals]
         self._new.clear()
-        if self.now.proposal is not None and not self._proposed:
+        if self.now.max_lr is not None and not self._proposed:
             self._proposed = True
-            lines.append(f"proposed max_lr {self.now.proposal:.3g}")
+            lines.append(self.now.max_lr)
         return lines
 
     def _line(self, run: EndedRun, totals: Mapping[Stage, int]) -> str:
@@ -168,8 +168,8 @@ class View:
         lines, best = [], self.now.best
         if best is not None:
             lines.append(f"best so far {best.score:.4f} (slot {best.slot}: {best.params})")
-        elif self.now.proposal is not None:
-            lines.append(f"proposed max_lr {self.now.proposal:.3g}")
+        elif self.now.max_lr is not None:
+            lines.append(self.now.max_lr)
         if not self.now.ended:
             lines.append(self.speed_text())
         return lines
