@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from search import api
 from search.errors import GivenBackError, NoResultError, UsageError
@@ -32,6 +33,7 @@ from trainers.final import facts_of, load_final
 from trainers.loop import Classifier
 from trainers.run import Run, RunResult
 from trainers.task import OwnLoop
+from trainers.training import Training
 
 NET = "studies.digits:STUDY.task.model"
 
@@ -169,6 +171,31 @@ def test_both_splits_keep_the_epochs_and_are_scored_on_the_test_split_alone(
     assert seen >= {int(image) for image in classifier.splits.validation}
     assert len(seen) == 1296
     assert facts.scores == {"test": classifier.evaluate(net, "test")[1]}
+
+
+def numbers(first: int, end: int) -> TensorDataset:
+    values = torch.arange(first, end, dtype=torch.float32)[:, None]
+    return TensorDataset(values, values)
+
+
+def test_a_training_of_data_sets_joins_them_and_one_of_loaders_says_why_not() -> None:
+    def fit(train: Any) -> Training:
+        return Training(
+            model=lambda: torch.nn.Linear(1, 1),
+            optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=0.1),
+            data={"train": train, "validation": numbers(40, 60), "test": numbers(60, 70)},
+            batch_size=10,
+            loss=lambda model, batch: (model(batch[0]) - batch[1]).square().mean(),
+            score="loss",
+        )
+
+    both = fit(numbers(0, 40)).with_validation()
+    assert both.steps_per_epoch == 6
+    seen = [int(value) for value, _ in both.data.get("train", {})]
+    assert seen == list(range(60))
+    assert len(both.data.get("test", {})) == 10
+    with pytest.raises(TaskError, match=r"two map-style Datasets, and train is DataLoader"):
+        fit(DataLoader(numbers(0, 40), batch_size=10)).with_validation()
 
 
 class Offering(Table):
