@@ -16,6 +16,7 @@ from studies.params import (
     parameter,
     searched,
 )
+from trainers.given import tidy
 from trainers.onecycle import LAST_RATE_DIVISOR
 
 
@@ -58,6 +59,7 @@ class Space:
     extra: Mapping[str, Domain | tuple[Value, ...]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        tidy(self)
         _rising_within(0, 1, pct_start=self.pct_start)
         _rising_within(1, LAST_RATE_DIVISOR, div_factor=self.div_factor)
         if self.weight_decay is not None:
