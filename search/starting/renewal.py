@@ -41,7 +41,7 @@ def start_fresh(engine: Engine, name: str) -> None:
     if workers := at_work(engine, row):
         raise UsageError(f"--fresh: study {name!r} is worked on by {workers[0]}: end that first")
     catalog.remove(engine, row)
-    log.info("study %r is removed with its runs, and starts again", name)
+    log.warning("study %r is removed with its runs, and starts again", name)
 
 
 def make_way(engine: Engine, row: StudyRow, asked: Asked, error: ProtocolError) -> Asked:
@@ -58,7 +58,7 @@ def make_way(engine: Engine, row: StudyRow, asked: Asked, error: ProtocolError) 
             f"{error}; or end {workers[0]} first: then this start replaces the definition"
         ) from None
     catalog.remove(engine, row)
-    log.info("%s", _said(row.name, error))
+    log.warning("%s", _said(row.name, error))
     seed = row.seed if asked.seed is None else asked.seed
     return replace(asked, seed=seed, target=_target(row, asked))
 
