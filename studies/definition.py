@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 
+from studies.given import check_part, check_task
 from studies.limits import (
     GREATEST_INTEGER,
     MOST_METRIC_CHARACTERS,
@@ -28,6 +29,7 @@ from studies.space import Space
 from studies.states import Direction
 from trainers.calls.lint import Call, errors
 from trainers.errors import ScheduleError
+from trainers.given import tidy, what
 from trainers.onecycle import cycle_of
 from trainers.scored import Scored
 from trainers.sweeps.sweep import LEAST_STEPS
@@ -71,6 +73,7 @@ class RangeTest:
     required: bool = False
 
     def __post_init__(self) -> None:
+        tidy(self)
         _at_least(0, n_sweeps=self.n_sweeps)
         if type(self.required) is not bool:
             raise ValueError(f"required must be True or False, got {self.required!r}")
@@ -113,6 +116,7 @@ class Screening:
     n_initial: int = 8
 
     def __post_init__(self) -> None:
+        tidy(self)
         _at_least(1, n_trials=self.n_trials)
         if self.epochs is not None:
             _check_epochs(self.epochs)
@@ -131,8 +135,17 @@ class Confirmation:
     n_seeds: int = 5
 
     def __post_init__(self) -> None:
+        tidy(self)
         _at_least(1, n_finalists=self.n_finalists)
         _at_least(2, n_seeds=self.n_seeds)
+
+
+_PARTS = {
+    "screening": Screening,
+    "range_test": RangeTest,
+    "space": Space,
+    "confirmation": Confirmation,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,7 +175,11 @@ class Study:
     confirmation: Confirmation = field(default_factory=Confirmation)
 
     def __post_init__(self) -> None:
+        tidy(self)
         check_name(self.name)
+        check_task(self.task)
+        for name, kind in _PARTS.items():
+            check_part(name, getattr(self, name), kind)
         self._fill_in_epochs()
         self._fill_in_the_score()
         if self.direction not in ("maximize", "minimize"):
@@ -427,6 +444,8 @@ def _check_lengths(study: Study) -> None:
 
 def check_name(name: str) -> None:
     """Raise ValueError for text that cannot name a study (a path, a Python file)."""
+    if not isinstance(name, str):
+        raise ValueError(f"name must be a text, got {what(name)}")
     plain = name.isprintable() and name == name.strip() and 0 < len(name) <= MAX_NAME_LENGTH
     if not plain or "/" in name or name.endswith(".py"):
         raise ValueError(

@@ -19,6 +19,7 @@ from studies.params import (
     searched,
     values_of,
 )
+from trainers.given import tidy
 from trainers.onecycle import LAST_RATE_DIVISOR
 
 
@@ -93,6 +94,7 @@ class Space:
     )
 
     def __post_init__(self) -> None:
+        tidy(self)
         if self.max_lr is not None:
             object.__setattr__(self, "max_lr", _rates(self.max_lr))
         _rising_within(0, 1, pct_start=self.pct_start)

@@ -11,6 +11,7 @@ from trainers.data import Cifar10, Digits, ImageFolder, counted
 from trainers.device import Site
 from trainers.errors import TaskError
 from trainers.factories import load_factory
+from trainers.given import is_torch, tidy, what
 from trainers.run import Trainer
 from trainers.scored import Scored
 
@@ -135,6 +136,8 @@ class Task:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     def __post_init__(self) -> None:
+        tidy(self)
+        _check_parts(self)
         n_train, _ = self.data.numbers
         if type(self.batch_size) is not int or self.batch_size < 1:
             raise ValueError(
@@ -257,6 +260,27 @@ class _OnBoth(Task):
         return (n_train + n_validation) // self.batch_size
 
 
+def _check_parts(task: Task) -> None:
+    """Raise ValueError for a model, data or an optimizer that belongs elsewhere."""
+    if not (callable(task.model) or isinstance(task.model, str)) or is_torch(task.model, "Module"):
+        raise ValueError(
+            f"model must be a function that makes a new model for each run, or where it is "
+            f'("module:name"), got {what(task.model)}: write model=lambda: ...'
+        )
+    if not hasattr(task.data, "n_train") or isinstance(task.data, type):
+        raise ValueError(
+            f"data must be Digits(...), Cifar10(...) or ImageFolder(...), got {what(task.data)}; "
+            "Training(data=...) takes any Dataset or DataLoader"
+        )
+    if not hasattr(task.optimizer, "build") or isinstance(task.optimizer, type):
+        name = getattr(task.optimizer, "__name__", type(task.optimizer).__name__)
+        raise ValueError(
+            f"optimizer must be SGD(...) or AdamW(...) of trainers.task, got "
+            f"{what(task.optimizer)}; with Training(...) any other is "
+            f"optimizer=lambda model: torch.optim.{name}(model.parameters())"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnLoop:
     """A training loop of your own: `factory(site)` returns an object with `fit(run)`.
@@ -275,9 +299,16 @@ class OwnLoop:
     weight_decay: float | None = None
 
     def __post_init__(self) -> None:
+        tidy(self)
         for name in ("batch_size", "steps_per_epoch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if not (callable(self.factory) or isinstance(self.factory, str)):
+            raise ValueError(
+                f"factory must be a function of the site that makes your loop, or where it is "
+                f'("module:name"), got {what(self.factory)}: write factory=lambda site: ...'
+            )
         if self.weight_decay is not None:
             _check_weight_decay(self.weight_decay)
 

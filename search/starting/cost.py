@@ -199,7 +199,7 @@ def devices(kind: DeviceKind) -> int:
 def duration_text(seconds: float) -> str:
     """Return a duration as people say it: '0.2 s', '40 s', '12 min', '3.5 h'; never 0 s."""
     if seconds < 0.95:
-        return f"{max(seconds, 0.001):.1g} s"
+        return f"{seconds:.1f} s" if seconds >= 0.05 else "under 0.1 s"
     # Up to 90 of the smaller unit: '80 s' says more than '1 min'.
     if seconds < 90:
         return f"{seconds:.0f} s"

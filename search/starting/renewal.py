@@ -41,7 +41,7 @@ def start_fresh(engine: Engine, name: str) -> None:
     if workers := at_work(engine, row):
         raise UsageError(f"--fresh: study {name!r} is worked on by {workers[0]}: end that first")
     catalog.remove(engine, row)
-    log.info("study %r is removed with its runs, and starts again", name)
+    log.warning("study %r is removed with its runs, and starts again", name)
 
 
 def make_way(engine: Engine, row: StudyRow, asked: Asked, error: ProtocolError) -> Asked:
