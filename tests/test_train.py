@@ -381,10 +381,11 @@ def test_two_processes_do_not_train_one_model(tmp_path: Path) -> None:
                     api.train(SMALL, out, baseline=True, storage=storage)
             return super().fit(run)
 
-    # The definition is the same by its name: only the loop differs.
+    # The definition is the same by its name: only the code of its loop differs.
     Twice.__qualname__ = Offering.__qualname__
     study = replace(SMALL, task=OwnLoop(factory=Twice, batch_size=10, steps_per_epoch=10))
-    assert api.train(study, out, baseline=True, storage=storage).models[0].is_new
+    models = api.train(study, out, baseline=True, storage=storage, changed=True).models
+    assert models[0].is_new
 
 
 def test_deleting_a_study_takes_the_checkpoints_of_its_final_models_along(
