@@ -410,7 +410,7 @@ def test_two_processes_do_not_train_one_model(tmp_path: Path) -> None:
                     api.train(SMALL, out, baseline=True, storage=storage)
             return super().fit(run)
 
-    # The definition is the same by its name: only the loop differs.
+    # The definition is the same by its name: only the code of its loop differs.
     Twice.__qualname__ = Offering.__qualname__
     study = replace(SMALL, task=OwnLoop(factory=Twice, batch_size=10, steps_per_epoch=10))
     models = api.train(study, out, baseline=True, storage=storage, changed=True).models
