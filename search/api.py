@@ -154,6 +154,11 @@ def range_test(
         start_lr=start_lr,
         end_lr=end_lr,
     )
+    if not definition.study.range_test.n_sweeps:
+        raise UsageError(
+            f"study {definition.study.name!r} skips its range test (n_sweeps=0) and searches its "
+            "own range of max_lr: --sweeps 5 with another --name makes one"
+        )
     asked = asked_of(
         definition,
         name=name,
@@ -351,6 +356,7 @@ def join(
             check_installed(definition.study.screening.sampler)
             trainer, site = load_task(definition, row, device=device, data=data)
             patiently(catalog.resolve, engine, row, facts_of(trainer))
+            row = patiently(catalog.measure_diverged_value, engine, row, definition.study, trainer)
             ended = work_here(
                 engine, row, definition, trainer=trainer, site=site, stop=stop, only=only
             )

@@ -1,7 +1,8 @@
 """A study as its author writes it: what is trained, searched and confirmed."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 from studies.limits import (
@@ -12,12 +13,23 @@ from studies.limits import (
     short,
     within,
 )
-from studies.params import Domain, Parameter, Value
+from studies.params import (
+    CYCLE,
+    LEAVES_EDGE,
+    MOVES_EDGE,
+    TORCHS_OWN,
+    Choice,
+    Parameter,
+    Value,
+    parameter,
+    values_of,
+)
 from studies.space import Space
 from studies.states import Direction
 from trainers.calls.lint import Call, errors
-from trainers.calls.schedule import Schedule
-from trainers.onecycle import LAST_RATE_DIVISOR
+from trainers.errors import ScheduleError
+from trainers.onecycle import cycle_of
+from trainers.scored import Scored
 from trainers.sweeps.sweep import LEAST_STEPS
 from trainers.task import Workload
 
@@ -43,6 +55,10 @@ class RangeTest:
 
     The reading moves with the number of steps, so it is part of the protocol, and the slow sweep
     tells how far; fewer than 100 say little.
+
+    `n_sweeps=0` skips it, and Space(max_lr=...) says where to search. Sweeps that find no bracket
+    end a study only where it is `required`; else a wide range is searched
+    (trainers.sweeps.ranges).
     """
 
     # One sweep lost up to 2.4 points in `no-norm`, the median of five at most 0.3
@@ -52,9 +68,14 @@ class RangeTest:
     n_steps: int = 200
     start_lr: float = 1e-5
     end_lr: float = 10.0
+    required: bool = False
 
     def __post_init__(self) -> None:
-        _at_least(1, n_sweeps=self.n_sweeps)
+        _at_least(0, n_sweeps=self.n_sweeps)
+        if type(self.required) is not bool:
+            raise ValueError(f"required must be True or False, got {self.required!r}")
+        if self.required and not self.n_sweeps:
+            raise ValueError("required=True needs sweeps: n_sweeps must be at least 1, got 0")
         _at_least(LEAST_STEPS, n_steps=self.n_steps)
         if not 0 < self.start_lr < self.end_lr < math.inf:
             raise ValueError(
@@ -68,21 +89,33 @@ class RangeTest:
         return 2 * self.n_steps
 
 
+class _Taken(int):
+    """Epochs that were taken from where they are said; they give way to those said later."""
+
+
+def _check_epochs(epochs: int) -> None:
+    _at_least(1, epochs=int(epochs) if isinstance(epochs, _Taken) else epochs)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Screening:
-    """`n_trials` configurations, each trained for one complete cycle of `epochs`.
+    """`n_trials` configurations, each trained for one complete cycle of `epochs`: the study's,
+    where it is not said here.
 
     After the baseline and `n_initial` points of a scrambled Sobol sequence the `sampler` proposes.
     """
 
-    n_trials: int
-    epochs: int
+    # Twice the 8 of the start and more, as in the bundled studies; --trials changes it.
+    n_trials: int = 24
+    epochs: int | None = None
     sampler: str = "tpe"
     # A power of two, at which a Sobol sequence is balanced (scipy.stats.qmc.Sobol).
     n_initial: int = 8
 
     def __post_init__(self) -> None:
-        _at_least(1, n_trials=self.n_trials, epochs=self.epochs)
+        _at_least(1, n_trials=self.n_trials)
+        if self.epochs is not None:
+            _check_epochs(self.epochs)
         _at_least(0, n_initial=self.n_initial)
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}")
@@ -108,25 +141,37 @@ class Study:
 
     A space that holds more parameters adds these to the question.
 
-    `metric` names what the trainer's score is; accuracies are shown in percent.
-    `diverged_value` is what a cycle that broke is worth: for accuracy, 1 / number of classes.
-    A score that is worse, or no number, counts as that.
+    `epochs` is the length of a cycle; `screening` may say it as well. `metric` names what the
+    trainer's score is; accuracies are shown in percent. It and `direction` follow from the task
+    where that says what it scores; a loop of one's own maximises an accuracy unless told.
+
+    `diverged_value` is what a cycle that broke is worth: for accuracy, 1 / number of classes. A
+    score that is worse, or no number, counts as that. None, for a task that can measure it: the
+    score of the untrained model, which is stored when the study is made.
     """
 
     name: str
     task: Workload
-    screening: Screening
-    diverged_value: float
-    direction: Direction = "maximize"
-    metric: str = "accuracy"
+    epochs: int = None  # type: ignore[assignment]
+    screening: Screening = field(default_factory=Screening)
+    diverged_value: float | None = None
+    direction: Direction = None  # type: ignore[assignment]
+    metric: str = None  # type: ignore[assignment]
     range_test: RangeTest = field(default_factory=RangeTest)
     space: Space = field(default_factory=Space)
     confirmation: Confirmation = field(default_factory=Confirmation)
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        self._fill_in_epochs()
+        self._fill_in_the_score()
         if self.direction not in ("maximize", "minimize"):
             raise ValueError(f"direction must be maximize or minimize, got {self.direction!r}")
+        if not self.range_test.n_sweeps and self.space.max_lr is None:
+            raise ValueError(
+                "n_sweeps=0 skips the range test, so the study must say where to search: "
+                "give Space(max_lr=(low, high)), or at least 1 sweep"
+            )
         if self.space.weight_decay is not None:
             self._check_weight_decay(*self.space.weight_decay)
         if self.space.batch_size is not None and self.task.batch_size not in self.space.batch_size:
@@ -134,8 +179,16 @@ class Study:
                 f"batch_size must hold the task's own, {self.task.batch_size}, which the baseline "
                 f"has; got {self.space.batch_size}"
             )
-        for name, domain in self.space.extra_domains().items():
-            self._check_extra(name, domain)
+        # A task may have more to say of what is searched than own_values() tells.
+        check = getattr(self.task, "check_searched", None)
+        if check is not None:
+            told = (*self.space.domains(), *self.space.fixed())
+            check(tuple(n for n in told if n not in (*CYCLE, *TORCHS_OWN)))
+        for name in self.space.extra:
+            if name in TORCHS_OWN:
+                self._check_torchs_own(name)
+            else:
+                self._check_extra(name)
         _check_limits(self)
         # A folder of images says later how many there are, and all is checked again.
         if self.is_counted:
@@ -143,23 +196,79 @@ class Study:
             for batch_size in self.batch_sizes:
                 self._check_cycles(self.steps_of(self.epochs, batch_size=batch_size))
 
-    def _check_extra(self, name: str, domain: Domain) -> None:
+    def _fill_in_epochs(self) -> None:
+        """Have both places say the epochs; those said come first, and two must be the same."""
+        both = (self.epochs, self.screening.epochs)
+        said = [n for n in both if n is not None and not isinstance(n, _Taken)]
+        epochs = next((n for n in (*said, *both) if n is not None), None)
+        if epochs is None:
+            raise ValueError("epochs is needed, the length of a cycle: Study(epochs=10, ...)")
+        _check_epochs(epochs)
+        if len(set(said)) > 1:
+            raise ValueError(
+                f"epochs is {said[0]} in the study and {said[1]} in its screening: say it once"
+            )
+        if self.epochs is None or isinstance(self.epochs, _Taken):
+            object.__setattr__(self, "epochs", _Taken(epochs))
+        if self.screening.epochs is None or isinstance(self.screening.epochs, _Taken):
+            screening = replace(self.screening, epochs=_Taken(epochs))
+            object.__setattr__(self, "screening", screening)
+
+    def _fill_in_the_score(self) -> None:
+        """Take metric, direction and diverged_value from the task; refuse what contradicts it."""
+        scored: Scored | None = getattr(self.task, "scored", None)
+        if scored is None:
+            scored = Scored(
+                "accuracy" if self.metric is None else self.metric,
+                "maximize" if self.direction is None else self.direction,
+            )
+            if self.diverged_value is None:
+                raise ValueError(
+                    "diverged_value is needed: the score of a cycle that broke, such as 0.1 for "
+                    "an accuracy over 10 classes"
+                )
+        for name in ("metric", "direction"):
+            known, given = getattr(scored, name), getattr(self, name)
+            if given is None:
+                object.__setattr__(self, name, known)
+            elif given != known:
+                raise ValueError(
+                    f"{name} must be {known!r}, which the task scores, got {given!r}; leave "
+                    f"{name} out, or give the task another score"
+                )
+        if self.diverged_value is None:
+            object.__setattr__(self, "diverged_value", scored.diverged_value)
+
+    def _check_extra(self, name: str) -> None:
         known = self.task.own_values()
         if name not in known and not self.task.takes_any:
             raise ValueError(
                 f"extra[{name!r}]: the bundled loop has no such parameter; it has "
                 f"{', '.join(sorted(known))}, and a loop of your own may have any"
             )
+        domain = self.space.extra_domains().get(name)
+        if domain is None or domain.baseline is not None:
+            return
         own = known.get(name)
-        if own is None and domain.baseline is None:
+        if own is None:
             raise ValueError(
                 f"extra[{name!r}]: the baseline's value is not known; say it, as in "
                 f"Range(low, high, baseline=...) or Choice((...), baseline=...)"
             )
-        if domain.baseline is None and own is not None and not domain.holds(own):
+        if not domain.holds(own):
             raise ValueError(
                 f"extra[{name!r}] must hold the task's own, {own!r}, which the baseline has; "
                 f"got {domain}"
+            )
+
+    def _check_torchs_own(self, name: str) -> None:
+        domain, default = self.space.extra_domains().get(name), parameter(name).baseline
+        if domain is None or domain.baseline is not None or default is None:
+            return
+        if not domain.holds(default):
+            raise ValueError(
+                f"extra[{name!r}] must hold torch's default, {default!r}, which the baseline has; "
+                f"got {domain}; or say another one, as in Range(low, high, baseline=...)"
             )
 
     def _check_weight_decay(self, low: float, high: float) -> None:
@@ -167,7 +276,8 @@ class Study:
         if own is None:
             raise ValueError(
                 f"weight_decay cannot be searched, {got}: the task's own, which the baseline has, "
-                "is not known; OwnLoop(weight_decay=...) says it"
+                "is not known; OwnLoop(weight_decay=...) says it, or the default of a function's "
+                "parameter of that name"
             )
         most = MOST_WEIGHT_DECAY["adaptive" if self.task.adaptive else "sgd"]
         if high > most:
@@ -183,22 +293,24 @@ class Study:
 
     def _check_cycles(self, shortest: int) -> None:
         """Refuse a space with a corner that is no cycle; a shortest one has `shortest` steps."""
-        warm_up_steps = self.space.pct_start[0] * shortest
+        ends = {name: values_of(domain) for name, domain in self.space.domains().items()}
+        ends |= {name: (value,) for name, value in self.space.fixed().items()}
+        warm_up_steps = float(ends["pct_start"][0]) * shortest
         if warm_up_steps < 2:
             raise ValueError(
                 f"a cycle of {shortest} steps leaves {warm_up_steps:.2g} warm-up steps at "
-                f"pct_start={self.space.pct_start[0]:g}; at least 2 are needed: "
+                f"pct_start={ends['pct_start'][0]:g}; at least 2 are needed: "
                 "train longer or raise pct_start"
             )
-        for pct_start, div_factor in product(self.space.pct_start, self.space.div_factor):
-            cycle = Schedule(
-                max_lr=1.0,  # what the lint says does not depend on it
-                total_steps=shortest,
-                pct_start=float(pct_start),
-                div_factor=div_factor,
-                final_div_factor=LAST_RATE_DIVISOR / div_factor,
-            )
-            for finding in errors(Call(schedule=cycle)):
+        names = [name for name in ends if name in (*CYCLE, *TORCHS_OWN)]
+        for values in product(*(ends[name] for name in names)):
+            # What the lint says does not depend on max_lr.
+            corner = {"max_lr": 1.0, **dict(zip(names, values, strict=True))}
+            try:
+                schedule = cycle_of(corner, shortest).schedule
+            except ScheduleError as error:
+                raise ValueError(f"a corner of the space is no cycle: {error}") from None
+            for finding in errors(Call(schedule=schedule)):
                 raise ValueError(f"a corner of the space is no cycle: {finding.line()}")
 
     @property
@@ -217,19 +329,58 @@ class Study:
         """What is searched beside max_lr, each with its domain and its baseline's value."""
         return self.space.parameters(self.task.own_values())
 
-    def told_outside(self, *, batch_size: int | None = None) -> dict[str, Value]:
-        """Return what a run that is no cycle of the search is told: the baseline's extra values.
+    @property
+    def settings(self) -> tuple[Mapping[str, Value], ...]:
+        """The settings that have a range test of their own, the baseline's first.
 
-        `batch_size`: of a sweep, where several are searched.
+        All combinations of what moves the edge (studies.params.MOVES_EDGE) and is searched; an
+        empty one where nothing of the kind is.
         """
-        told = {p.name: p.baseline for p in self.parameters if p.name in self.space.extra}
-        told["batch_size"] = batch_size
-        return {name: value for name, value in told.items() if value is not None}
+        axes: dict[str, tuple[Value, ...]] = {}
+        if self.space.batch_size is not None:
+            axes["batch_size"] = self.batch_sizes
+        for each in self.parameters:
+            if each.name in MOVES_EDGE and each.name not in axes:
+                assert each.domain is not None
+                assert each.baseline is not None
+                if isinstance(each.domain, Choice):
+                    own = each.baseline
+                    axes[each.name] = (own, *(v for v in each.domain.values if v != own))
+        return tuple(dict(zip(axes, values, strict=True)) for values in product(*axes.values()))
 
     @property
-    def epochs(self) -> int:
-        """Epochs of a cycle."""
-        return self.screening.epochs
+    def swept_settings(self) -> tuple[Mapping[str, Value], ...]:
+        """The settings that have a range test, the baseline's first.
+
+        A range of max_lr of one's own holds at all of them, and only the baseline's is swept.
+        """
+        if not self.range_test.n_sweeps:
+            return ()
+        return self.settings if self.space.max_lr is None else self.settings[:1]
+
+    @property
+    def may_move_edge(self) -> bool:
+        """Whether max_lr is sampled as a multiple of the proposal, for the edge may move."""
+        searched = (each.name for each in self.parameters if each.name not in CYCLE)
+        return any(name not in LEAVES_EDGE for name in searched)
+
+    def told_outside(self, setting: Mapping[str, Value] | None = None) -> dict[str, Value]:
+        """Return what a run that is no cycle of the search is told: the baseline's extra values.
+
+        `setting`: that of a sweep, where several have one.
+        """
+        extra = [p for p in self.parameters if p.name in self.space.extra]
+        told = {p.name: p.baseline for p in extra if p.baseline is not None}
+        told |= self.space.fixed()
+        return {n: v for n, v in (told | dict(setting or {})).items() if n not in TORCHS_OWN}
+
+    @property
+    def sweep_momentum(self) -> float | None:
+        """The momentum of a sweep: the baseline's at its peak; None where none is cycled."""
+        own = {p.name: p.baseline for p in self.parameters} | self.space.fixed()
+        if own.get("cycle_momentum", True) is False:
+            return None
+        return float(own.get("base_momentum") or 0.85)
 
     @property
     def cycle_steps(self) -> int:
@@ -254,14 +405,14 @@ def _check_limits(study: Study) -> None:
             f"got {short(metric)}"
         )
     number = isinstance(worst, (int, float)) and not isinstance(worst, bool)
-    if not number or not abs(worst) <= MOST_SCORE:
+    if worst is not None and (not number or not abs(worst) <= MOST_SCORE):
         raise ValueError(
             f"diverged_value must be a number of at most {MOST_SCORE:g}, got {short(worst)}"
         )
-    sweeps, confirmation, sizes = study.range_test, study.confirmation, study.batch_sizes
+    sweeps, confirmation = study.range_test, study.confirmation
     within(1, MOST_RUNS, n_trials=study.screening.n_trials)
     within(0, MOST_RUNS, n_initial=study.screening.n_initial)
-    within(1, MOST_RUNS // len(sizes) - 1, n_sweeps=sweeps.n_sweeps)
+    within(0, MOST_RUNS // len(study.settings) - 1, n_sweeps=sweeps.n_sweeps)
     within(1, MOST_RUNS, n_finalists=confirmation.n_finalists)
     within(1, MOST_RUNS // (confirmation.n_finalists + 1), n_seeds=confirmation.n_seeds)
     within(1, GREATEST_INTEGER // 2, n_steps=sweeps.n_steps)

@@ -190,6 +190,9 @@ CHECKSUMS = {
     "0008_the_optimizer_of_a_run.py": (
         "52fbc24082827f6ebe170b67d3e00e69dccaf9b1a0cb5a50fa2dbd87f73cf9d0"
     ),
+    "0009_scores_that_are_measured_or_missing.py": (
+        "739dd1f67179e1a9c113c9a21384ee3b4535233f7b9fc7592441785a50486aca"
+    ),
 }
 
 

@@ -24,7 +24,6 @@ SOURCE = '"""Mine."""\n\nA = 1\nB = [A, 2]\n'
 @pytest.mark.parametrize(
     ("field", "changed"),
     [
-        ("direction", {"direction": "minimize"}),
         ("diverged_value", {"diverged_value": 0.2}),
         ("screening.epochs", {"screening": Screening(n_trials=16, epochs=11)}),
         ("screening.n_trials", {"screening": Screening(n_trials=17, epochs=10)}),
@@ -49,6 +48,13 @@ def test_a_changed_field_is_named_with_both_values(field: str, changed: dict[str
     words = f"study 'mine' was made with {field} = {stored[field]}, now it is {now[field]}; "
     with pytest.raises(ProtocolError, match=re.escape(words)):
         compare("mine", stored, now)
+
+
+def test_a_changed_direction_is_named() -> None:
+    loop = OwnLoop(factory="a:b", batch_size=1, steps_per_epoch=9)
+    up = Study(name="mine", task=loop, epochs=9, diverged_value=0.1)
+    with pytest.raises(ProtocolError, match="direction = 'maximize', now it is 'minimize'"):
+        compare("mine", declared(up, ""), declared(replace(up, direction="minimize"), ""))
 
 
 WIDE = replace(STUDY, space=Space(weight_decay=(1e-5, 1e-2), batch_size=(32, 64)))

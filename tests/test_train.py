@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -384,7 +386,8 @@ def test_two_processes_do_not_train_one_model(tmp_path: Path) -> None:
     # The definition is the same by its name: only the loop differs.
     Twice.__qualname__ = Offering.__qualname__
     study = replace(SMALL, task=OwnLoop(factory=Twice, batch_size=10, steps_per_epoch=10))
-    assert api.train(study, out, baseline=True, storage=storage).models[0].is_new
+    models = api.train(study, out, baseline=True, storage=storage, changed=True).models
+    assert models[0].is_new
 
 
 def test_deleting_a_study_takes_the_checkpoints_of_its_final_models_along(
@@ -420,6 +423,19 @@ def test_loading_runs_nothing_that_the_files_hold(
     with pytest.raises(DataError, match="holds no state_dict"):
         load_final(tmp_path / "bad.pt", NET)
     assert not (tmp_path / "was-run").exists()
+
+
+def test_the_lines_that_load_it_run_as_pasted(
+    trained: FinalModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained.models[0].path.parent)
+    page = (ROOT / "docs" / "final-model.md").read_text()
+    of_the_page, *_ = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    for lines in ("\n".join(trained.loading), of_the_page):
+        yours: dict[str, Any] = {}
+        exec(lines, yours)
+        assert yours["facts"] == trained.models[0].facts
+        assert yours["model"](torch.zeros(1, 1, 8, 8)).shape == (1, 10)
 
 
 def test_loading_names_what_is_wrong(trained: FinalModels, tmp_path: Path) -> None:

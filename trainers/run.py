@@ -46,7 +46,11 @@ class Plan(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EpochRow:
-    """What one epoch of a cycle did. Losses are means per image, accuracies in [0, 1]."""
+    """What one epoch of a cycle did. Losses are means per sample, accuracies in [0, 1].
+
+    `validation_accuracy` is the score of the study's metric, whatever that is. NaN for a train
+    accuracy or a validation loss that the loop does not compute.
+    """
 
     epoch: int
     lr_first: float
@@ -85,7 +89,8 @@ class RunResult:
     """How a run ended.
 
     `score` is the metric on `run.split` (None for a sweep or a stopped run); `sealed_score` the
-    one on `run.sealed_split`, where the run has such a split.
+    one on `run.sealed_split`, where the run has such a split. `n_skipped` counts the steps that
+    a GradScaler skipped: they are none of the plan's, nor of `n_steps`.
     """
 
     score: float | None
@@ -94,6 +99,7 @@ class RunResult:
     n_images: int
     seconds: float
     sealed_score: float | None = None
+    n_skipped: int = 0
 
 
 class CheckpointFile(Protocol):

@@ -12,6 +12,7 @@ from trainers.device import Site
 from trainers.errors import TaskError
 from trainers.factories import load_factory
 from trainers.run import Trainer
+from trainers.scored import Scored
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,7 +93,7 @@ class Workload(Protocol):
 
     @property
     def adaptive(self) -> bool:
-        """Whether the optimizer is Adam-type (it has betas)."""
+        """Whether the optimizer's step does not grow with the gradient (Adam, RMSprop, Lion)."""
 
     @property
     def weight_decay(self) -> float | None:
@@ -160,6 +161,12 @@ class Task:
     joins_validation: ClassVar[bool] = False
 
     @property
+    def scored(self) -> Scored:
+        """Accuracy; a broken cycle gets that of a guess, 0 where the classes are not counted."""
+        counted = isinstance(self.data, (Digits, Cifar10))
+        return Scored("accuracy", "maximize", 1 / 10 if counted else 0.0)
+
+    @property
     def is_counted(self) -> bool:
         """Whether the numbers of images are known; else the folder says them (counted())."""
         return None not in self.data.numbers
@@ -187,7 +194,7 @@ class Task:
 
     @property
     def adaptive(self) -> bool:
-        """Whether the optimizer is Adam-type."""
+        """Whether the optimizer's step does not grow with the gradient."""
         return self.optimizer.adaptive
 
     @property
@@ -254,9 +261,11 @@ class _OnBoth(Task):
 class OwnLoop:
     """A training loop of your own: `factory(site)` returns an object with `fit(run)`.
 
-    `adaptive`: its optimizer is Adam-type (it has betas). The proposal depends on that, and a
-    sweep refuses the other kind. `weight_decay` is the optimizer's own, for a study that searches
-    it. Another batch size takes as many steps per epoch as it has full batches of the same images.
+    `adaptive`: its optimizer's step does not grow with the gradient (Adam, RMSprop, Adagrad, Lion,
+    Muon). The proposal depends on that, and a sweep refuses the other kind; a study that searches
+    an `optimizer` finds out by itself. `weight_decay` is the optimizer's own, for a study that
+    searches it. Another batch size takes as many steps per epoch as it has full batches of the
+    same images.
     """
 
     factory: str | Callable[[Site], Trainer]

@@ -146,10 +146,13 @@ def write_epochs(session: Session, work_id: int, epochs: Sequence[EpochRow]) -> 
     session.execute(delete(EpochRecord).where(of_run, again))
     # A run that resumed reports its epochs again: the last report of each counts.
     by_number = {epoch.epoch: epoch for epoch in epochs}
-    session.execute(
-        insert(EpochRecord), [{"work_id": work_id, **asdict(e)} for e in by_number.values()]
-    )
+    session.execute(insert(EpochRecord), [_epoch_values(work_id, e) for e in by_number.values()])
     return furthest is None or max(by_number) > furthest
+
+
+def _epoch_values(work_id: int, epoch: EpochRow) -> dict[str, float | None]:
+    numbers = {name: _number(value) for name, value in asdict(epoch).items()}
+    return {**numbers, "work_id": work_id, "epoch": epoch.epoch}
 
 
 def point_record(work_id: int, point: Point) -> PointRecord:

@@ -1,5 +1,6 @@
 """The stored studies: find, create, list, delete."""
 
+import math
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -7,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, func, select
 from sqlalchemy import delete as sql_delete
@@ -21,13 +23,16 @@ from studies.answer import NoAnswer
 from studies.database import reading, schema_lock, transaction
 from studies.definition import Study
 from studies.errors import UnknownStudyError
-from studies.limits import MOST_RUNS
+from studies.limits import MOST_RUNS, MOST_SCORE
+from studies.params import setting_key
 from studies.protocol import compare, declared
 from studies.registry import Definition
 from studies.states import RunState, Stage
 from studies.tables import StudyRow, WorkRow
 from studies.urls import masked_text
 from trainers.device import cache_folder, checkpoint_folder
+from trainers.errors import TaskError
+from trainers.run import Trainer
 
 BEAT_S = 5.0
 GRACE_S = 30.0
@@ -174,7 +179,7 @@ def _create(
         diverged_value=study.diverged_value,
         batch_size=study.task.batch_size,
         steps_per_epoch=study.task.steps_per_epoch,
-        batch_sizes=_searched_batch_sizes(study),
+        batch_sizes=_searched_settings(study),
         n_trials=study.screening.n_trials if n_trials is None else n_trials,
         epochs=study.epochs,
         budget=budget,
@@ -191,11 +196,19 @@ def _create(
     return row
 
 
-def _searched_batch_sizes(study: Study) -> dict[str, dict[str, float]] | None:
-    if study.space.batch_size is None:
-        return None
-    sizes = {size: study.task.at(batch_size=size) for size in study.batch_sizes}
-    return {str(size): {"steps_per_epoch": task.steps_per_epoch} for size, task in sizes.items()}
+def _searched_settings(study: Study) -> dict[str, dict[str, Any]] | None:
+    """Return what has a range test of its own by name; None where the edge stays where it is."""
+    settings = {setting_key(each): each for each in study.settings if each}
+    if not settings:
+        return {} if study.may_move_edge else None
+    stored = dict[str, dict[str, Any]]()
+    for key, setting in settings.items():
+        size = setting.get("batch_size")
+        task = study.task.at(batch_size=None if size is None else int(size))
+        stored[key] = {"steps_per_epoch": task.steps_per_epoch}
+        if tuple(setting) != ("batch_size",):
+            stored[key]["params"] = dict(setting)
+    return stored
 
 
 def resolve(engine: Engine, row: StudyRow, facts: dict[str, str]) -> None:
@@ -206,6 +219,31 @@ def resolve(engine: Engine, row: StudyRow, facts: dict[str, str]) -> None:
             stored.resolved = facts
         resolved = stored.resolved
     compare(row.name, resolved, facts)
+
+
+def measure_diverged_value(
+    engine: Engine, row: StudyRow, study: Study, trainer: Trainer
+) -> StudyRow:
+    """Store what a broken cycle is worth where the study leaves it to the trainer, once for all.
+
+    That is the score of the untrained model. Raises TaskError where it is no number, or the
+    trainer cannot tell it.
+    """
+    if row.diverged_value is not None:
+        return row
+    measure = getattr(trainer, "untrained_score", None)
+    score = math.nan if measure is None else measure(study.told_outside())
+    if not abs(score) <= MOST_SCORE:
+        what = "is not known" if measure is None else f"is {score:g}"
+        raise TaskError(
+            f"the untrained model's {study.metric} {what}, and a cycle that broke would be worth "
+            "that: write Study(diverged_value=...)"
+        )
+    with transaction(engine) as session:
+        stored = stored_study(session, row, lock=True)
+        if stored.diverged_value is None:
+            stored.diverged_value = score
+        return stored
 
 
 def add_importances(engine: Engine, row: StudyRow, shares: Mapping[str, float]) -> None:

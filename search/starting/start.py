@@ -14,7 +14,7 @@ from search.stages.range_test import with_stored_range_test
 from search.starting import catalog
 from search.starting.asked import Asked
 from search.starting.cost import Started, estimate, load_task, warm_up
-from search.starting.renewal import make_way
+from search.starting.renewal import make_way, with_way_on
 from search.starting.target import Target, n_trials_of
 from search.starting.travel import can_travel
 from search.workers.stop import Stop
@@ -91,7 +91,7 @@ def work_on(
         try:
             catalog.resolve(engine, row, facts)
         except ProtocolError as error:
-            asked, row = make_way(engine, row, asked, error), None
+            raise with_way_on(engine, row, error) from None
     if row is None:
         row = catalog.find_or_create(
             engine,
@@ -104,6 +104,7 @@ def work_on(
             target=asked.target,
         )
         catalog.resolve(engine, row, facts)
+    row = catalog.measure_diverged_value(engine, row, asked.study, trainer)
     started = estimate(
         row, asked.definition, trainer, site, rate=rate, workers=asked.workers, only=only
     )

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.utils.data import IterableDataset
 
 from trainers.errors import DataError, ScheduleError, TaskError
-from trainers.groups import lr_ratios
+from trainers.groups import check_takes_rates, lr_ratios
 from trainers.sweeps.untouched import parameters_of
 from trainers.torch_objects import optimizers_of, path_to
 
@@ -53,11 +53,7 @@ def _check_schedule(optimizer: Optimizer) -> None:
             "the optimizer has a learning-rate scheduler, and a sweep sets the rates itself: "
             "make the scheduler after the range test, or give an optimizer without one"
         )
-    if isinstance(optimizer, torch.optim.Rprop):
-        raise ScheduleError(
-            "Rprop takes its rate at the first step only, so a sweep of rates says nothing: "
-            "give another optimizer"
-        )
+    check_takes_rates(optimizer)
 
 
 def _check_step(optimizer: Optimizer) -> None:
@@ -149,19 +145,24 @@ def loss_of(loss_fn: Callable[[nn.Module, Any], Tensor], model: nn.Module, batch
             f"loss_fn(model, batch) raised {type(error).__name__}: {text}; a batch of the loader "
             f"is {_described(batch)}: write such as {_form_for(batch)}"
         ) from error
-    hint = _hint(loss)
-    if hint is not None:
-        shape = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise TaskError(f"loss_fn must return a tensor of one number, got {shape}: {hint}")
+    check_loss(loss, "loss_fn")
     return loss
 
 
-def _hint(loss: object) -> str | None:
+def check_loss(loss: object, name: str, *, graded: bool = True) -> None:
+    """Raise TaskError for a loss that cannot be trained on; `graded`: with a gradient."""
+    hint = _hint(loss, graded=graded)
+    if hint is not None:
+        shape = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise TaskError(f"{name} must return a tensor of one number, got {shape}: {hint}")
+
+
+def _hint(loss: object, *, graded: bool) -> str | None:
     """Return what to do about a loss that cannot be trained on, None for one that can."""
     if isinstance(loss, Tensor):
         if loss.numel() != 1:
             return "take its mean()"
-        if not loss.requires_grad:
+        if graded and not loss.requires_grad:
             return "it has no gradient; leave out detach(), item() and no_grad()"
         return None
     if isinstance(loss, Mapping):

@@ -40,6 +40,13 @@ def untouched(model: nn.Module, optimizer: Optimizer, loader: Iterable[Any]) -> 
         yield
 
 
+@contextmanager
+def data_untouched(loader: Iterable[Any]) -> Iterator[None]:
+    """Let the block read `loader`; put all generators back, and the loader's processes."""
+    with _generators(loader):
+        yield
+
+
 def parameters_of(model: nn.Module, optimizer: Optimizer) -> list[Tensor]:
     """Return each parameter of model and optimizers (a loss may have its own), once."""
     optimized = [
