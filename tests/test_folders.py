@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def fill(folder: Path, n: int = 4) -> Path:
     """Write `n` different images of 8 x 8 pixels; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(n):
-        picture(seed=hash((folder.name, number)) % 2**32).save(folder / f"{number}.png")
+        picture(seed=crc32(f"{folder.name} {number}".encode())).save(folder / f"{number}.png")
     return folder
 
 
