@@ -287,7 +287,8 @@ class _Fit:
 
     def looked_at(self, steps_per_epoch: int | None) -> Seen:
         """Return what Lightning finds as it begins to train; it trains nothing."""
-        limits: dict[str, Any] = {"max_epochs": 1, "precision": "32-true"}
+        # So many steps: a scheduler over all of them needs a number where the loader has none.
+        limits: dict[str, Any] = {"max_epochs": 1, "max_steps": 10**6, "precision": "32-true"}
         if steps_per_epoch is not None:
             limits["limit_train_batches"] = steps_per_epoch * self.task.accumulated
         trainer = self._made_trainer(self._callback(_Look), judged=False, **limits)
