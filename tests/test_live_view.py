@@ -88,7 +88,11 @@ def test_all_runs_are_counted_and_a_low_terminal_shows_fewer_of_them(view: View)
 def test_every_event_is_told_once(view: View, engine: Engine) -> None:
     assert view.news() == []
     with transaction(engine) as session:
-        session.execute(update(StudyRow).values(proposed_max_lr=0.12))
+        session.execute(
+            update(StudyRow).values(
+                edge=1.5, bracket_low=0.03, bracket_high=0.48, proposed_max_lr=0.12
+            )
+        )
         ended = {"state": "done", "outcome": "completed", "score": 0.5, "n_images": 400}
         session.execute(update(WorkRow).where(WorkRow.slot == 0).values(**ended))
     assert view.look()

@@ -2,14 +2,19 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import URL, Engine, select
 
+from search.stages import range_test
 from search.stages.order import advance
+from search.stages.space import Ranges
 from studies.answer import Answer
 from studies.database import open_engine, prepare, reading, transaction
+from studies.definition import Screening, Space
 from studies.protocol import declared
+from studies.states import RunState
 from studies.tables import PointRecord, StudyRow, WorkRow
 from tests.rows import study_row
 from tests.table_study import STUDY, sweep_loss
@@ -106,11 +111,87 @@ def test_finished_sweeps_freeze_the_bracket_and_open_the_search(engine: Engine) 
     assert [row.slot for row in rows_of(engine, "search")] == list(range(study.n_trials))
 
 
-def test_sweeps_that_say_nothing_end_the_study_and_say_what_to_do(engine: Engine) -> None:
-    add_sweeps(engine, [lambda lr: 2.3 - 0.1 * math.log10(lr / 1e-5)] * 3)
+def falling(lr: float) -> float:
+    return 2.3 - 0.1 * math.log10(lr / 1e-5)
+
+
+def test_sweeps_that_say_nothing_open_a_search_in_a_wide_range(engine: Engine) -> None:
+    add_sweeps(engine, [falling] * 3)
+    assert stage_after(engine) == "search"
+    study = study_of(engine)
+    assert (study.edge, study.bracket_low) == (None, 1e-3)
+    assert study.bracket_high == pytest.approx(0.16 * 10 * 4)
+    assert study.proposed_max_lr == pytest.approx(math.sqrt(1e-3 * 6.4))
+
+
+def test_sweeps_that_were_all_given_up_end_the_study(engine: Engine) -> None:
+    gone = work("range_test", 0, sweep_steps=60, epochs=None, state="failed", traceback="E: no")
+    add_study(engine, gone, stage="range_test", declared=declared(STUDY, ""))
     assert stage_after(engine) == "failed"
-    assert "raise end_lr (now 10)" in (study_of(engine).reason or "")
-    assert rows_of(engine, "search") == []
+    reason = study_of(engine).reason or ""
+    assert reason == "every sweep of the range test was given up; a run failed with E: no"
+
+
+SIZES = (10, 20, 80)
+
+
+@pytest.mark.parametrize(
+    ("max_lr", "silent", "origins"),
+    [
+        (None, (), ("edge", "edge", "edge")),
+        (None, (10,), ("other batch size", "edge", "edge")),
+        (None, (80,), ("edge", "edge", "other batch size")),
+        (None, SIZES, ("wide range",) * 3),
+        ((0.02, 2.0), (), ("own range",) * 3),
+        ((0.02, 2.0), SIZES, ("own range",) * 3),
+    ],
+)
+def test_a_batch_size_without_an_edge_has_the_proposal_of_the_nearest_that_has_one(
+    engine: Engine,
+    max_lr: tuple[float, float] | None,
+    silent: tuple[int, ...],
+    origins: tuple[str, ...],
+) -> None:
+    space = Space(pct_start=(0.2, 0.6), batch_size=SIZES, max_lr=max_lr)
+    study = replace(STUDY, space=space, screening=Screening(n_trials=12, epochs=40))
+    row = study_row(
+        id="s",
+        stage="range_test",
+        declared=declared(study, ""),
+        batch_size=10,
+        batch_sizes={str(size): {"steps_per_epoch": 10} for size in SIZES},
+    )
+    with transaction(engine) as session:
+        session.add(row)
+        session.flush()
+        sweeps = range_test.work_of(row, study)
+        session.add_all(sweeps)
+        session.flush()
+        for sweep in sweeps:
+            sweep.state = RunState.DONE
+            assert sweep.params is not None
+            size = sweep.params["batch_size"]
+            loss_of = falling if size in silent else sweep_loss
+            plan = Sweep(start_lr=1e-5, end_lr=10.0, total_steps=sweep.sweep_steps or 0)
+            for step, lr in enumerate(plan.lrs()):
+                loss = loss_of(lr * math.sqrt(10 / int(size)))
+                session.add(PointRecord(work_id=sweep.id, step=step, lr=lr, loss=loss))
+    assert len(sweeps) == 4 * (3 if max_lr is None else 1)
+    assert advance(engine, "s", study) == "search"
+    stored = study_of(engine)
+    said = [range_test.frozen(stored, batch_size=size) for size in SIZES]
+    assert [each.origin for each in said if each is not None] == list(origins)
+    ranges = Ranges.of(stored, study)
+    reaches = {ranges.bracket_at(size)[1] / ranges.proposal_at(size) for size in SIZES}
+    assert len({round(reach, 6) for reach in reaches}) == 1
+    if max_lr is not None:
+        assert {ranges.bracket_at(size) for size in SIZES} == {max_lr}
+    for size, origin, nearest in zip(SIZES, origins, (20, 20, 20), strict=True):
+        if origin == "other batch size":
+            assert ranges.proposal_at(size) == ranges.proposal_at(nearest)
+    with reading(engine) as session:
+        measured = range_test.measured_at_all(session, stored)
+    assert all(each.proposal is not None for each in (measured, *measured.others.values()))
 
 
 def test_finalists_and_baseline_are_confirmed_with_the_same_seeds(engine: Engine) -> None:

@@ -72,7 +72,7 @@ CONFIDENCE = 0.95
 # A loss with a lower bound falls ever faster too, up to the middle of its descent, but not to far
 # below zero: a negative cosine similarity that begins at 0.003 ends at -1, and slows down.
 _UNBOUNDED = 10.0  # times the first level and its noise
-_LAST_DECADES = 0.5  # hold more of the fall than all rates before them
+_LAST_DECADES = 1.0  # hold more of the fall than all rates before them
 
 
 @dataclass(frozen=True, slots=True)

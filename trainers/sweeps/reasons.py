@@ -33,7 +33,8 @@ def _advice(ending: Ending, *, start_lr: float, end_lr: float, broken_lr: float)
         f"or {own}, below that rate",
         "broke at once": f"the first steps, at start_lr, make the loss no number: lower start_lr "
         f"(now {start_lr:g}), say to {start_lr / 1000:g}; where that does not "
-        "help, the gradients are not finite: look for the root or the logarithm of 0, or for fp16",
+        "help, the gradients are not finite: look for the root or the logarithm of 0, for fp16, "
+        "or for a sample that is no number",
         "no finite loss": "the loss is no number before the first step: check the data, the model "
         "and the precision; no learning rate helps",
         "no lower bound": f"no rate breaks a loss that falls without end, as a critic's: {own}",

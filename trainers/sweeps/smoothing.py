@@ -16,7 +16,7 @@ from trainers.sweeps.sweep import LRCurve
 SMOOTHING_DECADES = 0.25
 """Standard deviation of the centred Gaussian kernel, in decades of lr."""
 # The greatest of some 15 independent smoothed values of a flat curve exceeds 3 in 2 of 100 curves.
-# Simulated, 20,000 flat curves each of 50, 100, 200 and 400 steps: 5 is exceeded by at most 0.04 %
+# Simulated, 20,000 flat curves each of 50, 100 and 200 steps: 5 is exceeded by at most 0.04 %
 # of normal noise, 0.2 % of Student's t with 2 degrees of freedom, and 0.3 % of exponential noise
 # of either sign (docs/log.md).
 LEAST_DROP = 5.0
