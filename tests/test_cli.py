@@ -238,7 +238,7 @@ def test_dry_run_prints_the_cost_and_stores_nothing(main_here: Main, tmp_path: P
     ended = main_here("run", *flags, "--dry-run")
     assert ended.code == 0
     for number in ("3,000", "8,000", "3,600", "14,600"):
-        assert f"{number} training images" in ended.out
+        assert f"{number} training samples" in ended.out
     assert "about" in ended.out
     assert not database.exists()
     assert not (tmp_path / "data-home").exists()
@@ -349,8 +349,8 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(main_here: 
         ("\nraise RuntimeError('two\\nlines')\n", ["line 2", "RuntimeError: two lines"]),
         ("import no_such_module\n", ["line 1", "no_such_module"]),
         ("raise SystemExit(3)\n", ["line 1", "SystemExit"]),
-        ("STUDY = 3\n", ["STUDY", "got int"]),
-        ("", ["STUDY", "got NoneType"]),
+        ("STUDY = 3\n", ["STUDY", "got STUDY = 3"]),
+        ("", ["STUDY", "no STUDY"]),
         (
             "from studies.definition import Screening\n\nA = Screening(n_trials=0, epochs=1)\n",
             ["line 3", "n_trials", "at least 1", "got 0"],

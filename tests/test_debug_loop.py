@@ -125,14 +125,16 @@ def test_what_raises_before_the_first_run_is_told_without_a_traceback(
     assert query(mine.url, "SELECT * FROM study") == []
 
 
-def test_a_corrected_file_replaces_a_study_of_which_no_cycle_has_finished(mine: Mine) -> None:
+def test_a_corrected_file_replaces_a_study_of_which_no_cycle_has_finished(
+    mine: Mine, caplog: pytest.LogCaptureFixture
+) -> None:
     mine.write(metric="accuracies")
     assert mine.run("--trials", "3", "--seed", "7").code == 1
     (before,) = query(mine.url, "SELECT id FROM study")
     mine.write()
     ended = mine.run()
     assert ended.code == 0, ended.err
-    assert "'mine' was changed; no cycle had finished, so it starts again" in ended.err
+    assert "'mine' was changed; no cycle had finished, so it starts again" in caplog.text
     assert query(mine.url, "SELECT seed, n_trials, stage FROM study") == [(7, 3, "finished")]
     assert query(mine.url, "SELECT id FROM study") != [before]
     sweeps = "SELECT count(*) FROM work WHERE stage = 'range_test'"

@@ -44,7 +44,6 @@ from trainers.task import SGD, AdamW, OwnLoop, Task
         (Space, "batch_size", (128, 64)),
         (Space, "batch_size", (0, 64)),
         (Space, "batch_size", (64, 128.0)),
-        (Space, "batch_size", [64, 128]),
         (Screening, "n_trials", 0),
         (Screening, "n_trials", 1.5),
         (Screening, "n_trials", True),

@@ -68,12 +68,12 @@ def test_a_run_has_its_epoch_its_speed_and_its_time_left(view: View) -> None:
     lines = drawn(view)
     headings = lines[2].split()
     assert headings == [
-        "running", "epoch", "images/s", "left", "max_lr", "pct_start", "div_factor",
+        "running", "epoch", "samples/s", "left", "max_lr", "pct_start", "div_factor",
     ]  # fmt: skip
     first = ["search", "0", "2/4", "50", "4", "s", "0.123", "0.30", "25"]
     assert lines[3].split() == first, "2 epochs of 100 images are left"
     assert lines[4].split() == ["search", "1", "0/4", "asking"]
-    assert lines[-1] == "490 images/s · 20 s left"
+    assert lines[-1] == "490 samples/s · 20 s left"
 
 
 def test_all_runs_are_counted_and_a_low_terminal_shows_fewer_of_them(view: View) -> None:

@@ -78,7 +78,7 @@ def test_the_answer_in_words(found: Findings, capsys: pytest.CaptureFixture[str]
     assert "n = 3 fresh seeds" in out
     assert "noise of a seed: sd " in out
     assert re.search(r"^range test +4 +3,000 ", out, re.MULTILINE)
-    assert "here 4 epochs x 10 batches of 10 images = 40." in out
+    assert "here 4 epochs x 10 batches of 10 samples = 40." in out
     assert out.splitlines()[-1] == "report: page.html"
 
 
@@ -229,7 +229,7 @@ def test_a_terminal_shows_bars_and_runs_and_the_answer_stays_on_stdout(tmp_path:
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]", seen), "NO_COLOR"
     for words in ("range test", "4/4", "best so far 0.", "running", " left", "search", "1/1"):
         assert words in shown
-    assert re.search(r"[\d,]+ images/s · \d+ s left", shown)
+    assert re.search(r"[\d,]+ samples/s · .+ left", shown)
     assert "Traceback" not in shown
     _, *lines = re.split(r"[\r\n]+", shown)  # the first names a database, wherever it lies
     assert max(map(len, lines)) <= 80
@@ -243,5 +243,5 @@ def test_a_terminal_that_nobody_looks_at_gets_a_line_per_event(tmp_path: Path) -
     assert_plain("\n".join(lines))
     events = [line for line in lines if " · slot " in line]
     assert len(events) == 4 + 1 + 3
-    assert all(re.search(r" · [\d,]+ images/s · \d+ s left$", line) for line in events)
+    assert all(re.search(r" · [\d,]+ samples/s · .+ left$", line) for line in events)
     assert sum(line.startswith("proposed max_lr 0.") for line in lines) == 1
