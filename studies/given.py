@@ -21,7 +21,7 @@ def check_part(name: str, value: object, kind: type) -> None:
 
 def check_task(task: object) -> None:
     """Raise ValueError for what cannot be trained as it is: a model, a loader, a class."""
-    needed = ("trainer", "own_values", "at", "batch_size", "steps_per_epoch")
+    needed = ("trainer", "own_values", "at")
     if not isinstance(task, type) and all(hasattr(task, name) for name in needed):
         return
     hint = ""
