@@ -85,7 +85,7 @@ def answer(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
         exec(source, names)
         study = dataclasses.replace(
             names["STUDY"],
-            range_test=RangeTest(n_sweeps=1, n_steps=100),
+            range_test=RangeTest(n_sweeps=1, n_steps=100, end_lr=1000.0),
             screening=Screening(n_trials=2, n_initial=1),
             confirmation=Confirmation(n_finalists=1, n_seeds=2),
         )
