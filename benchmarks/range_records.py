@@ -18,7 +18,7 @@ from benchmarks.settings import (
     Setting,
     number_of,
 )
-from trainers.sweeps.judgement import Judgement, Proposal, judge, propose
+from trainers.sweeps.judgement import Judgement, Proposal, judge_together, propose
 
 KINDS = ("sweeps", "cycles", "suggestions")
 
@@ -120,7 +120,7 @@ class RangeRecords:
     def judgements(self, works: Sequence[Work]) -> list[Judgement]:
         """Return what each recorded sweep of `works` says, by the rule of today."""
         records = [self.record(work) for work in works]
-        return [judge(record.curve()) for record in records if isinstance(record, SweepRecord)]
+        return judge_together([r.curve() for r in records if isinstance(r, SweepRecord)])
 
     def proposals(
         self, setting: Setting, n_steps: int, *, epochs: int | None = None

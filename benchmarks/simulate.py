@@ -15,7 +15,7 @@ from search.stages.space import Ranges
 from search.stages.statistics import choose, finalists, noise_of_neighbours, spread_finalists
 from studies.definition import Study
 from trainers.run import Point
-from trainers.seeding import seed_for
+from trainers.seeding import run_seed_for
 from trainers.sweeps.judgement import Proposal
 from trainers.sweeps.result import concluded
 from trainers.sweeps.sweep import Sweep
@@ -97,7 +97,7 @@ class Simulator:
     def _swept(self, slot: int, n_steps: int) -> tuple[Point, ...]:
         """Return the points of a sweep, which ends at the first loss that is no number."""
         lrs = self._sweep(n_steps).lrs()
-        losses = self.table.losses(lrs, seed=seed_for(self.seed, "range_test", 0, slot))
+        losses = self.table.losses(lrs, seed=run_seed_for(self.seed, "range_test", 0, slot))
         points = [
             Point(step, lr, loss) for step, (lr, loss) in enumerate(zip(lrs, losses, strict=False))
         ]
@@ -131,7 +131,7 @@ class Simulator:
         return cycle
 
     def _trained(self, slot: int, params: Params) -> SimulatedCycle:
-        score = self._score(params, seed_for(self.seed, "search", 0, slot))
+        score = self._score(params, run_seed_for(self.seed, "search", 0, slot))
         return SimulatedCycle(slot, params, score, self.images)
 
     def _score(self, params: Params, seed: int) -> float:
@@ -168,7 +168,7 @@ class Simulator:
 
     def _confirmed(self, slots: Sequence[int], cycles: Sequence[SimulatedCycle]) -> int:
         seeds = [
-            seed_for(self.seed, "confirmation", 0, replicate)
+            run_seed_for(self.seed, "confirmation", 0, replicate)
             for replicate in range(self.study.confirmation.n_seeds)
         ]
         scores = {slot: [self._score(cycles[slot].params, s) for s in seeds] for slot in slots}

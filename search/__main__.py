@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 
 import typer
 
@@ -13,6 +14,7 @@ from search.commands import (
     doctor,
     export,
     list,
+    new,
     range_test,
     reap,
     report,
@@ -20,6 +22,7 @@ from search.commands import (
     schedule,
     status,
     submit,
+    train,
     trials,
     worker,
 )
@@ -37,6 +40,7 @@ app.add_typer(db_app, name="db")
 
 for command in (
     run.run,
+    new.new,
     range_test.range_test,
     worker.worker,
     submit.submit,
@@ -51,6 +55,7 @@ for command in (
     schedule.schedule,
     diagnose.diagnose,
     export.export,
+    train.train,
 ):
     app.command(name=command.__name__.rstrip("_").replace("_", "-"))(command)
 db_app.command(name="upgrade")(db.db_upgrade)
@@ -70,11 +75,13 @@ def main(called_as: str | None = None) -> None:
         NoResultError,
     )
     from search.text import printable
+    from search.tracebacks import told
     from studies.errors import DatabaseUnreachableError
     from trainers.errors import UserError
 
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    notes: Sequence[str] = ()
     try:
         app(prog_name=called_as)
     except DatabaseUnreachableError as error:
@@ -83,13 +90,20 @@ def main(called_as: str | None = None) -> None:
         code, text = EXIT_USER_ERROR, f"error: {error}"
     except NoResultError as error:
         code, text = EXIT_NO_RESULT, f"no result: {error}"
+        notes = error.__notes__ if hasattr(error, "__notes__") else ()
     except GivenBackError as error:
         code, text = EXIT_GIVEN_BACK, str(error)
+    except Exception as error:
+        where = told(error)
+        if where is None:
+            raise
+        code, text, notes = EXIT_USER_ERROR, f"error: {type(error).__name__}: {error}", [where]
     except SystemExit as ended:
         if ended.code != EXIT_INTERRUPTED:  # Typer's end after Ctrl-C, of which it says nothing
             raise
         code, text = EXIT_INTERRUPTED, "interrupted: the same command resumes it"
-    print(printable(text), file=sys.stderr)
+    below = (printable(note, keep="\n") for note in notes)
+    print("\n".join([printable(text), *below]), file=sys.stderr)
     sys.exit(code)
 
 

@@ -13,13 +13,16 @@ from typing import Any
 from sqlalchemy import Engine
 
 from search.errors import UsageError
+from search.final.start import train as train
 from search.history.samplers import check_installed
+from search.kernel import in_notebook
 from search.results.result import StudyResult, load_result
 from search.stages.range_test import measured_at_all, with_stored_range_test
 from search.starting import catalog, slurm
 from search.starting.asked import Asked, asked_of, check_counts, definition_of
 from search.starting.cost import Started, estimate, load_task, warm_up
 from search.starting.opening import opened, settle_ended
+from search.starting.renewal import make_way, start_fresh
 from search.starting.slurm import Batch, batch_script
 from search.starting.start import (
     Watch,
@@ -31,10 +34,13 @@ from search.starting.start import (
     work_on,
 )
 from search.starting.target import n_trials_of
+from search.starting.travel import unpacked
 from search.workers.patience import START_PATIENCE_S, Patience
 from search.workers.stop import Stop
+from studies.counts import counted_as_stored, counted_now
 from studies.database import reading
 from studies.definition import Study
+from studies.errors import ProtocolError
 from studies.protocol import compare, declared
 from studies.registry import Definition, load
 from studies.states import Stage
@@ -58,18 +64,25 @@ def run(
     data: str | Path | None = None,
     timeout_min: float | None = None,
     wait_s: float = START_PATIENCE_S,
+    fresh: bool = False,
+    progress: bool | None = None,
     watch: Watch | None = None,
 ) -> StudyResult:
     """Bring a study to its end, from wherever it stands, and return its result.
 
-    `study` is a bundled name, the path of a study file, or a Study made in this program (then
-    with one worker, in this process). `workers=None` takes one per GPU, on a CPU one per core.
+    `study` is a bundled name, the path of a study file, or a Study made in this program. More
+    than one worker are processes, to which such a Study travels by cloudpickle, with the functions
+    and classes of a notebook. `workers=None` takes one per GPU, on a CPU one per core.
     `trials` is the number of configurations, or "+20" for more of them in a stored study, which
     are then confirmed with fresh seeds; a `budget` ("200epochs", "2h") may stand for the number.
+    `fresh` starts a study again that failed, or of which no cycle has finished.
     A database that does not answer is waited for, `wait_s` at most; then DatabaseUnreachableError
-    is raised. Raises UserError for what the user must fix, NoResultError when the study ended
-    without a usable result, GivenBackError when `timeout_min` or a signal ended this start early,
-    and KeyboardInterrupt after Ctrl-C; in the last two cases the same call resumes later.
+    is raised. `progress` shows the work: in a notebook in one output of the cell, elsewhere on
+    stderr. By default a notebook shows it and a program, whose stderr is its own, does not.
+    `watch` shows it your way.
+    Raises UserError for what the user must fix, NoResultError when the study ended without a
+    usable result, GivenBackError when `timeout_min` or a signal ended this start early, and
+    KeyboardInterrupt after Ctrl-C; in the last two cases the same call resumes later.
     """
     asked = asked_of(
         definition_of(study),
@@ -83,8 +96,9 @@ def run(
         workers=workers,
         timeout_min=timeout_min,
         wait_s=wait_s,
+        fresh=fresh,
     )
-    with brought_to_end(asked, watch=watch) as (engine, row):
+    with brought_to_end(asked, watch=watch or _watch(progress)) as (engine, row):
         return load_result(engine, row.name)
 
 
@@ -96,6 +110,8 @@ def brought_to_end(
     stop = asked.stop()
     patiently = Patience(stop, seconds=asked.wait_s)
     with stop.on_signals(), opened(asked.storage, make=True, patiently=patiently) as engine:
+        if asked.fresh:
+            start_fresh(engine, asked.name)
         row, asked = stored(engine, asked)
         if row is None or not has_ended(engine, row):
             row = work_on(engine, asked, row, stop=stop, watch=watch)
@@ -118,6 +134,7 @@ def range_test(
     data: str | Path | None = None,
     timeout_min: float | None = None,
     wait_s: float = START_PATIENCE_S,
+    progress: bool | None = None,
     watch: Watch | None = None,
 ) -> RangeTestResult:
     """Do the range test of a study, its first stage, and return what it measured and says.
@@ -137,6 +154,11 @@ def range_test(
         start_lr=start_lr,
         end_lr=end_lr,
     )
+    if not definition.study.range_test.n_sweeps:
+        raise UsageError(
+            f"study {definition.study.name!r} skips its range test (n_sweeps=0) and searches its "
+            "own range of max_lr: --sweeps 5 with another --name makes one"
+        )
     asked = asked_of(
         definition,
         name=name,
@@ -148,16 +170,36 @@ def range_test(
         timeout_min=timeout_min,
         wait_s=wait_s,
     )
-    stop = asked.stop()
+    stop, watch = asked.stop(), watch or _watch(progress)
     patiently = Patience(stop, seconds=wait_s)
     with stop.on_signals(), opened(storage, make=True, patiently=patiently) as engine:
         row = catalog.stored(engine, asked.name)
         if row is not None:
-            catalog.check_matches(row, definition, seed=seed, target=asked.target)
+            definition = counted_as_stored(definition, row.declared)
+            try:
+                catalog.check_matches(row, definition, seed=seed, target=asked.target)
+            except ProtocolError as error:
+                asked, row = make_way(engine, row, asked, error), None
+        if row is None:
+            definition = counted_now(asked.definition, data)
+        asked = replace(asked, definition=definition)
         if row is None or row.stage == Stage.RANGE_TEST:
             row = work_on(engine, asked, row, stop=stop, watch=watch, only=Stage.RANGE_TEST)
         with reading(engine) as session:
             return measured_at_all(session, row)
+
+
+def _watch(progress: bool | None) -> Watch | None:
+    """Return what shows the work where run() is called."""
+    if in_notebook() and progress is not False:
+        from search.views.notebook.progress import watch_in_cell
+
+        return watch_in_cell()
+    if progress:
+        from search.views.terminal.progress import watched
+
+        return watched
+    return None
 
 
 def _swept_otherwise(definition: Definition, name: str | None, **given: Any) -> Definition:
@@ -216,6 +258,7 @@ def costed(asked: Asked) -> Started:
         raise UsageError(
             f"--trials +{asked.target.more}: a dry run is of a new study; give its number"
         )
+    asked = replace(asked, definition=counted_now(asked.definition, asked.data))
     trainer, site = load_task(asked.definition, None, device=asked.device, data=asked.data)
     rate = warm_up(trainer, asked.study)
     n_trials = n_trials_of(asked.target, asked.study, site, rate=rate, workers=asked.workers)
@@ -235,10 +278,13 @@ def submit(
 ) -> str | None:
     """Store a study and submit workers on it to Slurm; return the job's id.
 
-    None where the study has ended already: nothing is submitted then. Neither torch nor the data
-    is needed here. See run() for the other parameters and for what is raised.
+    None where the study has ended already: nothing is submitted then. Torch is not needed here,
+    and the data only where a folder says how many images there are. See run() for the other
+    parameters and for what is raised.
     """
-    asked = asked_of(definition_of(study), name=name, storage=storage, trials=trials, seed=seed)
+    asked = asked_of(
+        definition_of(study), name=name, storage=storage, trials=trials, seed=seed, data=data
+    )
     slurm.check_installed()
     url = storage_url(storage)
     if sqlite_file(url) is not None:
@@ -290,9 +336,11 @@ def join(
     wait_s: float = START_PATIENCE_S,
     until_stdin_closes: bool = False,
     only: Stage | None = None,
+    definition_fd: int | None = None,
 ) -> None:
     """Work on a stored study in this process until it, or `only` one stage of it, has ended.
 
+    `definition_fd` is an open file with the Study object of the program that started this one.
     See run() for what is raised.
     """
     check_counts(timeout_min=timeout_min, wait_s=wait_s)
@@ -304,7 +352,7 @@ def join(
     with stop.on_signals(), opened(storage, patiently=patiently) as engine:
         row = patiently(catalog.find, engine, name)
         if not row.stage.is_end:
-            definition = _stored_definition(row)
+            definition = _stored_definition(row, definition_fd)
             check_installed(definition.study.screening.sampler)
             trainer, site = load_task(definition, row, device=device, data=data)
             patiently(catalog.resolve, engine, row, facts_of(trainer))
@@ -319,14 +367,18 @@ def join(
             load_result(engine, name)
 
 
-def _stored_definition(row: StudyRow) -> Definition:
+def _stored_definition(row: StudyRow, definition_fd: int | None) -> Definition:
     """Load what a stored study was made from; raise UserError where that is not available."""
-    if not row.spec:
+    if definition_fd is not None:
+        definition = unpacked(definition_fd)
+    elif row.spec:
+        definition = load(row.spec)
+    else:
         raise UsageError(
             f"study {row.name!r} was made from a Study object of another program: "
             "only that program can resume it"
         )
-    definition = with_stored_range_test(load(row.spec), row)
+    definition = with_stored_range_test(definition, row)
     compare(row.name, row.declared, declared(definition.study, definition.source))
     return definition
 

@@ -14,7 +14,15 @@ class UsageError(UserError):
 
 
 class NoResultError(Exception):
-    """The study ended without a usable result; the message says why."""
+    """The study ended without a usable result; the message says why.
+
+    `details` become a note of the exception, which Python prints below it: the first failure.
+    """
+
+    def __init__(self, message: str, *, details: str | None = None) -> None:
+        super().__init__(message)
+        if details is not None:
+            self.add_note(details)
 
 
 class GivenBackError(Exception):

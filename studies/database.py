@@ -311,8 +311,13 @@ def optuna_errors() -> tuple[type[Exception], ...]:
     return (StorageInternalError,)
 
 
+_optuna_head: list[str] = []  # kept, for Optuna reads all its migrations to say it
+
+
 def _check_optuna_schema(storage: "RDBStorage", url: URL) -> None:
-    found, head = storage.get_current_version(), storage.get_head_version()
+    if not _optuna_head:
+        _optuna_head.append(storage.get_head_version())
+    found, head = storage.get_current_version(), _optuna_head[0]
     if found != head:
         advice = UPGRADE if found in storage.get_all_versions() else "upgrade optuna"
         close_optuna(storage)

@@ -4,19 +4,31 @@ import ast
 import dataclasses
 import hashlib
 import importlib.metadata
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from studies.definition import RangeTest, Study
 from studies.errors import ProtocolError
+from studies.made_of import code_fields, is_of_object
 
 # A study may be stored under another name with --name; its epochs stand in its screening as well.
-_NOT_PROTOCOL = frozenset({"name", "epochs"})
+# Where images lie is no matter, as long as they are the same (their checksum is a fact).
+_NOT_PROTOCOL = frozenset({"name", "epochs", "task.data.path"})
+_NOT_COMPARED = frozenset({"data read"})
+"""Facts in words, for people, whose wording may change; others hold what they rest on."""
+_SEEDS = "seeds of the runs"
+_CODE = "code of the study file"
 _ONLY_WHERE_GIVEN = {
+    "range_test.required": "False",
+    "space.max_lr": "None",
     "space.weight_decay": "None",
     "space.batch_size": "None",
     "space.extra": "{}",
     "task.weight_decay": "None",
+    "task.data.channels": "3",
+    "task.data.skip_broken": "False",
+    "task.data.counted": "None",
 }
 """Fields that are left out where they have this value, so that studies from before these fields
 stay what they were."""
@@ -25,9 +37,10 @@ stay what they were."""
 def declared(study: Study, source: str) -> dict[str, str]:
     """Return the part of the protocol that can be read without torch: field -> value as text.
 
-    That is the definition, the code of the study file (comments and layout do not count) and
-    torch's major.minor version. The stored name may differ from the definition's. What the space
-    holds is not a field of the task, but the baseline still has one value of it.
+    That is the definition, the code of the study file or of a Study object's functions (comments
+    and layout do not count) and torch's major.minor version. The stored name may differ from the
+    definition's. What the space holds is not a field of the task, but the baseline still has one
+    value of it.
     """
     fields = {name: text for name, text in _flat("", study) if name not in _NOT_PROTOCOL}
     for name, text in _ONLY_WHERE_GIVEN.items():
@@ -37,7 +50,8 @@ def declared(study: Study, source: str) -> dict[str, str]:
         for field in (f"task.optimizer.{name}", f"task.{name}"):
             if field in fields:
                 fields[f"baseline.{name}"] = fields.pop(field)
-    fields["code of the study file"] = _code_digest(source)
+    fields[_SEEDS] = "fit 32 bits"
+    fields |= code_fields(source) if is_of_object(source) else {_CODE: _code_digest(source)}
     # From the package's metadata: importing torch takes two seconds. To the minor version, because
     # patch releases of torch mend regressions only.
     fields["torch"] = ".".join(importlib.metadata.version("torch").split(".")[:2])
@@ -46,18 +60,38 @@ def declared(study: Study, source: str) -> dict[str, str]:
 
 def stored_range_test(stored: Mapping[str, str]) -> RangeTest:
     """Return the settings that the sweeps of a stored study follow."""
-    fields = dataclasses.fields(RangeTest)
-    return RangeTest(**{f.name: ast.literal_eval(stored[f"range_test.{f.name}"]) for f in fields})
+    fields = {f.name: stored.get(f"range_test.{f.name}") for f in dataclasses.fields(RangeTest)}
+    return RangeTest(**{k: ast.literal_eval(v) for k, v in fields.items() if v is not None})
+
+
+def has_long_seeds(stored: Mapping[str, str]) -> bool:
+    """Whether a stored study is from before the seeds of runs fitted 32 bits: it keeps its own."""
+    return _SEEDS not in stored
 
 
 def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Raise ProtocolError naming the first field in which `now` differs from what is stored."""
-    for key in [*stored, *(key for key in now if key not in stored)]:
-        if stored.get(key) != now.get(key):
+    keys = [*stored, *(key for key in now if key not in stored)]
+    if stored.get(_CODE) == _code_digest(""):  # of a Study object, by a version that read no code
+        keys = [
+            key for key in keys if key != _CODE and not key.startswith(("code of ", "value of "))
+        ]
+    for key in keys:
+        if key == _SEEDS and has_long_seeds(stored):
+            continue
+        if key not in _NOT_COMPARED and stored.get(key) != now.get(key):
+            made = f"{key} = {_short(stored.get(key))}, now it is {_short(now.get(key))}"
+            if key.startswith("code of ") and key != _CODE:  # two digests say nothing
+                made = f"another {key}" if key in stored and key in now else made
             raise ProtocolError(
-                f"study {name!r} was made with {key} = {_short(stored.get(key))}, "
-                f"now it is {_short(now.get(key))}; put it back, or start a new study with --name"
+                f"study {name!r} was made with {made}; put it back, or start a new study with "
+                "--name"
             )
+
+
+def trained_on(stored: Mapping[str, str]) -> str:
+    """Return what a stored study counts: 'images', or 'samples' where others are trained on."""
+    return "images" if stored.get("task") == "Task" else "samples"
 
 
 def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -71,7 +105,11 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
     elif callable(value):
         yield path, getattr(value, "__qualname__", type(value).__qualname__)
     else:
-        yield path, repr(value)
+        yield path, _WHERE_IT_LIES.sub("", repr(value))
+
+
+_WHERE_IT_LIES = re.compile(r" at 0x[0-9a-fA-F]+")
+"""What Python writes of an object that has no text of its own: another in every process."""
 
 
 def _code_digest(source: str) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 from sqlalchemy import URL, make_url
 
+from studies.database import open_engine, prepare
 from tests import browser as chromium
 from tests.once import made_once
 from tests.postgres import PostgresServer, program
@@ -68,28 +69,49 @@ def postgres_server() -> Iterator[PostgresServer]:
     server.remove()
 
 
+SQLITE_SLOWLY = pytest.mark.parametrize(
+    "url", [pytest.param("sqlite", marks=pytest.mark.slow), "postgresql"], indirect=True
+)
+"""For a dear test whose subject is not the database: on PostgreSQL always, on SQLite as slow."""
+
+
+@pytest.fixture(scope="session")
+def prepared_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the tables of a first start: a copy costs less than a start."""
+
+    def make(folder: Path) -> None:
+        engine = open_engine(make_url(f"sqlite:///{folder}/studies.db"))
+        prepare(engine)
+        engine.dispose()
+
+    return made_once("prepared", make, tmp_path_factory) / "studies.db"
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[URL]:
-    """The URL of an empty database: a SQLite file, then a PostgreSQL database."""
-    if request.param == "sqlite":
-        yield make_url(f"sqlite:///{tmp_path}/studies.db")
-        return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    with server.database() as url:
+def url(request: pytest.FixtureRequest) -> URL:
+    """The URL of a database without studies: a SQLite file, then a PostgreSQL database."""
+    name = "sqlite_url" if request.param == "sqlite" else "postgres_url"
+    made: URL = request.getfixturevalue(name)
+    return made
+
+
+@pytest.fixture
+def postgres_url(request: pytest.FixtureRequest, postgres_server: PostgresServer) -> Iterator[URL]:
+    """The URL of a PostgreSQL database without studies; `first_start`: without tables."""
+    with postgres_server.database(prepared=not _is_first_start(request)) as url:
         yield url
 
 
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer) -> Iterator[URL]:
-    """The URL of an empty PostgreSQL database."""
-    with postgres_server.database() as url:
-        yield url
-
-
-@pytest.fixture
-def sqlite_url(tmp_path: Path) -> URL:
-    """The URL of a SQLite file that is not there yet."""
+def sqlite_url(request: pytest.FixtureRequest, tmp_path: Path, prepared_file: Path) -> URL:
+    """The URL of a SQLite file without studies; `first_start`: that is not there yet."""
+    if not _is_first_start(request):
+        shutil.copy(prepared_file, tmp_path / "studies.db")
     return make_url(f"sqlite:///{tmp_path}/studies.db")
+
+
+def _is_first_start(request: pytest.FixtureRequest) -> bool:
+    return request.node.get_closest_marker("first_start") is not None
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from sqlalchemy import URL, create_engine, text
 
+from studies.database import open_engine, prepare
+
 PASSWORD = "p{a}ss%w@rd"
 
 
@@ -30,6 +32,7 @@ class PostgresServer:
         self.url = URL.create(
             "postgresql+psycopg", "onecycle", PASSWORD, "127.0.0.1", self._port, "postgres"
         )
+        self._has_template = False
         self._make()
 
     def _make(self) -> None:
@@ -71,12 +74,24 @@ class PostgresServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @contextmanager
-    def database(self) -> Iterator[URL]:
-        """An empty database of its own, dropped at the end."""
+    def database(self, *, prepared: bool = False) -> Iterator[URL]:
+        """A database of its own, empty or with the tables of a first start; dropped at the end."""
         name = f"test_{uuid.uuid4().hex}"
-        self._as_admin(f"CREATE DATABASE {name}")
+        template = f" TEMPLATE {self._template()}" if prepared else ""
+        self._as_admin(f"CREATE DATABASE {name}{template}")
         yield self.url.set(database=name)
         self._as_admin(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _template(self) -> str:
+        """Return a database that a first start has prepared; made at the first call."""
+        name = "prepared"
+        if not self._has_template:
+            self._as_admin(f"CREATE DATABASE {name}")
+            made = open_engine(self.url.set(database=name))
+            prepare(made)
+            made.dispose()  # a template may have no connections
+            self._has_template = True
+        return name
 
     def _as_admin(self, statement: str) -> None:
         admin = create_engine(self.url, isolation_level="AUTOCOMMIT")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -102,12 +103,28 @@ def test_optuna_reads_every_configuration_from_the_same_database(finished: Finis
     assert {c.slot: c.search_score for c in result.candidates}.items() <= scores.items()
 
 
-def test_a_study_object_has_one_worker(tmp_path: Path) -> None:
+def test_a_study_object_travels_to_worker_processes_without_a_trace(tmp_path: Path) -> None:
+    class Mine(Table):
+        def facts(self) -> dict[str, str]:
+            return {"process": "any"}
+
+    mine = OwnLoop(factory=lambda site: Mine(site), batch_size=10, steps_per_epoch=10)
+    study = dataclasses.replace(SMALL, task=mine)
+    alone = api.run(study, storage=f"sqlite:///{tmp_path}/a.db")
+    two = api.run(study, storage=f"sqlite:///{tmp_path}/b.db", workers=2)
+    assert two.n_trials == alone.n_trials
+    assert two.winner.validation.n == alone.winner.validation.n
+    assert len(list((tmp_path / "cache" / "logs").rglob("worker-*.log"))) == 2
+
+
+def test_without_cloudpickle_a_study_object_has_one_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
     storage = f"sqlite:///{tmp_path}/a.db"
-    with pytest.raises(UsageError, match=r"workers=2.*workers=1"):
+    with pytest.raises(UsageError, match=r"workers=2.*by the package cloudpickle.*workers=1"):
         api.run(SMALL, storage=storage, workers=2)
     assert not (tmp_path / "a.db").exists()
-    assert api.run(SMALL, storage=storage, workers=None).n_trials == 4
     assert api.dry_run(SMALL).n_workers == 1
 
 

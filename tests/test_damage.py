@@ -18,6 +18,8 @@ from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished, plain
 from tests.test_processes import n_done
 from tests.waits import wait_for
 
+pytestmark = pytest.mark.first_start
+
 Main = Callable[..., Ended]
 
 PAGE = 4096
@@ -185,8 +187,11 @@ CHECKSUMS = {
     "0007_params_by_name_and_lengths_with_units.py": (
         "5025e13c7667456de1f2a2a933b129cb3fa2ea794983cdc6a5fae8a1eb92d654"
     ),
-    "0008_scores_that_are_measured_or_missing.py": (
-        "1d6823d154759e835c237e6406c0280ce342572729750325a2a88afd8bef0b24"
+    "0008_the_optimizer_of_a_run.py": (
+        "52fbc24082827f6ebe170b67d3e00e69dccaf9b1a0cb5a50fa2dbd87f73cf9d0"
+    ),
+    "0009_scores_that_are_measured_or_missing.py": (
+        "739dd1f67179e1a9c113c9a21384ee3b4535233f7b9fc7592441785a50486aca"
     ),
 }
 

@@ -26,6 +26,8 @@ from tests.conftest import plain
 from tests.postgres import PASSWORD, PostgresServer
 from tests.rows import study_row
 
+pytestmark = pytest.mark.first_start
+
 
 @pytest.fixture
 def engine(url: URL) -> Iterator[Engine]:

@@ -15,7 +15,7 @@ from search.starting import catalog
 from studies.database import close_optuna, open_engine, optuna_storage, prepare, transaction
 from studies.errors import StudyDeletedError
 from studies.tables import WorkerRow, WorkRow
-from tests.conftest import TABLE_STUDY, Ended, plain
+from tests.conftest import SQLITE_SLOWLY, TABLE_STUDY, Ended, plain
 from tests.rows import query, study_row
 from tests.waits import wait_for
 
@@ -31,6 +31,7 @@ def wait_for_runs(url: URL, n: int, *workers: "subprocess.Popen[str]") -> None:
     wait_for(are_running)
 
 
+@SQLITE_SLOWLY
 @pytest.mark.parametrize("n_workers", [1, 3])
 def test_who_works_on_a_study_is_named_and_ends_in_words_when_it_is_deleted(
     url: URL, n_workers: int, start_onecycle: Start, onecycle: Callable[..., Ended]

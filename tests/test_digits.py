@@ -18,7 +18,7 @@ from tests.conftest import ROOT, FinishedStudy, plain
 from trainers.device import Site
 from trainers.onecycle import OneCycle
 from trainers.run import Run
-from trainers.seeding import seed_for
+from trainers.seeding import run_seed_for
 
 
 def query(study: FinishedStudy, statement: str) -> list[tuple[object, ...]]:
@@ -130,7 +130,7 @@ def test_any_run_can_be_repeated_alone_with_the_same_numbers(
     )
     trainer = STUDY.task.trainer(Site(device="cpu", data=None, cache=finished_digits.cache))
     plan = OneCycle(total_steps=STUDY.cycle_steps, **json.loads(str(params)))
-    result = trainer.fit(Run(plan=plan, seed=seed_for(0, "search", 0, int(str(slot)))))
+    result = trainer.fit(Run(plan=plan, seed=run_seed_for(0, "search", 0, int(str(slot)))))
     assert result.score == score
 
 

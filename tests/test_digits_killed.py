@@ -154,6 +154,7 @@ def compare(tmp_path: Path, arguments: tuple[str, ...], seed: int, n_signals: in
         assert os.listdir(search.folder / "checkpoints") == [], plan
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_short_study_killed_and_stopped_ends_in_the_same_rows(tmp_path: Path) -> None:
     (tmp_path / "short.py").write_text(SHORT)

@@ -38,6 +38,8 @@ NEXT_MIGRATION = f'''
 import sqlalchemy as sa
 from alembic import op
 
+pytestmark = pytest.mark.first_start
+
 revision = "{NEXT}"
 down_revision = "{HEAD}"
 

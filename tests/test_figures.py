@@ -29,8 +29,8 @@ from tests.finished_rows import NAME, put, sweep_losses
 from tests.table_study import sweep_loss
 from trainers.onecycle import OneCycle
 from trainers.run import Point
-from trainers.sweeps.judgement import SmoothedCurve
 from trainers.sweeps.result import concluded
+from trainers.sweeps.smoothing import SmoothedCurve
 from trainers.sweeps.sweep import Sweep
 
 

@@ -487,7 +487,14 @@ def own(folder: str, cache: str, interval_s: float, life: int) -> None:
     (Path(folder) / "out").write_bytes(pickle.dumps(out))
 
 
-@pytest.mark.parametrize(("number", "interval_s"), [(0, 0.0), (1, 0.0), (2, 0.002)])
+@pytest.mark.parametrize(
+    ("number", "interval_s"),
+    [
+        pytest.param(0, 0.0, marks=pytest.mark.slow),
+        (1, 0.0),
+        pytest.param(2, 0.002, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_whose_owners_are_killed_at_random_steps_ends_in_the_same_bits(
     classify: Callable[..., Classifier],
     cache: Path,

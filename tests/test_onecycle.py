@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
+from trainers.calls.schedule import Anneal
 from trainers.errors import ScheduleError
 from trainers.onecycle import OneCycle
 
@@ -176,3 +177,64 @@ def test_groups_without_a_ratio_to_the_first_are_refused_by_a_cycle() -> None:
     parameters = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.0, 0.1)]
     with pytest.raises(ScheduleError, match="got 0: the 1 other groups keep"):
         OneCycle(max_lr=0.5, total_steps=100).scheduler(torch.optim.SGD(parameters))
+
+
+@pytest.mark.parametrize("anneal_strategy", ["cos", "linear"])
+@pytest.mark.parametrize("three_phase", [False, True])
+@pytest.mark.parametrize("total_steps", [20, 97])
+def test_every_form_of_the_cycle_has_torchs_rates_and_momenta_and_so_has_its_call(
+    anneal_strategy: Anneal, three_phase: bool, total_steps: int
+) -> None:
+    plan = OneCycle(
+        max_lr=0.4,
+        total_steps=total_steps,
+        pct_start=0.23,
+        anneal_strategy=anneal_strategy,
+        three_phase=three_phase,
+        last_rate_divisor=25 * 300.0,
+        base_momentum=0.8,
+        max_momentum=0.9,
+    )
+    reference = OneCycleLR(
+        sgd(),
+        max_lr=0.4,
+        total_steps=total_steps,
+        pct_start=0.23,
+        anneal_strategy=anneal_strategy,
+        three_phase=three_phase,
+        final_div_factor=300.0,
+        base_momentum=0.8,
+        max_momentum=0.9,
+    )
+    expected = walk(reference, total_steps)
+    printed = eval(plan.call(), {"torch": torch, "optimizer": sgd()})
+    for seen in (walk(plan.scheduler(sgd()), total_steps), walk(printed, total_steps)):
+        for name in ("lr", "momentum"):
+            assert [g[name] for g in seen] == pytest.approx([g[name] for g in expected], rel=1e-12)
+    assert list(plan.lrs()) == [group["lr"] for group in expected]
+    assert list(plan.momenta()) == [group["momentum"] for group in expected]
+
+
+def test_three_phases_need_room_for_the_third() -> None:
+    OneCycle(max_lr=0.4, total_steps=100, pct_start=0.49, three_phase=True)
+    with pytest.raises(ScheduleError, match=r"pct_start must stay below 0\.5 .* got 0\.5 of 100"):
+        OneCycle(max_lr=0.4, total_steps=100, pct_start=0.5, three_phase=True)
+
+
+@pytest.mark.parametrize("ratios", [(1.0, 0.1), (1.0, 1.0, 3.0, 0.0)])
+def test_the_printed_call_keeps_the_ratios_of_the_groups(ratios: tuple[float, ...]) -> None:
+    def grouped() -> torch.optim.Optimizer:
+        return torch.optim.Adagrad([{"params": one_weight(), "lr": 0.3 * r} for r in ratios])
+
+    plan, searched = OneCycle(max_lr=0.5, total_steps=30), grouped()
+    scheduler, pasted = plan.scheduler(searched), grouped()
+    (driven,) = plan.driven
+    assert driven.lr_ratios == pytest.approx(ratios)
+    other = eval(plan.call(driven=driven), {"torch": torch, "optimizer": pasted})
+    for _ in range(29):
+        assert [g["lr"] for g in pasted.param_groups] == pytest.approx(
+            [g["lr"] for g in searched.param_groups], rel=1e-12
+        )
+        for optimizer, each in ((searched, scheduler), (pasted, other)):
+            optimizer.step()
+            each.step()

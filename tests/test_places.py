@@ -10,6 +10,8 @@ import pytest
 from search.starting.places import why_unwritable
 from tests.conftest import TABLE_STUDY, Ended
 
+pytestmark = pytest.mark.first_start
+
 Main = Callable[..., Ended]
 
 

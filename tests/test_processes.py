@@ -15,7 +15,7 @@ from sqlalchemy import URL
 
 from search.queue.rows import MAX_DEATHS
 from studies.database import close_optuna, optuna_storage
-from tests.conftest import ROOT, TABLE_STUDY, Ended, plain
+from tests.conftest import ROOT, SQLITE_SLOWLY, TABLE_STUDY, Ended, plain
 from tests.postgres import PostgresServer
 from tests.rows import query
 from tests.waits import wait_for
@@ -65,6 +65,7 @@ def run_arguments(url: URL, workers: int) -> tuple[str, ...]:
     )
 
 
+@SQLITE_SLOWLY
 def test_a_study_survives_the_sudden_death_of_everything(
     url: URL, start_onecycle: Start, onecycle: Callable[..., Ended]
 ) -> None:
@@ -101,10 +102,10 @@ import signal
 
 from tests.table_study import STUDY as TABLE
 from tests.table_study import Table
-from trainers.seeding import seed_for
+from trainers.seeding import run_seed_for
 from trainers.task import OwnLoop
 
-POISON = seed_for(0, "search", 0, 7)
+POISON = run_seed_for(0, "search", 0, 7)
 
 
 class Poisoned(Table):
@@ -158,6 +159,7 @@ def test_workers_give_their_work_back_when_their_parent_is_killed(
     assert query(sqlite_url, "SELECT count(*) FROM work WHERE state = 'running'") == [(0,)]
 
 
+@SQLITE_SLOWLY
 def test_independent_starts_join_one_study(url: URL, start_onecycle: Start) -> None:
     starts = [start_onecycle(*run_arguments(url, 1)) for _ in range(3)]
     errors = [start.communicate(timeout=300)[1] for start in starts]
@@ -269,6 +271,7 @@ STUDY = dataclasses.replace(
 """
 
 
+@pytest.mark.first_start
 def test_sixteen_first_starts_at_once_run_one_range_test(url: URL, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     done = subprocess.run(

@@ -28,6 +28,7 @@ from tests.training_kinds import (
     sgd,
     splits,
     stream,
+    tagger,
 )
 from trainers.calls.audit import audit_batches, audit_run
 from trainers.checkpoint import Checkpoint
@@ -333,6 +334,8 @@ def test_a_study_of_a_training_needs_no_more_than_epochs() -> None:
     fields = declared(study, "")
     assert fields["task.data"] == "train: Noisy, validation: Noisy, test: Noisy"
     assert not any(" at 0x" in text for text in fields.values())
+    loader = declared(Study(name="mine", task=tagger(), epochs=20), "")["task.loader"]
+    assert loader == "{'collate_fn': <function padded>}"
     minimised = Study(name="mine", task=regression(), epochs=20)
     assert (minimised.metric, minimised.direction) == ("mean squared error", "minimize")
     assert minimised.diverged_value is None

@@ -24,6 +24,8 @@ from studies.tables import HEAD, StudyRow, WorkRow
 from tests.conftest import TABLE_STUDY, Ended, plain
 from tests.rows import query
 
+pytestmark = pytest.mark.first_start
+
 Main = Callable[..., Ended]
 
 SEARCH = [(0.08, 0.3, 25.0, 0.90), (0.2, 0.4, 10.0, 0.95), (0.3, 0.1, 3.0, 0.1)]

@@ -27,7 +27,10 @@ WORKER = ("worker", "--study", "table", "--device", "cpu")
 
 # The constructor of Optuna's storage keeps its connection where it fails: nobody can close it
 # before it is collected, and psycopg warns of that.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.first_start,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy
 import optuna
 import pytest
 import torch
@@ -38,6 +39,7 @@ from trainers.device import Site
 from trainers.errors import DataError, ScheduleError, TaskError, UserError
 from trainers.onecycle import OneCycle
 from trainers.run import Run, RunResult
+from trainers.seeding import run_seed_for, seed_for
 from trainers.sweeps.sweep import Sweep
 from trainers.task import OwnLoop
 
@@ -143,6 +145,26 @@ def test_the_same_study_seed_gives_the_same_configurations_and_scores(bench: Ben
     assert [(row.params, row.score) for row in bench.rows()] == first
 
 
+def test_the_seed_of_every_run_is_one_that_numpy_takes(bench: Bench) -> None:
+    seeds: list[int] = []
+    assert bench.work(lambda run: seeds.append(run.seed)) == "finished"
+    assert len(set(seeds)) == 5 + 3
+    for seed in seeds:
+        numpy.random.RandomState(seed + 1)  # a rank may be added
+
+
+def test_a_study_of_before_keeps_the_seeds_that_it_had(bench: Bench) -> None:
+    with transaction(bench.engine) as session:
+        stored = session.get_one(StudyRow, bench.row.id)
+        stored.declared = {k: v for k, v in stored.declared.items() if k != "seeds of the runs"}
+    bench.row = catalog.find_or_create(
+        bench.engine, Definition(bench.study, "", ""), name="table", seed=None, n_trials=5
+    )
+    seeds: list[int] = []
+    assert bench.work(lambda run: seeds.append(run.seed)) == "finished"
+    assert set(seeds) >= {seed_for(0, "search", 0, slot) for slot in range(5)}
+
+
 def test_a_cycle_that_diverges_is_a_result_at_chance_level(bench: Bench) -> None:
     def explode(run: Run) -> None:
         if run.split == "validation" and run.sealed_split is None and run.seed % 2:
@@ -178,9 +200,7 @@ def test_a_run_that_always_raises_is_given_up_and_the_rest_finishes(bench: Bench
 
 def bench_seed(bench: Bench, *, slot: int) -> int:
     """Return the seed of a search run."""
-    from trainers.seeding import seed_for
-
-    return seed_for(bench.row.seed, "search", 0, slot)
+    return run_seed_for(bench.row.seed, "search", 0, slot)
 
 
 def test_a_loop_that_leaves_the_plan_is_never_a_result(bench: Bench) -> None:

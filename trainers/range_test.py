@@ -19,7 +19,7 @@ from trainers.groups import is_adaptive
 from trainers.run import Outcome, Run, RunResult
 from trainers.seeding import seed_for
 from trainers.sweeps.parts import check_parts, loss_of
-from trainers.sweeps.result import Points, RangeTestResult, are_copies, concluded, count
+from trainers.sweeps.result import Points, RangeTestResult, are_copies, concluded
 from trainers.sweeps.sweep import LEAST_STEPS, Sweep
 from trainers.sweeps.untouched import seed_everything, untouched
 from trainers.torch_objects import optimizers_of
@@ -151,13 +151,10 @@ def _backward(loss: Tensor, accumulate: int) -> Tensor:
 
 
 def _check(result: RangeTestResult) -> RangeTestResult:
-    """Refuse sweeps without a finite loss; say so where they are all the same."""
-    sweeps = len(result.points)
-    if all(judgement.ending == "no finite loss" for judgement in result.judgements):
-        raise TaskError(
-            f"loss_fn gives fewer than 10 finite losses from start_lr={result.plan.start_lr:g} on "
-            f"(n = {count(sweeps, 'sweep')}): check data and model, or lower start_lr"
-        )
+    """Refuse sweeps that all broke before they could say anything; say so where they are all the
+    same."""
+    if all(j.ending in ("no finite loss", "broke at once") for j in result.judgements):
+        raise TaskError(result.why_no_proposal())
     if are_copies(result.points):
         log.warning("all sweeps are the same, for the data order is: they count as one")
     return result

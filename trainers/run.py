@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
+    from trainers.groups import Driven
+
 Outcome = Literal["completed", "diverged", "stopped"]
 Split = Literal["validation", "test"]
 
@@ -35,7 +37,11 @@ class Plan(Protocol):
         """Return the rate of each step, as torch's scheduler gives it to the first group."""
 
     def momenta(self) -> Sequence[float]:
-        """Return the momentum (Adam: beta1) of each step."""
+        """Return the momentum (Adam: beta1) of each step; none where the plan leaves it alone."""
+
+    @property
+    def driven(self) -> Sequence["Driven"]:
+        """What the optimizers were that it made schedulers for."""
 
 
 @dataclass(frozen=True, slots=True)

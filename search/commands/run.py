@@ -55,6 +55,12 @@ def run(
             show_default=False,
         ),
     ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh", help="Start a study again that failed, or of which no cycle has finished."
+        ),
+    ] = False,
     json: JsonFlag = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and its cost; store nothing.")
@@ -84,6 +90,7 @@ def run(
         workers=workers,
         timeout_min=timeout_min,
         wait_s=wait_s,
+        fresh=fresh,
     )
     if dry_run:
         terminal.print_plan(api.costed(asked), json=json)

@@ -14,6 +14,10 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", help="Look again every 2 s until the study has ended.")
     ] = False,
+    errors: Annotated[
+        bool,
+        typer.Option("--errors", help="Only what runs failed with: every distinct traceback."),
+    ] = False,
 ) -> None:
     """Print what is done, runs, waits and failed; nothing is changed."""
     from search.errors import UsageError
@@ -22,8 +26,12 @@ def status(
 
     if json and watch:
         raise UsageError("--json --watch: one document or many looks; take one of the two flags")
+    if errors and watch:
+        raise UsageError("--errors --watch: tracebacks once or many looks; take one of the two")
     with opening.opened(storage) as engine:
-        if watch:
+        if errors:
+            monitor.print_errors(engine, study, json=json)
+        elif watch:
             monitor.watch_status(engine, study)
         else:
             monitor.print_status(engine, study, json=json)

@@ -29,6 +29,7 @@ def worker(
     wait_s: WaitFlag = START_PATIENCE_S,
     until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
     only: Annotated[Stage | None, typer.Option(hidden=True)] = None,
+    definition_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Join a stored study as one more worker."""
     from search import api
@@ -45,4 +46,5 @@ def worker(
             wait_s=wait_s,
             until_stdin_closes=until_stdin_closes,
             only=only,
+            definition_fd=definition_fd,
         )

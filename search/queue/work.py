@@ -1,9 +1,9 @@
 """The table of work: claim, lease, fence, write, give back."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import (
     CursorResult,
@@ -26,12 +26,15 @@ from search.queue.rows import (
     running_rows,
     write_epochs,
 )
+from search.tracebacks import headline
 from studies.answer import Answer, NoAnswer
 from studies.database import reading, transaction
 from studies.errors import DatabaseUnreachableError
-from studies.states import ENDED_RUNS, FailureKind, RunState, Stage
+from studies.params import Value
+from studies.states import ENDED_RUNS, FailureKind, RunOutcome, RunState, Stage
 from studies.tables import StudyRow, WorkRow
-from trainers.run import EpochRow, Outcome, Point
+from trainers.groups import Driven
+from trainers.run import EpochRow, Point
 
 MAX_FAILURES = 3
 """A run whose attempts failed this often, out of memory or by a bug, is given up."""
@@ -49,8 +52,8 @@ class FencedOffError(Exception):
 class Claim:
     """One run, ours while the row's token is `token`.
 
-    `length`: epochs of a cycle, optimizer steps of a sweep. `swept_batch_size`: of a sweep, where
-    several are searched. `had_owner`: an earlier owner may have left a checkpoint, or a trial.
+    `length`: epochs of a cycle, optimizer steps of a sweep. `setting`: of a sweep, where
+    several have a range test. `had_owner`: an earlier owner may have left a checkpoint or a trial.
     """
 
     work_id: int
@@ -61,7 +64,7 @@ class Claim:
     slot: int
     replicate: int | None
     params: Params | None
-    swept_batch_size: int | None
+    setting: Mapping[str, Value] | None
     trial_number: int | None
     had_owner: bool
 
@@ -75,7 +78,7 @@ class Claim:
 class Ended:
     """How a run ended, as it is written."""
 
-    outcome: Outcome
+    outcome: RunOutcome
     score: float | None
     sealed_score: float | None
     n_steps: int
@@ -84,6 +87,7 @@ class Ended:
     device: str
     diverged: Point | None
     points: Sequence[Point] = ()
+    driven: Driven | None = None
 
 
 class Queue:
@@ -186,6 +190,7 @@ class Queue:
             for name in ("outcome", "score", "sealed_score", "n_steps", "n_images"):
                 setattr(row, name, getattr(ended, name))
             row.seconds, row.device = ended.seconds, ended.device
+            row.optimizer = None if ended.driven is None else asdict(ended.driven)
             row.failure = row.traceback = None
             if ended.diverged is not None:
                 row.diverged_step, row.diverged_lr = ended.diverged.step, ended.diverged.lr
@@ -225,7 +230,7 @@ class Queue:
         row = session.get_one(StudyRow, self.study_id, with_for_update=True)
         row.bugs_in_a_row += 1
         if row.bugs_in_a_row >= MAX_BUGS_IN_A_ROW and not row.stage.is_end:
-            last = last_line(traceback)
+            last = headline(traceback)
             reason = f"{MAX_BUGS_IN_A_ROW} attempts in a row failed, the last with {last}"
             end_study(row, NoAnswer(reason))
 
@@ -307,11 +312,6 @@ def end_study(row: StudyRow, ending: Answer | NoAnswer) -> None:
     row.ending, row.finished_at = ending, func.now()
 
 
-def last_line(traceback: str) -> str:
-    """Return the end of a traceback: the exception and its words."""
-    return traceback.strip().splitlines()[-1]
-
-
 def _claim_of(row: WorkRow) -> Claim:
     return Claim(
         work_id=row.id,
@@ -322,14 +322,7 @@ def _claim_of(row: WorkRow) -> Claim:
         slot=row.slot,
         replicate=row.replicate,
         params=params_of(row),
-        swept_batch_size=_swept_batch_size(row),
+        setting=row.params if row.stage == Stage.RANGE_TEST else None,
         trial_number=row.trial_number,
         had_owner=row.had_owner,
     )
-
-
-def _swept_batch_size(row: WorkRow) -> int | None:
-    """Return the batch size of a sweep, None where only the task's own is trained with."""
-    if row.stage != Stage.RANGE_TEST or row.params is None:
-        return None
-    return int(row.params["batch_size"])

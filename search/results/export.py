@@ -1,10 +1,12 @@
 """The winner of a study as code that runs as pasted: torch, Lightning, Transformers, JSON."""
 
 import json
+from textwrap import indent
 from typing import TYPE_CHECKING, Literal
 
 from search.text import printable
 from studies.params import Value
+from trainers.sweeps.result import baseline_text
 
 if TYPE_CHECKING:
     from search.results.result import StudyResult
@@ -38,13 +40,36 @@ def _head(result: "StudyResult") -> str:
     n = result.winner.validation.n
     metric = result.metric
     told = "".join(f", {name}={value!r}" for name, value in _training(result).items())
+    optimizer = "".join(f"\n# {line}" for line in optimizer_lines(result))
     return (
         f"# Study {printable(result.name)}, n = {n} fresh seeds: "
         f"{printable(metric.title)} "
         f"{metric.interval(result.winner.scores)} (validation).\n"
         f"# Measured at {result.epochs} epochs of {result.steps_per_epoch} steps with batches of "
-        f"{result.batch_size}{told}."
+        f"{result.batch_size}{told}.{optimizer}{_baseline(result)}"
     )
+
+
+def _baseline(result: "StudyResult") -> str:
+    """Return a line that says whose the baseline's max_lr is, where no range test proposed it."""
+    if result.proposal.origin == "edge":
+        return ""
+    return f"\n# The baseline is torch's default 1cycle at {baseline_text(result.proposal)}."
+
+
+def optimizer_lines(result: "StudyResult") -> list[str]:
+    """Return what a call has to respect of the optimizer that was searched with, in sentences."""
+    driven, plan, lines = result.driven, result.plan, list[str]()
+    if driven is None:
+        return lines
+    if set(driven.lr_ratios) != {1.0}:
+        ratios = " : ".join(f"{ratio:.4g}" for ratio in driven.lr_ratios)
+        lines.append(f"The param groups keep the ratio of their rates ({ratios} in the search).")
+    if driven.has_momentum is False:
+        lines.append(f"{driven.name} has no momentum to cycle: cycle_momentum=False.")
+    elif not plan.cycle_momentum:
+        lines.append("The cycle leaves the momentum at the optimizer's own.")
+    return lines
 
 
 def _training(result: "StudyResult") -> dict[str, Value]:
@@ -59,14 +84,8 @@ def _steps(result: "StudyResult") -> str:
 
 def _arguments(result: "StudyResult") -> str:
     """Return the arguments that are the winner's, in full precision, one a line."""
-    plan = result.plan
-    values = {
-        "max_lr": plan.max_lr,
-        "pct_start": plan.pct_start,
-        "div_factor": plan.div_factor,
-        "final_div_factor": plan.final_div_factor,
-    }
-    return "".join(f"        {name}={value!r},\n" for name, value in values.items())
+    arguments = result.plan.arguments(driven=result.driven)
+    return indent("".join(f"{name}={value},\n" for name, value in arguments.items()), " " * 8)
 
 
 _TORCH = '''\

@@ -40,6 +40,12 @@ class Shell:
         named = ("--study", self.spec, "--name", self.new_name)
         return self._text("search", "range-test", *named, *flags)
 
+    def train(self) -> str:
+        """Return the training of the final model; '' for a study of an object."""
+        if not self.spec:
+            return ""
+        return self._text("search", "train", "--name", self.name, "--out", "model.pt")
+
     def _text(self, *words: str) -> str:
         return shell_line(*_PYTHON, *words, *self.storage)
 

@@ -1,9 +1,9 @@
 """What came out of a study: read from the database, for the terminal, the report and programs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
@@ -11,18 +11,24 @@ from sqlalchemy.orm import Session
 from search.errors import NoResultError
 from search.params import Params
 from search.queue.rows import params_of
+from search.results.failures import first_failure
 from search.results.metric import Metric
 from search.results.region import Region, region_of
+from search.results.short import short_text
 from search.results.spent import StageSpent, spent
+from search.results.trials import Trial, trials_of
 from search.stages import range_test
 from search.stages.confirmation import by_candidate, last_round
 from search.stages.search import BASELINE_SLOT, cycles_of
 from search.stages.statistics import compare, estimate, finalists, noise_of_replicates
 from studies.answer import Answer, Comparison, Estimate, Noise
 from studies.database import reading
-from studies.states import Direction, Stage
+from studies.protocol import trained_on
+from studies.states import BROKEN, Direction, Stage
 from studies.tables import StudyRow, WorkRow
+from trainers.groups import Driven
 from trainers.onecycle import OneCycle
+from trainers.shown import Shown
 from trainers.sweeps.judgement import Proposal
 from trainers.sweeps.result import RangeTestResult
 
@@ -49,14 +55,21 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class StudyResult:
+class StudyResult(Shown):
     """The answer of a finished study, with what it rests on.
 
-    `batch_size` and `steps_per_epoch` are the winner's. `proposal` is what the sweeps at the
-    baseline's batch size say; `proposals`, by batch size, those of each that was searched.
-    `spread` is the standard deviation of the scores over the search's `n_trials` cycles.
+    `batch_size`, `steps_per_epoch` and `setting` are the winner's. `proposal` is what the sweeps
+    at the baseline's setting say; `proposals`, by setting, those of each that has a range test.
+    `choices` are the parameters that are no range, None where that is not known; `fixed` those of
+    them that were held at one value. `n_unlearned` of the search's cycles had finite losses and no
+    usable score; `trained_on` is 'images' or 'samples'. `spread` is the standard deviation of the
+    scores over the search's `n_trials` cycles.
+    `driven` is what is known of the winner's optimizer.
     `comparison` is winner minus baseline on the test split, None where the baseline won or nothing
     was scored there; `challenge` the best finalist minus baseline on the validation split.
+    `measured` is the range test step by step, `trials` every cycle of the search.
+    A notebook shows it; plot() takes "confirmation", "search", "range_test", "schedule" or
+    "importance".
     """
 
     name: str
@@ -65,29 +78,43 @@ class StudyResult:
     metric: Metric
     parameters: tuple[str, ...]
     proposal: Proposal
-    proposals: dict[int, Proposal]
+    proposals: dict[str, Proposal]
     epochs: int
     steps_per_epoch: int
     batch_size: int
+    setting: str | None
+    moving: tuple[str, ...]
     n_trials: int
     n_diverged: int
+    n_unlearned: int
     spread: float
     candidates: tuple[Candidate, ...]
     winner: Candidate
+    driven: Driven | None
     comparison: Comparison | None
     challenge: Comparison | None
     n_comparisons: int
     importances: Mapping[str, float]
     noise: Noise
     search_noise: Noise | None
+    choices: tuple[str, ...] | None
+    fixed: tuple[str, ...]
     region: Region
     schedules: Mapping[int, tuple[tuple[int, float], ...]]
     spent: tuple[StageSpent, ...]
+    trained_on: str
+    # Not compared: a loss that is NaN equals nothing, and all that is concluded stands above.
+    measured: RangeTestResult = field(compare=False)
+    trials: tuple[Trial, ...] = field(compare=False)
+    shown_by: ClassVar[str] = "search.views.notebook.study"
+
+    def __repr__(self) -> str:
+        return short_text(self)
 
     @property
     def bracket(self) -> tuple[float, float]:
-        """The range of max_lr that was searched, at the winner's batch size."""
-        proposal = self.proposals.get(self.batch_size, self.proposal)
+        """The range of max_lr that was searched, at the winner's setting."""
+        proposal = self.proposals.get(self.setting or "", self.proposal)
         return proposal.low, proposal.high
 
     @property
@@ -156,13 +183,16 @@ class StudyResult:
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
-        document = asdict(self)
+        # Without the rows of tables, which have files of their own.
+        document = asdict(replace(self, trials=(), measured=self.measured.without_points()))
+        del document["trials"], document["measured"]
         document["metric"] = self.metric.name
         document["winner"] = self.winner.slot
         document["verdict"] = self.verdict()
         document["noise_floor"] = self.noise_floor
         # The names that programs read since the first version.
         document["range_test"] = document.pop("proposal")
+        document["optimizer"] = document.pop("driven")
         document["range_tests"] = document.pop("proposals")
         document["region"] = {
             "slots": self.region.slots,
@@ -171,10 +201,7 @@ class StudyResult:
         }
         plan = self.plan
         document["onecycle_lr"] = {
-            "max_lr": plan.max_lr,
-            "pct_start": plan.pct_start,
-            "div_factor": plan.div_factor,
-            "final_div_factor": plan.final_div_factor,
+            **plan.keywords(self.driven),
             "total_steps": plan.total_steps,
         }
         for candidate, shown in zip(self.candidates, document["candidates"], strict=True):
@@ -194,7 +221,7 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
 
     Raises NoResultError for one that has none.
     """
-    answer = _answer_of(row)
+    answer = _answer_of(session, row)
     cycles = cycles_of(session, row)
     confirmed = last_round(session, row)
     scores = {work.slot: work.score for work in cycles if work.score is not None}
@@ -212,45 +239,58 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         proposal=measured.proposal,
         proposals=_proposals(row, measured),
         epochs=row.epochs,
-        steps_per_epoch=_steps_per_epoch(row, size),
+        steps_per_epoch=_steps_per_epoch(row, winner.params),
         batch_size=row.batch_size if size is None else size,
+        setting=row.setting_of(winner.params),
+        moving=row.moving,
         n_trials=len(cycles),
         n_diverged=sum(work.outcome == "diverged" for work in cycles),
+        n_unlearned=sum(work.outcome in BROKEN[1:] for work in cycles),
         spread=stdev(scores.values()) if len(scores) > 1 else 0.0,
         candidates=candidates,
         winner=winner,
+        driven=next((w.driven for w in confirmed if w.candidate == answer.winner), None),
         comparison=answer.comparisons[-1] if answer.compared else None,
         challenge=_challenge(confirmed, answer.winner, row.direction),
         n_comparisons=len(answer.comparisons),
         importances=answer.importances or {},
         noise=noise,
         search_noise=answer.search_noise,
-        region=region_of(cycles, noise, row.direction),
+        choices=answer.choices,
+        fixed=answer.fixed,
+        region=region_of(cycles, noise, row.direction, answer.choices or ()),
         schedules=answer.schedules,
         spent=tuple(spent(session, row)),
+        trained_on=trained_on(row.declared),
+        measured=measured,
+        trials=tuple(trials_of(session, row)),
     )
 
 
-def _answer_of(row: StudyRow) -> Answer:
+def _answer_of(session: Session, row: StudyRow) -> Answer:
     if row.stage == Stage.FAILED:
-        raise NoResultError(f"study {row.name!r} ended without a result: {row.reason}")
+        raise NoResultError(
+            f"study {row.name!r} ended without a result: {row.reason}",
+            details=first_failure(session, row),
+        )
     if row.stage != Stage.FINISHED or row.answer is None:
         raise NoResultError(f"study {row.name!r} is not finished: it is in its {row.stage.words}")
     return row.answer
 
 
-def _steps_per_epoch(row: StudyRow, batch_size: int | None) -> int:
-    if batch_size is None:
+def _steps_per_epoch(row: StudyRow, params: Params) -> int:
+    setting = row.setting_of(params)
+    if setting is None:
         return row.steps_per_epoch
-    return int((row.batch_sizes or {})[str(batch_size)]["steps_per_epoch"])
+    return int((row.batch_sizes or {})[setting]["steps_per_epoch"])
 
 
-def _proposals(row: StudyRow, measured: RangeTestResult) -> dict[int, Proposal]:
-    """Return what the sweeps say by batch size, the baseline's first; none where not searched."""
-    if not row.batch_sizes:
+def _proposals(row: StudyRow, measured: RangeTestResult) -> dict[str, Proposal]:
+    """Return what the sweeps say by setting, the baseline's first; none where there is but one."""
+    if not row.settings or range_test.has_own_range(row):
         return {}
-    by_size = {row.batch_size: measured, **measured.others}
-    return {n: each.proposal for n, each in by_size.items() if each.proposal is not None}
+    every = {next(iter(row.settings)): measured, **measured.others}
+    return {n: each.proposal for n, each in every.items() if each.proposal is not None}
 
 
 def _candidates(

@@ -3,8 +3,9 @@
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from search.queue.work import end_study, last_line
+from search.queue.work import end_study
 from search.stages import confirmation, range_test, search
+from search.tracebacks import headline
 from studies.answer import NoAnswer
 from studies.database import reading, transaction
 from studies.definition import Study
@@ -68,5 +69,5 @@ def _fail(session: Session, row: StudyRow, reason: str) -> None:
     )
     text = next((t for t in tracebacks if t), None)
     if text is not None:
-        reason = f"{reason}; a run failed with {last_line(text)}"
+        reason = f"{reason}; a run failed with {headline(text)}"
     end_study(row, NoAnswer(reason))

@@ -1,5 +1,6 @@
 """What one start was asked for: flags and arguments become one value, all of it checked."""
 
+import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,11 +8,16 @@ from pathlib import Path
 from search.errors import UsageError
 from search.starting.slurm import MOST_WORKERS
 from search.starting.target import Target
+from search.starting.travel import why_it_stays
 from search.workers.patience import START_PATIENCE_S
 from search.workers.stop import Stop
 from studies.definition import Study, check_name
+from studies.made_of import made_of
 from studies.registry import Definition, load
 from studies.urls import storage_url
+from trainers.seeding import MOST_SEED
+
+log = logging.getLogger(__name__)
 
 MOST_MINUTES = 525_600
 
@@ -20,7 +26,8 @@ MOST_MINUTES = 525_600
 class Asked:
     """One start: which study, where it is stored, how large, and what may work on it.
 
-    `workers=None` takes one per GPU, on a CPU one per core.
+    `workers=None` takes one per GPU, on a CPU one per core. `fresh` removes a stored study first
+    (search.starting.renewal).
     """
 
     definition: Definition
@@ -33,6 +40,7 @@ class Asked:
     workers: int | None = 1
     timeout_min: float | None = None
     wait_s: float = START_PATIENCE_S
+    fresh: bool = False
 
     @property
     def study(self) -> Study:
@@ -57,6 +65,7 @@ def asked_of(
     workers: int | None = 1,
     timeout_min: float | None = None,
     wait_s: float = START_PATIENCE_S,
+    fresh: bool = False,
 ) -> Asked:
     """Return what was asked for; raise UserError for the first value that is not allowed."""
     name = checked_name(definition.study.name if name is None else name)
@@ -73,13 +82,14 @@ def asked_of(
         workers=_possible_workers(definition, workers),
         timeout_min=timeout_min,
         wait_s=wait_s,
+        fresh=fresh,
     )
 
 
 def definition_of(study: str | Path | Study) -> Definition:
     """Return a Study made in this program, or what a name or a path means."""
     if isinstance(study, Study):
-        return Definition(study, "", "")
+        return Definition(study, made_of(study), "")
     return load(str(study))
 
 
@@ -93,13 +103,15 @@ def checked_name(name: str) -> str:
 
 
 def _possible_workers(definition: Definition, workers: int | None) -> int | None:
-    if definition.spec:
+    """Return the workers that a definition can have; a Study object has to travel to them."""
+    if definition.spec or workers == 1:
         return workers
-    if workers is not None and workers > 1:
-        raise UsageError(
-            f"workers={workers}: a Study object is known to this process only; "
-            "pass workers=1, or the path of a study file"
-        )
+    reason = why_it_stays(definition)
+    if reason is None:
+        return workers
+    if workers is not None:
+        raise UsageError(f"workers={workers}: {reason}, or pass workers=1")
+    log.warning("one worker, in this process: %s", reason)
     return 1
 
 
@@ -113,8 +125,8 @@ def check_counts(
     """Raise UsageError for the first number that is out of range."""
     if workers is not None and not 1 <= workers <= MOST_WORKERS:
         raise UsageError(f"workers must be at least 1 and at most {MOST_WORKERS}, got {workers}")
-    if seed is not None and not 0 <= seed < 2**63:
-        raise UsageError(f"seed must lie between 0 and 2**63 - 1, got {seed}")
+    if seed is not None and not 0 <= seed <= MOST_SEED:
+        raise UsageError(f"seed must lie between 0 and {MOST_SEED}, got {seed}")
     if timeout_min is not None and not 0 < timeout_min <= MOST_MINUTES:
         raise UsageError(
             f"timeout-min must be above 0 minutes and at most {MOST_MINUTES:,} (a year), "

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, func, select
 from sqlalchemy import delete as sql_delete
@@ -23,6 +24,7 @@ from studies.database import reading, schema_lock, transaction
 from studies.definition import Study
 from studies.errors import UnknownStudyError
 from studies.limits import MOST_RUNS, MOST_SCORE
+from studies.params import setting_key
 from studies.protocol import compare, declared
 from studies.registry import Definition
 from studies.states import RunState, Stage
@@ -177,7 +179,7 @@ def _create(
         diverged_value=study.diverged_value,
         batch_size=study.task.batch_size,
         steps_per_epoch=study.task.steps_per_epoch,
-        batch_sizes=_searched_batch_sizes(study),
+        batch_sizes=_searched_settings(study),
         n_trials=study.screening.n_trials if n_trials is None else n_trials,
         epochs=study.epochs,
         budget=budget,
@@ -194,11 +196,19 @@ def _create(
     return row
 
 
-def _searched_batch_sizes(study: Study) -> dict[str, dict[str, float]] | None:
-    if study.space.batch_size is None:
-        return None
-    sizes = {size: study.task.at(batch_size=size) for size in study.batch_sizes}
-    return {str(size): {"steps_per_epoch": task.steps_per_epoch} for size, task in sizes.items()}
+def _searched_settings(study: Study) -> dict[str, dict[str, Any]] | None:
+    """Return what has a range test of its own by name; None where the edge stays where it is."""
+    settings = {setting_key(each): each for each in study.settings if each}
+    if not settings:
+        return {} if study.may_move_edge else None
+    stored = dict[str, dict[str, Any]]()
+    for key, setting in settings.items():
+        size = setting.get("batch_size")
+        task = study.task.at(batch_size=None if size is None else int(size))
+        stored[key] = {"steps_per_epoch": task.steps_per_epoch}
+        if tuple(setting) != ("batch_size",):
+            stored[key]["params"] = dict(setting)
+    return stored
 
 
 def resolve(engine: Engine, row: StudyRow, facts: dict[str, str]) -> None:
@@ -279,9 +289,20 @@ def delete(engine: Engine, name: str) -> None:
     Its workers are fenced off first, so that they meet neither a half of it nor Optuna's error;
     a deletion that was killed after that is finished by the next.
     """
+    _delete(engine, find(engine, name))
+
+
+def remove(engine: Engine, row: StudyRow) -> None:
+    """Delete this stored study as delete() does; not another one that has its name by now."""
+    with schema_lock(engine):
+        now = stored(engine, row.name)
+        if now is not None and now.id == row.id:
+            _delete(engine, row)
+
+
+def _delete(engine: Engine, row: StudyRow) -> None:
     from search.history.optuna_study import History
 
-    row = find(engine, name)
     with transaction(engine) as session:  # runs first: workers lock these rows before the study
         session.execute(sql_delete(WorkRow).where(WorkRow.study_id == row.id))
         stored = session.get(StudyRow, row.id, with_for_update=True)
@@ -292,9 +313,15 @@ def delete(engine: Engine, name: str) -> None:
     with transaction(engine) as session:
         session.execute(sql_delete(StudyRow).where(StudyRow.id == row.id))
     remove_checkpoints(row.id, cache_folder())
+    shutil.rmtree(final_checkpoints(row.id, cache_folder()), ignore_errors=True)
     shutil.rmtree(cache_folder() / "logs" / row.id, ignore_errors=True)
 
 
 def remove_checkpoints(study_id: str, cache: Path) -> None:
     """Delete what killed owners left behind; a folder out of reach is left alone."""
     shutil.rmtree(checkpoint_folder(cache) / study_id, ignore_errors=True)
+
+
+def final_checkpoints(study_id: str, cache: Path) -> Path:
+    """Return the folder of the checkpoints of a study's final models, which outlive its end."""
+    return checkpoint_folder(cache) / f"{study_id}-final"

@@ -9,12 +9,14 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from sqlalchemy import Engine
 
 from search.errors import EXIT_FINISHED, EXIT_GIVEN_BACK, EXIT_NO_RESULT, EXIT_USER_ERROR
 from search.queue.rows import MAX_DEATHS, count_ended, stored_study
 from search.starting.cost import Started
+from search.starting.travel import packed
 from search.workers.patience import START_PATIENCE_S, Patience
 from search.workers.stop import Stop
 from studies.database import reading
@@ -32,13 +34,14 @@ to be given up."""
 
 @dataclass(slots=True)
 class Local:
-    """One local worker process and its log file."""
+    """One local worker process, its log file, and the Study object that travels to it."""
 
     number: int
     process: subprocess.Popen[bytes]
     log_file: Path
     restarts: int = 0
     ended_runs: int = 0
+    luggage: IO[bytes] | None = None
 
 
 def run_workers(engine: Engine, started: Started, stop: Stop) -> WorkEnd:
@@ -50,11 +53,12 @@ def run_workers(engine: Engine, started: Started, stop: Stop) -> WorkEnd:
     folder = started.site.cache / "logs" / started.row.id
     folder.mkdir(parents=True, exist_ok=True)
     workers: list[Local] = []
-    with stop.taking_along(lambda: _kill(workers)):
+    with packed(started.definition) as luggage, stop.taking_along(lambda: _kill(workers)):
         try:
             for n in range(started.n_workers):
                 log_file = folder / f"worker-{n}.log"
-                workers.append(Local(n, _spawn(engine, started, n, log_file), log_file))
+                process = _spawn(engine, started, n, log_file, luggage=luggage)
+                workers.append(Local(n, process, log_file, luggage=luggage))
             return _watch(engine, started, workers, stop)
         finally:
             _end(workers, within_s=started.row.grace_s)
@@ -123,7 +127,9 @@ def _restart(engine: Engine, started: Started, worker: Local, stop: Stop) -> Non
         log.warning("worker %d died (%s); started again", worker.number, cause)
         worker.restarts += 1
     _ask_to_stop([worker])
-    worker.process = _spawn(engine, started, worker.number, worker.log_file)
+    worker.process = _spawn(
+        engine, started, worker.number, worker.log_file, luggage=worker.luggage
+    )
 
 
 def _ask_to_stop(workers: list[Local]) -> None:
@@ -159,7 +165,12 @@ def _kill(workers: list[Local]) -> None:
 
 
 def _spawn(
-    engine: Engine, started: Started, number: int, log_file: Path
+    engine: Engine,
+    started: Started,
+    number: int,
+    log_file: Path,
+    *,
+    luggage: IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start one worker in a process group of its own, so that Ctrl-C reaches it through us.
 
@@ -181,9 +192,13 @@ def _spawn(
         command += ["--only", started.only.value]
     if started.site.data is not None:
         command += ["--data", str(started.site.data)]
+    handed = () if luggage is None else (luggage.fileno(),)
+    for descriptor in handed:
+        command += ["--definition-fd", str(descriptor)]
     with log_file.open("ab") as output:
         return subprocess.Popen(
             command,
+            pass_fds=handed,
             env=_environment(engine, started, number),
             stdin=subprocess.PIPE,
             stdout=output,

@@ -14,8 +14,12 @@ from search.stages.range_test import with_stored_range_test
 from search.starting import catalog
 from search.starting.asked import Asked
 from search.starting.cost import Started, estimate, load_task, warm_up
+from search.starting.renewal import make_way, with_way_on
 from search.starting.target import Target, n_trials_of
+from search.starting.travel import can_travel
 from search.workers.stop import Stop
+from studies.counts import counted_as_stored, counted_now
+from studies.errors import ProtocolError
 from studies.registry import Definition
 from studies.states import Stage, WorkEnd
 from studies.tables import StudyRow
@@ -33,7 +37,8 @@ def stored(engine: Engine, asked: Asked) -> tuple[StudyRow | None, Asked]:
     """Return the stored study, its target raised if that was asked for, and what is still asked:
     with the range test that is stored.
 
-    See catalog.check_matches() and catalog.extend() for what is raised.
+    None where there is none, or where it makes way for another definition. See
+    catalog.check_matches(), catalog.extend() and renewal.make_way() for what is raised.
     """
     row, more = catalog.stored(engine, asked.name), asked.target.more
     if row is None:
@@ -41,13 +46,22 @@ def stored(engine: Engine, asked: Asked) -> tuple[StudyRow | None, Asked]:
             raise UsageError(
                 f"--trials +{more}: no study {asked.name!r} is stored yet; leave the + out"
             )
-        return None, asked
-    if asked.definition.source:  # its code is compared: a changed file is refused
-        asked = replace(asked, definition=with_stored_range_test(asked.definition, row))
-    catalog.check_matches(row, asked.definition, seed=asked.seed, target=asked.target)
+        return None, _counted(asked)
+    as_stored = counted_as_stored(asked.definition, row.declared)
+    if as_stored.spec:  # its code is compared: a changed file is seen
+        as_stored = with_stored_range_test(as_stored, row)
+    try:
+        catalog.check_matches(row, as_stored, seed=asked.seed, target=asked.target)
+    except ProtocolError as error:
+        return None, _counted(make_way(engine, row, asked, error))
+    asked = replace(asked, definition=as_stored)
     if more:
         row, asked = catalog.extend(engine, row, more=more), replace(asked, target=Target())
     return row, asked
+
+
+def _counted(asked: Asked) -> Asked:
+    return replace(asked, definition=counted_now(asked.definition, asked.data))
 
 
 def has_ended(engine: Engine, row: StudyRow) -> bool:
@@ -73,6 +87,11 @@ def work_on(
     trainer, site = load_task(asked.definition, row, device=asked.device, data=asked.data)
     rate = warm_up(trainer, asked.study)
     facts = facts_of(trainer)
+    if row is not None:
+        try:
+            catalog.resolve(engine, row, facts)
+        except ProtocolError as error:
+            raise with_way_on(engine, row, error) from None
     if row is None:
         row = catalog.find_or_create(
             engine,
@@ -84,7 +103,7 @@ def work_on(
             ),
             target=asked.target,
         )
-    catalog.resolve(engine, row, facts)
+        catalog.resolve(engine, row, facts)
     row = catalog.measure_diverged_value(engine, row, asked.study, trainer)
     started = estimate(
         row, asked.definition, trainer, site, rate=rate, workers=asked.workers, only=only
@@ -103,7 +122,7 @@ def facts_of(trainer: Trainer) -> dict[str, str]:
 
 def raise_if_stopped(ended: WorkEnd, stop: Stop) -> None:
     if ended == WorkEnd.STOPPED and stop.signal == signal.SIGINT:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("work given back; the same call resumes it")
     if ended == WorkEnd.STOPPED:
         reason = "out of time" if stop.out_of_time() else "asked to stop"
         raise GivenBackError(
@@ -132,7 +151,7 @@ def _worked(engine: Engine, started: Started, stop: Stop) -> WorkEnd:
         stop=stop,
         only=started.only,
     )
-    if ended == WorkEnd.RENEW and started.definition.spec:
+    if ended == WorkEnd.RENEW and can_travel(started.definition):
         return run_workers(engine, started, stop)
     return ended
 

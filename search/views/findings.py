@@ -9,7 +9,7 @@ from sqlalchemy import Engine, select
 from search.queue.rows import stored_study
 from search.results.provenance import Provenance, Shell, free_name, provenance, storage_flag
 from search.results.result import StudyResult, result_of
-from search.results.trials import Trial, trials_of
+from search.results.trials import Trial
 from search.stages import range_test
 from search.views.hints import Hint, hints
 from studies.database import reading
@@ -20,12 +20,16 @@ from trainers.sweeps.result import RangeTestResult
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The answer, what the sweeps measured, every trial, what to try next, and provenance."""
+    """The answer, what the sweeps measured, every trial, what to try next, and provenance.
+
+    `train` is the command that trains the final model, '' for a study of an object.
+    """
 
     result: StudyResult
     range_test: RangeTestResult
     trials: Sequence[Trial]
     hints: tuple[Hint, ...]
+    train: str
     provenance: Provenance
 
     def as_json(self) -> dict[str, Any]:
@@ -33,6 +37,7 @@ class Findings:
         return {
             **self.result.as_json(),
             "next": [asdict(hint) for hint in self.hints],
+            "train": self.train,
             "provenance": asdict(self.provenance),
         }
 
@@ -48,7 +53,8 @@ def findings(engine: Engine, row: StudyRow) -> Findings:
         return Findings(
             result=result,
             range_test=measured,
-            trials=trials_of(session, row),
+            trials=result.trials,
             hints=hints(result, measured, shell),
+            train=shell.train(),
             provenance=provenance(session, row, database=masked_text(engine.url), shell=shell),
         )

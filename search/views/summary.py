@@ -9,11 +9,13 @@ from search.views.findings import Findings
 from search.views.markdown import bullets, literal, table
 from search.views.wording import (
     CALL_EXPLAINED,
+    TRAIN_EXPLAINED,
     call_code,
     candidate_cells,
     candidate_headings,
     fact_lines,
 )
+from trainers.sweeps.result import baseline_text
 
 
 def summary(findings: Findings) -> str:
@@ -25,10 +27,11 @@ def summary(findings: Findings) -> str:
         f"**{values}.** {literal(result.verdict())}",
         _candidates(result),
         f"{literal(result.metric.title.capitalize())}: mean ± half of the 95 % interval over n "
-        "fresh seeds. The baseline is torch's default 1cycle at the `max_lr` that the range test "
-        "proposed; the test split is read for winner and baseline only.",
+        "fresh seeds. The baseline is torch's default 1cycle at "
+        f"{baseline_text(result.proposal)}; the test split is read for winner and baseline only.",
         CALL_EXPLAINED,
         f"```python\n{call_code(result)}\n```",
+        *([_hint(TRAIN_EXPLAINED, [findings.train])] if findings.train else []),
         bullets(fact_lines(result)),
         _cost(result),
         *(["### What to try next"] if findings.hints else []),
@@ -47,7 +50,7 @@ def _candidates(result: StudyResult) -> str:
 
 def _cost(result: StudyResult) -> str:
     rows = [(s.name, s.n_runs, f"{s.n_images:,}", duration_text(s.seconds)) for s in result.spent]
-    return table(["cost", "runs", "training images", "time"], rows)
+    return table(["cost", "runs", f"training {result.trained_on}", "time"], rows)
 
 
 def _hint(text: str, commands: Sequence[str]) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from search.kernel import in_notebook
+
 _SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
 )
@@ -53,6 +55,7 @@ class Stop:
     def on_signals(self) -> Iterator[None]:
         """Let SIGINT, SIGTERM and SIGUSR1 ask for a stop; a second one ends the process at once.
 
+        In a notebook a second SIGINT ends the call at once, and never the kernel.
         Only the main thread of a program may do this; elsewhere nothing changes.
         """
         if threading.current_thread() is not threading.main_thread():
@@ -83,6 +86,8 @@ class Stop:
         elif now - self._signal_at >= _ONE_REQUEST_S:
             if self._before_the_end is not None:
                 self._before_the_end()
+            if number == signal.SIGINT and in_notebook():
+                raise KeyboardInterrupt  # a kernel holds all that its user has made so far
             # Ended by the signal itself, so that a shell or a scheduler sees it.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

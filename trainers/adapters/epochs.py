@@ -68,7 +68,7 @@ class Epochs:
             if hasattr(generator, "manual_seed"):
                 generator.manual_seed(seed % 2**32)
             # The library would ask the loader for it, and meets us in its place.
-            if hasattr(part, "set_epoch"):
+            if part is not None and hasattr(part, "set_epoch"):
                 part.set_epoch(epoch)
 
     @property

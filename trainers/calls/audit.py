@@ -177,11 +177,13 @@ def audit_run(plan: Plan, points: Sequence[Point], result: RunResult) -> None:
                 f"step {index} ran at lr {point.lr:.6g}, the plan says {planned[index]:.6g}; "
                 f"step the scheduler once per optimizer step ({_totals(points, planned)})"
             )
-        if point.momentum is not None and not math.isclose(
-            point.momentum, momenta[index], rel_tol=TOLERANCE
-        ):
+        momentum = point.momentum
+        # nan, as Applied says, of an optimizer without one; a plan may leave it alone
+        if momentum is None or math.isnan(momentum) or not momenta:
+            continue
+        if not math.isclose(momentum, momenta[index], rel_tol=TOLERANCE):
             raise AuditError(
-                f"step {index} ran at momentum {point.momentum:.6g}, the plan says "
+                f"step {index} ran at momentum {momentum:.6g}, the plan says "
                 f"{momenta[index]:.6g}: something else than the scheduler sets it"
             )
 

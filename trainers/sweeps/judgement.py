@@ -7,36 +7,48 @@ from statistics import fmean, stdev
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from trainers.sweeps.smoothing import (
+    ROUNDING,
+    Floats,
+    SmoothedCurve,
+    drop_of,
+    noise_of,
+    pooled,
+    smoothed_curve,
+)
 from trainers.sweeps.sweep import LRCurve
 
-Ending = Literal["diverged", "rebounded", "reached end_lr", "never descended", "no finite loss"]
+Ending = Literal[
+    "diverged",
+    "rebounded",
+    "reached end_lr",
+    "never descended",
+    "constant loss",
+    "broke too early",
+    "broke at once",
+    "no finite loss",
+    "no lower bound",
+]
 """How a sweep ended, told apart by its losses:
 
 diverged: it descended, and then a loss was not finite
 rebounded: half of its drop was lost again, and every loss was finite
 reached end_lr: the edge lies above the last rate; so does the rebound where there is none
 never descended: no drop stands out of the noise
-no finite loss: fewer than 10 losses before the first that is not finite
+constant loss: every loss is the same
+broke too early: a loss was not finite, and no drop before it stands out of the noise
+broke at once: fewer than 10 losses, of which the first is finite, before one that is not
+no finite loss: not even the first, which no step of the optimizer has touched
+no lower bound: far below zero, faster at every rate, up to the last; no edge is known
 """
 
-# Over the 80 recorded sweeps of `cifar-small` (benchmarks/recorded) the edge scatters least here:
-# sd 0.06 decades, against 0.28 at a width of 0.15 and 0.10 at 0.4. In `cifar-residual` any width
-# from 0.15 to 0.5 gives the same edge within 0.03 decades.
-SMOOTHING_DECADES = 0.25
-"""Standard deviation of the centred Gaussian kernel, in decades of lr."""
 REBOUND_SHARE = 0.10
 """The rebound: the smoothed loss has risen by this share of its drop above its minimum."""
 # The edge stands still where the rebound moves: standard deviations of 0.03 to 0.06 decades
 # against 0.04 to 0.20, over 8 range tests in each of four settings (docs/log.md).
 EDGE_SHARE = 0.50
 """The edge: half of the drop is lost again, or the loss is not finite."""
-# A drop of 2 % of the first level, or of two standard errors, called 15 to 58 % of flat noise a
-# descent. With this rule 0 of 1,000 flat curves descend at 50, 100 and 200 steps (docs/log.md).
-LEAST_DROP = 3.0
-"""A drop smaller than this many standard deviations of the noise of one loss is no descent."""
-_ROUNDING = 1e-6  # of a float32 loss, relative: a drop of that size is none
 EDGE_TO_MAX_LR = {"sgd": 0.16, "adaptive": 0.033}
 """The best max_lr of a cycle over the edge of sweeps of 200 steps, by the type of optimizer.
 
@@ -57,9 +69,10 @@ DRIFT_DECADES = 0.3
 _WIDEST = 0.6  # decades that a drift may add to the bracket
 CONFIDENCE = 0.95
 
-_LEAST_FINITE = 10  # losses that a first level can be read from
-
-_Floats = NDArray[np.float64]
+# A loss with a lower bound falls ever faster too, up to the middle of its descent, but not to far
+# below zero: a negative cosine similarity that begins at 0.003 ends at -1, and slows down.
+_UNBOUNDED = 10.0  # times the first level and its noise
+_LAST_DECADES = 0.5  # hold more of the fall than all rates before them
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +87,22 @@ class Judgement:
     edge: float | None
 
 
+Origin = Literal["edge", "other batch size", "own range", "wide range"]
+"""Whose the range of max_lr is, and the max_lr of the baseline in it:
+
+edge: a bracket and a share of the edge, from the sweeps
+other batch size: the same, from the sweeps of another batch size, for those of this one have none
+own range: the author's (studies.space.Space); the share of the edge, else its geometric mean
+wide range: ours (trainers.sweeps.ranges), where no sweeps have an edge; its geometric mean
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What all sweeps of a range test say together: the bracket [low, high] and one `max_lr`.
+    """What a range test comes to: the range [low, high] of max_lr, and one `max_lr` in it.
 
-    `edge` is the median edge of the `n_sweeps` sweeps that say where it is. `interval` is the t
+    `edge` is the median edge of the `n_sweeps` sweeps that say where it is; None where they do
+    not, and `reason` says why. `interval` is the t
     interval (CONFIDENCE) of the mean of log10(edge) across them, as learning rates: of seeds, not
     of the steps of one sweep, whose losses are not independent. None for one sweep, and where the
     edge of a sweep lies above its last rate: then its value is not known.
@@ -87,7 +111,7 @@ class Proposal:
     there is none, or it has no edge. `widened`: the bracket reaches further for it.
     """
 
-    edge: float
+    edge: float | None
     low: float
     high: float
     max_lr: float
@@ -95,50 +119,8 @@ class Proposal:
     interval: tuple[float, float] | None
     drift: float | None
     widened: bool
-
-
-def smooth(log_lrs: _Floats, losses: _Floats) -> _Floats:
-    """Return the losses under a centred Gaussian kernel in log10(lr): no lag, unlike an average
-    over past steps. Shapes (N,), (N,) -> (N,).
-    """
-    distance = (log_lrs[:, None] - log_lrs[None, :]) / SMOOTHING_DECADES
-    # An exponential average with weight 0.05 lags 19 steps behind: 1.5 decades, where 100 steps
-    # cover 8 decades.
-    weights = np.exp(-0.5 * distance**2)
-    smoothed: _Floats = weights @ losses / weights.sum(axis=1)
-    return smoothed
-
-
-@dataclass(frozen=True, slots=True)
-class SmoothedCurve:
-    """The finite beginning of a curve: rates, losses and smoothed losses, shape (N,) each.
-
-    `first` is the level of the loss before it descends; NaN where fewer than 10 losses are finite.
-    `broken_lr` is the rate of the first loss that is not finite, None where all are.
-    """
-
-    lrs: _Floats
-    losses: _Floats
-    smoothed: _Floats
-    first: float
-    broken_lr: float | None
-
-
-def smoothed_curve(curve: LRCurve) -> SmoothedCurve:
-    """Smooth the losses before the first that is not finite.
-
-    Losses above the first level are clipped to it, so that an explosion does not reach back.
-    """
-    lrs, losses = np.asarray(curve.lrs, float), np.asarray(curve.losses, float)
-    broken = np.flatnonzero(~np.isfinite(losses))
-    n_finite = int(broken[0]) if len(broken) else len(losses)
-    broken_lr = float(lrs[n_finite]) if len(broken) else None
-    lrs, losses = lrs[:n_finite], losses[:n_finite]
-    if n_finite < _LEAST_FINITE:
-        return SmoothedCurve(lrs, losses, losses, math.nan, broken_lr)
-    log_lrs = np.log10(lrs)
-    first = float(np.median(losses[: _n_first(log_lrs)]))
-    return SmoothedCurve(lrs, losses, smooth(log_lrs, np.minimum(losses, first)), first, broken_lr)
+    origin: Origin = "edge"
+    reason: str | None = None
 
 
 def judge(curve: LRCurve) -> Judgement:
@@ -146,14 +128,44 @@ def judge(curve: LRCurve) -> Judgement:
 
     Losses may be negative and of any scale: only differences and their order count.
     """
-    read = smoothed_curve(curve)
+    return judge_together([curve])[0]
+
+
+def judge_together(curves: Sequence[LRCurve]) -> list[Judgement]:
+    """Return what each of several sweeps over the same rates says.
+
+    Those whose drop does not stand out of the noise alone are tested by their mean; where that
+    stands out, each has descended.
+    """
+    read = [smoothed_curve(curve) for curve in curves]
+    descended = _descents(read)
+    return [_said(each, n in descended) for n, each in enumerate(read)]
+
+
+def _descents(read: Sequence[SmoothedCurve]) -> set[int]:
+    """Return the numbers of the sweeps that descended."""
+    drops = {n: drop_of(each) for n, each in enumerate(read) if not math.isnan(each.first)}
+    alone = {n for n, drop in drops.items() if drop.stands_out}
+    weak = {n: drop for n, drop in drops.items() if n not in alone}
+    if len(weak) < 2:
+        return alone
+    together = pooled(list(weak.values()))
+    if not together.stands_out:
+        return alone
+    # One that broke before that has not shown it.
+    return alone | {n for n, drop in weak.items() if len(drop.below) > together.lowest}
+
+
+def _said(read: SmoothedCurve, descended: bool) -> Judgement:
     lrs, smoothed, first, broken_lr = read.lrs, read.smoothed, read.first, read.broken_lr
     if math.isnan(first):
-        return Judgement("no finite loss", None, broken_lr)
+        return Judgement("broke at once" if len(lrs) else "no finite loss", None, broken_lr)
     lowest = int(np.argmin(smoothed))
     drop = first - float(smoothed[lowest])
-    if drop <= max(LEAST_DROP * _noise(read.losses, first), _ROUNDING * abs(first)):
-        return Judgement("never descended", None, broken_lr)
+    if not descended or drop <= ROUNDING * abs(first):
+        return Judgement(_undescended(read), None, broken_lr)
+    if _falls_without_end(read):
+        return Judgement("no lower bound", None, None)
     after, minimum = smoothed[lowest:], float(smoothed[lowest])
     rebound = _first_above(lrs[lowest:], after, minimum + REBOUND_SHARE * drop)
     edge = _first_above(lrs[lowest:], after, minimum + EDGE_SHARE * drop)
@@ -164,26 +176,23 @@ def judge(curve: LRCurve) -> Judgement:
     return Judgement("reached end_lr" if edge is None else "rebounded", rebound, edge)
 
 
-def _n_first(log_lrs: _Floats) -> int:
-    """Return how many losses make the first level: a tenth, if they lie in a tenth of log(lr).
-
-    A linear sweep leaves that tenth in a few steps, and then descends.
-    """
-    n_near = int(np.sum(log_lrs <= log_lrs[0] + 0.1 * (log_lrs[-1] - log_lrs[0])))
-    return max(_LEAST_FINITE, min(len(log_lrs) // 10, n_near))
+def _undescended(read: SmoothedCurve) -> Ending:
+    if read.broken_lr is not None:
+        return "broke too early"
+    constant = float(np.ptp(read.losses)) <= ROUNDING * abs(read.first)
+    return "constant loss" if constant else "never descended"
 
 
-def _noise(losses: _Floats, first: float) -> float:
-    """Return the standard deviation of one loss around the curve, before training explodes.
+def _falls_without_end(read: SmoothedCurve) -> bool:
+    """Whether the loss has no lower bound, as far as its values and its last rates tell."""
+    logs, smoothed = np.log10(read.lrs), read.smoothed
+    last = float(smoothed[-1])
+    far_below = last < -_UNBOUNDED * (abs(read.first) + noise_of(read))
+    before = float(np.interp(logs[-1] - _LAST_DECADES, logs, smoothed))
+    return far_below and last <= smoothed.min() and read.first - before < before - last
 
-    From successive differences, which a slow descent hardly moves: 0.6745 is the median of
-    |z| of a normal z, and a difference has twice the variance.
-    """
-    before = losses[: np.flatnonzero(losses <= first)[-1] + 1]
-    return float(np.median(np.abs(np.diff(before)))) / (0.6745 * math.sqrt(2))
 
-
-def _first_above(lrs: _Floats, losses: _Floats, level: float) -> float | None:
+def _first_above(lrs: Floats, losses: Floats, level: float) -> float | None:
     above = np.flatnonzero(losses > level)
     return float(lrs[above[0]]) if len(above) else None
 
@@ -197,13 +206,14 @@ def propose(
 ) -> Proposal | None:
     """Return bracket and proposal from the median edge; None unless most sweeps have one.
 
-    A sweep whose edge lies above its last rate counts as the highest. One that never descended,
-    or had no finite loss, says nothing about where training breaks and is left out of the median.
+    A sweep whose edge lies above its last rate counts as the highest. One without a descent, or
+    with one that has no end, says nothing about where training breaks and is left out of the
+    median.
 
-    `max_lr` is a share of the edge by the type of optimizer (`adaptive`: Adam-type), for a cycle
-    of `cycle_steps` (default: REFERENCE_CYCLE_STEPS); see EDGE_TO_MAX_LR. `slow` is one more
-    sweep of twice the steps: where its edge lies further than DRIFT_DECADES from the median, the
-    bracket reaches as far that way, by at most 0.6 decades more.
+    `max_lr` is a share of the edge by the type of optimizer (`adaptive`: its step does not grow
+    with the gradient), for a cycle of `cycle_steps` (default: REFERENCE_CYCLE_STEPS); see
+    EDGE_TO_MAX_LR. `slow` is one more sweep of twice the steps: where its edge lies further than
+    DRIFT_DECADES from the median, the bracket reaches as far that way, by at most 0.6 decades.
     """
     edges = [j.edge for j in judgements if _descended(j) and j.edge is not None]
     if 2 * len(edges) <= len(judgements):
@@ -239,7 +249,8 @@ def _share(cycle_steps: int, *, adaptive: bool) -> float:
 
 
 def _descended(judgement: Judgement) -> bool:
-    return judgement.ending not in ("never descended", "no finite loss")
+    """Whether the sweep says where training breaks, or that it does so above the last rate."""
+    return judgement.ending in ("diverged", "rebounded", "reached end_lr")
 
 
 def _drift(edge: float, slow: Judgement | None) -> float | None:
@@ -260,17 +271,3 @@ def _interval(rates: Sequence[float]) -> tuple[float, float] | None:
     logs = [math.log10(rate) for rate in rates]
     half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * stdev(logs) / math.sqrt(n)
     return 10 ** (fmean(logs) - half), 10 ** (fmean(logs) + half)
-
-
-def why_no_proposal(judgements: Sequence[Judgement], *, start_lr: float, end_lr: float) -> str:
-    """Return what to do about sweeps of which most have no edge."""
-    endings = [j.ending for j in judgements]
-    silent = [j.ending for j in judgements if not _descended(j) or j.edge is None]
-    advice: dict[Ending, str] = {
-        "reached end_lr": f"raise end_lr (now {end_lr:g})",
-        "never descended": f"check the task, or lower start_lr (now {start_lr:g})",
-        "no finite loss": "check the data and the model: the loss is not a number from the start",
-    }
-    counts = ", ".join(f"{endings.count(end)} {end}" for end in dict.fromkeys(endings))
-    worst = max(dict.fromkeys(silent), key=silent.count)
-    return f"the range test found no bracket ({counts}): {advice[worst]}"

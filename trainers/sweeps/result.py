@@ -1,10 +1,13 @@
 """What the sweeps of a range test measured, what they say together, and that in lines of text."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from trainers.run import Point
-from trainers.sweeps.judgement import Judgement, Proposal, judge, propose, why_no_proposal
+from trainers.shown import Shown
+from trainers.sweeps.judgement import Judgement, Proposal, judge, judge_together, propose
+from trainers.sweeps.reasons import no_bracket
 from trainers.sweeps.sweep import LRCurve, Sweep
 
 Points = tuple[Point, ...]
@@ -12,12 +15,13 @@ Points = tuple[Point, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RangeTestResult:
+class RangeTestResult(Shown):
     """What the sweeps measured, step by step, what they say, and what they cost.
 
     `plan` is that of each of `points`; `slow` is one more sweep over the same rates in twice the
     steps, None where it was given up. `proposal` is None where most sweeps have no edge. `others`
-    are the range tests of the other batch sizes, where a study searches several.
+    are the range tests of the other settings (batch sizes, optimizers), where a study searches
+    several. A notebook shows it; plot() takes one of those settings.
     """
 
     plan: Sweep
@@ -25,7 +29,18 @@ class RangeTestResult:
     slow: Points | None
     proposal: Proposal | None
     seconds: float
-    others: Mapping[int, "RangeTestResult"] = field(default_factory=dict)
+    others: Mapping[str, "RangeTestResult"] = field(default_factory=dict)
+    shown_by: ClassVar[str] = "search.views.notebook.range_test"
+
+    def __repr__(self) -> str:
+        said = self._conclusion()
+        # Of a conclusion the proposal stands last, and what it rests on first.
+        return "\n  ".join([f"RangeTestResult: {self._title()}", *said[::-2]])
+
+    def without_points(self) -> "RangeTestResult":
+        """Return the same without its steps: what is left is small."""
+        others = {size: other.without_points() for size, other in self.others.items()}
+        return replace(self, points=(), slow=None, others=others)
 
     @property
     def curves(self) -> tuple[LRCurve, ...]:
@@ -34,8 +49,8 @@ class RangeTestResult:
 
     @property
     def judgements(self) -> tuple[Judgement, ...]:
-        """What each of `curves` says."""
-        return tuple(judge(curve) for curve in self.curves)
+        """What each of `curves` says, judged together."""
+        return tuple(_judged(self.points))
 
     @property
     def slow_curve(self) -> LRCurve | None:
@@ -58,24 +73,34 @@ class RangeTestResult:
         return sum(len(points) for points in (*self.points, self.slow or ()))
 
     def why_no_proposal(self) -> str:
-        """Return what to do about sweeps of which most have no edge."""
+        """Return what to do about sweeps of which most have no edge, or that there are none."""
+        return f"the range test found {self.no_bracket()}"
+
+    def no_bracket(self) -> str:
+        """Return the same after 'the range test found'."""
+        if not self.points:
+            return "no sweep that was finished"
         rates = {"start_lr": self.plan.start_lr, "end_lr": self.plan.end_lr}
-        return why_no_proposal(self.judgements, **rates)
+        return no_bracket(self.judgements, **rates)
 
     def table(self) -> str:
         """Return one line per sweep, then bracket and proposal or why there are none, and cost."""
-        plan = self.plan
-        title = (
-            f"range test: {count(len(self.points), 'sweep')} of {plan.total_steps} steps, "
-            f"lr {plan.start_lr:g} to {plan.end_lr:g}"
-        )
         rows = [f"{'sweep':>5}  {'ending':<15}  {'rebound':>8}  {'edge':>8}"]
         rows += [self._row(str(n), judgement) for n, judgement in enumerate(self.judgements)]
         if self.slow_curve is not None:
             rows.append(self._row("slow", judge(self.slow_curve)))
-        lines = [self.why_no_proposal()] if self.proposal is None else conclusion(self.proposal)
         cost = f"cost: {self.n_steps:,} optimizer steps, {self.seconds:.1f} s"
-        return "\n".join([title, *rows, *lines, cost])
+        return "\n".join([f"range test: {self._title()}", *rows, *self._conclusion(), cost])
+
+    def _title(self) -> str:
+        plan = self.plan
+        return (
+            f"{count(len(self.points), 'sweep')} of {plan.total_steps} steps, "
+            f"lr {plan.start_lr:g} to {plan.end_lr:g}"
+        )
+
+    def _conclusion(self) -> list[str]:
+        return [self.why_no_proposal()] if self.proposal is None else conclusion(self.proposal)
 
     def _row(self, name: str, judgement: Judgement) -> str:
         rebound, edge = (self._cell(judgement, lr) for lr in (judgement.rebound, judgement.edge))
@@ -96,14 +121,20 @@ def concluded(
     cycle_steps: int | None = None,
 ) -> RangeTestResult:
     """Judge the sweeps of a plan; several that are the same to the digit count as one."""
-    judgements = [judge(LRCurve.from_points(sweep)) for sweep in points]
     proposal = propose(
-        judgements[:1] if are_copies(points) else judgements,
+        _judged(points[:1] if are_copies(points) else points),
         slow=None if slow is None else judge(LRCurve.from_points(slow)),
         cycle_steps=cycle_steps,
         adaptive=bool(plan.adaptive),
     )
     return RangeTestResult(plan=plan, points=points, slow=slow, proposal=proposal, seconds=seconds)
+
+
+def _judged(points: tuple[Points, ...]) -> list[Judgement]:
+    """Judge sweeps together; copies are one sweep, however many there are."""
+    if are_copies(points):
+        return [judge(LRCurve.from_points(points[0]))] * len(points)
+    return judge_together([LRCurve.from_points(sweep) for sweep in points])
 
 
 def are_copies(points: tuple[Points, ...]) -> bool:
@@ -112,7 +143,9 @@ def are_copies(points: tuple[Points, ...]) -> bool:
 
 
 def conclusion(proposal: Proposal) -> list[str]:
-    """Return edge, interval, drift, bracket and proposal as lines of text."""
+    """Return edge, interval, drift, range and proposal as lines of text."""
+    if proposal.edge is None:
+        return [*([] if proposal.reason is None else [proposal.reason]), range_text(proposal)]
     sure = "no interval"
     if proposal.interval is not None:
         low, high = proposal.interval
@@ -120,9 +153,45 @@ def conclusion(proposal: Proposal) -> list[str]:
     return [
         f"edge {proposal.edge:.3g}: median of n = {count(proposal.n_sweeps, 'sweep')}; {sure}",
         drift_text(proposal),
-        f"bracket {proposal.low:.3g} to {proposal.high:.3g}, "
-        f"proposed max_lr {proposal.max_lr:.3g}",
+        range_text(proposal),
     ]
+
+
+def range_name(proposal: Proposal) -> str:
+    """Return what the range of max_lr is called: 'bracket', 'own range' or 'wide range'."""
+    measured = proposal.origin in ("edge", "other batch size")
+    return "bracket" if measured else proposal.origin
+
+
+def range_text(proposal: Proposal) -> str:
+    """Return range and max_lr, and whose they are."""
+    name = range_name(proposal)
+    return f"{name} {proposal.low:.3g} to {proposal.high:.3g}, {max_lr_text(proposal)}"
+
+
+def max_lr_text(proposal: Proposal) -> str:
+    """Return the max_lr of the baseline, and whose it is."""
+    value, name = f"max_lr {proposal.max_lr:.3g}", range_name(proposal)
+    if proposal.origin == "other batch size":
+        return f"{value}, proposed at another batch size"
+    if proposal.edge is None:
+        mine = "the study's own" if name == "own range" else "a wide"
+        return f"baseline's {value}, the middle of {mine} range"
+    clipped = name == "own range" and proposal.max_lr in (proposal.low, proposal.high)
+    return f"proposed {value}" + (", cut off at the bound of the own range" if clipped else "")
+
+
+def baseline_text(proposal: Proposal) -> str:
+    """Return where the max_lr of the baseline is from, as in 'torch's 1cycle at ...'."""
+    if proposal.origin == "edge":
+        return "the max_lr that the range test proposed"
+    if proposal.origin == "other batch size":
+        return "the max_lr that the range test proposed at another batch size"
+    if proposal.edge is not None:
+        return "the max_lr that the range test proposed, within the study's own range"
+    if proposal.origin == "own range":
+        return "the middle (geometric mean) of the study's own range of max_lr"
+    return "the middle (geometric mean) of a wide range, for the range test found no bracket"
 
 
 def drift_text(proposal: Proposal) -> str:

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trainers.errors import ScheduleError
-from trainers.groups import is_adaptive, lr_ratios
+from trainers.groups import Driven, check_takes_rates
 from trainers.run import Point
 
 if TYPE_CHECKING:
@@ -27,18 +27,19 @@ class Sweep:
     multiplier for all.
 
     Momentum (Adam: beta1) is held at `momentum`, the value in force at the peak of a cycle, which
-    is where the rate that a sweep proposes will be used.
+    is where the rate that a sweep proposes will be used; None leaves it at the optimizer's own.
 
-    `adaptive` says whether the optimizer is Adam-type (it has betas), for the proposal
-    depends on that; None: not checked.
+    `adaptive` says whether the optimizer's step does not grow with the gradient (Adam, RMSprop,
+    Lion), for the proposal depends on that; None: not checked. `driven`: as in a OneCycle.
     """
 
     start_lr: float
     end_lr: float
     total_steps: int
     # OneCycleLR's base_momentum.
-    momentum: float = 0.85
+    momentum: float | None = 0.85
     adaptive: bool | None = None
+    driven: list[Driven] = field(default_factory=list, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.start_lr < self.end_lr < math.inf:
@@ -50,7 +51,7 @@ class Sweep:
             raise ScheduleError(
                 f"total_steps must be a whole number of at least 2, got {self.total_steps!r}"
             )
-        if not 0 <= self.momentum < 1:
+        if self.momentum is not None and not 0 <= self.momentum < 1:
             raise ScheduleError(f"momentum must lie in [0, 1), got {self.momentum:g}")
 
     def lrs(self) -> Sequence[float]:
@@ -58,8 +59,11 @@ class Sweep:
         return tuple(self.start_lr * self.factor(step) for step in range(self.total_steps))
 
     def momenta(self) -> Sequence[float]:
-        """Return the momentum (Adam: beta1) of each step, which is the same in all."""
-        return (self.momentum,) * self.total_steps
+        """Return the momentum (Adam: beta1) of each step, which is the same in all.
+
+        None at all where it is left as it is.
+        """
+        return () if self.momentum is None else (self.momentum,) * self.total_steps
 
     def factor(self, step: int) -> float:
         """Return the rate of `step` as a multiple of `start_lr`."""
@@ -72,24 +76,30 @@ class Sweep:
         """
         from torch.optim.lr_scheduler import LambdaLR
 
-        self._check_kind(optimizer)
-
-        for group, ratio in zip(optimizer.param_groups, lr_ratios(optimizer), strict=True):
+        check_takes_rates(optimizer)
+        driven = Driven.of(optimizer)
+        self._check_kind(driven)
+        self.driven.append(driven)
+        for group, ratio in zip(optimizer.param_groups, driven.lr_ratios, strict=True):
             group["lr"] = self.start_lr * ratio
             # LambdaLR multiplies initial_lr, and keeps the one that an earlier scheduler left.
             group["initial_lr"] = self.start_lr * ratio
-            if "momentum" in group:
-                group["momentum"] = self.momentum
-            elif "betas" in group:
+            # As OneCycleLR does, so that a cycle's peak has the same one.
+            if self.momentum is None or not driven.has_momentum:
+                continue
+            if "betas" in optimizer.defaults:
                 group["betas"] = (self.momentum, *group["betas"][1:])
+            else:
+                group["momentum"] = self.momentum
         return LambdaLR(optimizer, self.factor)
 
-    def _check_kind(self, optimizer: "Optimizer") -> None:
-        if self.adaptive is not None and self.adaptive != is_adaptive(optimizer):
-            kind = type(optimizer).__name__
+    def _check_kind(self, driven: Driven) -> None:
+        if self.adaptive is not None and self.adaptive != driven.adaptive:
+            does = "does not grow" if driven.adaptive else "grows"
             raise ScheduleError(
-                f"adaptive must be {not self.adaptive} for {kind}, got {self.adaptive}: say so in "
-                "the study's OwnLoop, for the proposal depends on it"
+                f"adaptive must be {driven.adaptive} for {driven.name}, got {self.adaptive}: its "
+                f"step {does} with the gradient, and the proposal depends on that; say so in the "
+                f"study's OwnLoop(adaptive={driven.adaptive})"
             )
 
 

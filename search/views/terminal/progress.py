@@ -91,3 +91,10 @@ class Progress:
             if view.look():
                 for line in view.news():
                     print(printable(line), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def watched(engine: Engine, started: Started) -> Iterator[None]:
+    """Show a study while a program of one's own works on it."""
+    with Progress() as progress, progress.watch(engine, started):
+        yield

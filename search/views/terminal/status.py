@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.text import Text
 from sqlalchemy import Engine
 
+from search.results.failures import distinct_failures
 from search.results.status import (
     Failures,
     Overview,
@@ -23,6 +24,7 @@ from search.results.status import (
 from search.starting.catalog import find
 from search.starting.cost import StageCost, duration_text
 from search.text import printable, shell_line
+from search.tracebacks import harmless
 from search.views.terminal.answer import on_stdout
 from studies.errors import DatabaseUnreachableError
 from studies.states import Stage
@@ -48,6 +50,24 @@ def print_status(engine: Engine, name: str, *, json: bool) -> None:
         print(json_module.dumps(now.as_json(), indent=2))
     else:
         print("\n".join(status_lines(now)))
+
+
+def print_errors(engine: Engine, name: str, *, json: bool) -> None:
+    """Print on stdout what runs of a stored study failed with, each distinct failure once."""
+    failures = distinct_failures(engine, name)
+    if json:
+        print(json_module.dumps([each.as_json() for each in failures], indent=2))
+        return
+    if not failures:
+        print(printable(f"study {name}: no run's last attempt failed"))
+    for number, each in enumerate(failures, 1):
+        more = f" and {each.n_runs - 1} more run(s)" if each.n_runs > 1 else ""
+        kind = f", {each.kind}" if each.kind is not None else ""
+        print(
+            f"{number} of {len(failures)}: {each.stage.words} {each.slot}{more}, "
+            f"{each.n_attempts} attempt(s){kind}"
+        )
+        print(harmless(each.traceback.rstrip()) + "\n")
 
 
 def watch_status(engine: Engine, name: str) -> None:
@@ -105,8 +125,8 @@ def status_lines(now: Overview) -> list[str]:
     if best is not None:
         params = "" if best.params is None else f": {best.params}"
         lines.append(f"best so far {best.score:.4f} (slot {best.slot}{params})")
-    elif now.proposal is not None:
-        lines.append(f"proposed max_lr {now.proposal:.3g}")
+    elif now.max_lr is not None:
+        lines.append(now.max_lr)
     if now.seconds_left is not None:
         lines.append(f"about {duration_text(now.seconds_left)} left")
     return lines

@@ -1,0 +1,123 @@
+"""The command train: the final model of a study, its weights with what they are."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.commands.flags import (
+    DataFlag,
+    DeviceFlag,
+    GpusFlag,
+    JsonFlag,
+    StorageFlag,
+    TimeoutFlag,
+    WaitFlag,
+    device_with,
+)
+from search.workers.patience import START_PATIENCE_S
+
+_EXAMPLES = """Examples:
+
+\b
+onecycle train --name digits --out model.pt
+onecycle train --name digits --out model.pt --seeds 5
+onecycle train --name digits --out model.pt --on train+validation
+onecycle train --name digits --out slot3.pt --slot 3
+
+Load it:
+
+\b
+from trainers.final import load_final
+model, facts = load_final("model.pt", "trainers.models:digits_net")"""
+
+
+def train(
+    study: Annotated[
+        str,
+        typer.Option("--name", "--study", help="Name of a stored study.", show_default=False),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            help="Where the weights go: model.pt. Their facts are in model.pt.json.",
+            show_default=False,
+        ),
+    ],
+    storage: StorageFlag = None,
+    slot: Annotated[
+        int | None,
+        typer.Option(
+            "--slot",
+            help="Train this configuration (see trials). Default: what the study recommends.",
+            show_default=False,
+        ),
+    ] = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Train torch's defaults at the proposal.")
+    ] = False,
+    on: Annotated[
+        str,
+        typer.Option(
+            "--on",
+            help="train or train+validation; the latter is scored on the test split alone.",
+        ),
+    ] = "train",
+    seeds: Annotated[
+        int,
+        typer.Option("--seeds", help="So many models: model.seed0.pt, model.seed1.pt and so on."),
+    ] = 1,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            help="Seed of the first model. Default: one that no run of the study had.",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite another model that is there.")
+    ] = False,
+    changed: Annotated[
+        bool,
+        typer.Option(
+            "--changed", help="Take the study file as it is, changed code since the search or not."
+        ),
+    ] = False,
+    device: DeviceFlag = "auto",
+    gpus: GpusFlag = None,
+    data: DataFlag = None,
+    timeout_min: TimeoutFlag = None,
+    wait_s: WaitFlag = START_PATIENCE_S,
+    json: JsonFlag = False,
+) -> None:
+    """Train the final model of a study: its weights, their score, their parameters."""
+    from search import api
+    from search.final.asked import trained_on
+    from search.starting.slurm import coming_back
+    from search.views.terminal.final import print_models, shown
+
+    device = device_with(gpus, device)
+    with coming_back(), shown() as watch:
+        models = api.train(
+            study,
+            out,
+            storage=storage,
+            slot=slot,
+            baseline=baseline,
+            on=trained_on(on),
+            seeds=seeds,
+            seed=seed,
+            force=force,
+            changed=changed,
+            device=device,
+            data=data,
+            timeout_min=timeout_min,
+            wait_s=wait_s,
+            watch=watch,
+        )
+    print_models(models, json=json)
+
+
+train.__doc__ = f"{train.__doc__}\n\n{_EXAMPLES}"
