@@ -14,6 +14,7 @@ from search.commands import (
     doctor,
     export,
     list,
+    new,
     range_test,
     reap,
     report,
@@ -39,6 +40,7 @@ app.add_typer(db_app, name="db")
 
 for command in (
     run.run,
+    new.new,
     range_test.range_test,
     worker.worker,
     submit.submit,
@@ -73,6 +75,7 @@ def main(called_as: str | None = None) -> None:
         NoResultError,
     )
     from search.text import printable
+    from search.tracebacks import told
     from studies.errors import DatabaseUnreachableError
     from trainers.errors import UserError
 
@@ -85,12 +88,16 @@ def main(called_as: str | None = None) -> None:
         code, text = EXIT_GIVEN_BACK, f"error: {error}; the same command resumes when it does"
     except UserError as error:
         code, text = EXIT_USER_ERROR, f"error: {error}"
-        notes = _notes_of(error)
     except NoResultError as error:
         code, text = EXIT_NO_RESULT, f"no result: {error}"
-        notes = _notes_of(error)
+        notes = error.__notes__ if hasattr(error, "__notes__") else ()
     except GivenBackError as error:
         code, text = EXIT_GIVEN_BACK, str(error)
+    except Exception as error:
+        where = told(error)
+        if where is None:
+            raise
+        code, text, notes = EXIT_USER_ERROR, f"error: {type(error).__name__}: {error}", [where]
     except SystemExit as ended:
         if ended.code != EXIT_INTERRUPTED:  # Typer's end after Ctrl-C, of which it says nothing
             raise
@@ -98,12 +105,6 @@ def main(called_as: str | None = None) -> None:
     below = (printable(note, keep="\n") for note in notes)
     print("\n".join([printable(text), *below]), file=sys.stderr)
     sys.exit(code)
-
-
-def _notes_of(error: BaseException) -> Sequence[str]:
-    """Return what else an exception has to say, below its one line."""
-    notes: Sequence[str] = getattr(error, "__notes__", ())
-    return notes
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from search.starting.target import n_trials_of
 from search.starting.travel import unpacked
 from search.workers.patience import START_PATIENCE_S, Patience
 from search.workers.stop import Stop
+from studies.counts import counted_as_stored, counted_now
 from studies.database import reading
 from studies.definition import Study
 from studies.errors import ProtocolError
@@ -153,6 +154,11 @@ def range_test(
         start_lr=start_lr,
         end_lr=end_lr,
     )
+    if not definition.study.range_test.n_sweeps:
+        raise UsageError(
+            f"study {definition.study.name!r} skips its range test (n_sweeps=0) and searches its "
+            "own range of max_lr: --sweeps 5 with another --name makes one"
+        )
     asked = asked_of(
         definition,
         name=name,
@@ -169,10 +175,14 @@ def range_test(
     with stop.on_signals(), opened(storage, make=True, patiently=patiently) as engine:
         row = catalog.stored(engine, asked.name)
         if row is not None:
+            definition = counted_as_stored(definition, row.declared)
             try:
                 catalog.check_matches(row, definition, seed=seed, target=asked.target)
             except ProtocolError as error:
                 asked, row = make_way(engine, row, asked, error), None
+        if row is None:
+            definition = counted_now(asked.definition, data)
+        asked = replace(asked, definition=definition)
         if row is None or row.stage == Stage.RANGE_TEST:
             row = work_on(engine, asked, row, stop=stop, watch=watch, only=Stage.RANGE_TEST)
         with reading(engine) as session:
@@ -248,6 +258,7 @@ def costed(asked: Asked) -> Started:
         raise UsageError(
             f"--trials +{asked.target.more}: a dry run is of a new study; give its number"
         )
+    asked = replace(asked, definition=counted_now(asked.definition, asked.data))
     trainer, site = load_task(asked.definition, None, device=asked.device, data=asked.data)
     rate = warm_up(trainer, asked.study)
     n_trials = n_trials_of(asked.target, asked.study, site, rate=rate, workers=asked.workers)
@@ -267,10 +278,13 @@ def submit(
 ) -> str | None:
     """Store a study and submit workers on it to Slurm; return the job's id.
 
-    None where the study has ended already: nothing is submitted then. Neither torch nor the data
-    is needed here. See run() for the other parameters and for what is raised.
+    None where the study has ended already: nothing is submitted then. Torch is not needed here,
+    and the data only where a folder says how many images there are. See run() for the other
+    parameters and for what is raised.
     """
-    asked = asked_of(definition_of(study), name=name, storage=storage, trials=trials, seed=seed)
+    asked = asked_of(
+        definition_of(study), name=name, storage=storage, trials=trials, seed=seed, data=data
+    )
     slurm.check_installed()
     url = storage_url(storage)
     if sqlite_file(url) is not None:

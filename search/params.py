@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from studies.params import CYCLE, Value, parameter
-from trainers.onecycle import OneCycle
+from studies.params import CYCLE, TORCHS_OWN, Value, parameter
+from trainers.onecycle import OneCycle, cycle_of
 
 
 class Params(Mapping[str, Value]):
@@ -53,13 +53,9 @@ class Params(Mapping[str, Value]):
 
     def of_the_task(self) -> dict[str, Value]:
         """Return what the training itself is told: all that is not the cycle's."""
-        return {name: value for name, value in self.items() if name not in CYCLE}
+        own = (*CYCLE, *TORCHS_OWN)
+        return {name: value for name, value in self.items() if name not in own}
 
     def plan(self, total_steps: int) -> OneCycle:
         """Return the cycle of `total_steps` optimizer steps under this configuration."""
-        return OneCycle(
-            max_lr=self.max_lr,
-            total_steps=total_steps,
-            pct_start=float(self["pct_start"]),
-            div_factor=float(self["div_factor"]),
-        )
+        return cycle_of(self, total_steps)

@@ -17,6 +17,7 @@ _OURS = tuple(str(_ROOT / package) for package in ("search", "studies", "trainer
 # torch's messages have several lines of which the first ones count; a chain of calls its last.
 _MOST_MESSAGE_LINES = 3
 _MOST_FRAMES = 5
+_NOTE = "in your code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,9 @@ def frames(text: str) -> list[Frame]:
 def message_of(text: str) -> list[str]:
     """Return the lines of the exception itself: its type and its words."""
     lines = text.strip().splitlines()
-    last_frame = max((n for n, line in enumerate(lines) if _FRAME.match(line)), default=-1)
+    last_frame = max((n for n, line in enumerate(lines) if _FRAME.match(line)), default=None)
+    if last_frame is None:
+        return lines[-1:]
     # What belongs to a frame is indented: its code, and the marks below that.
     heads = (n for n in range(last_frame + 1, len(lines)) if not lines[n].startswith(" "))
     first = next(heads, len(lines) - 1)
@@ -83,6 +86,17 @@ def own_lines(text: str) -> str:
     seen = frames(text)
     own = [frame for frame in seen if frame.is_own] or seen[-1:]
     return harmless("\n".join(frame.text() for frame in own[-_MOST_FRAMES:]))
+
+
+def tell_where(error: Exception, when: str) -> None:
+    """Add to an exception of the user's code a note of their own lines, which told() reads."""
+    error.add_note(f"{_NOTE}, {when}:\n{own_lines(text_of(error))}")
+
+
+def told(error: Exception) -> str | None:
+    """Return the note of tell_where(), None for an exception that has none."""
+    notes: Sequence[str] = getattr(error, "__notes__", ())
+    return next((note for note in notes if note.startswith(_NOTE)), None)
 
 
 def harmless(text: str) -> str:

@@ -57,7 +57,9 @@ class Answer:
     `winner` is a slot of the search. `comparisons` are all that were made on the test split, over
     all rounds; `compared` tells whether this round made the last of them. `test`: sealed scores by
     slot and seed. `schedules`: (step, rate) of each candidate, so that no page needs torch to
-    draw them. `importances` is None until somebody has computed them.
+    draw them. `choices` names the parameters that are no range, `fixed` those of them that were
+    held at one value; None where an earlier version kept no word of it. `importances` is None
+    until somebody has computed them.
     """
 
     winner: int
@@ -67,6 +69,8 @@ class Answer:
     search_noise: Noise | None
     schedules: Mapping[int, tuple[tuple[int, float], ...]]
     versions: Mapping[str, str]
+    choices: tuple[str, ...] | None = None
+    fixed: tuple[str, ...] = ()
     importances: Mapping[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -80,6 +84,8 @@ class Answer:
             "search_noise": None if self.search_noise is None else asdict(self.search_noise),
             "schedules": {str(slot): list(points) for slot, points in self.schedules.items()},
             "versions": dict(self.versions),
+            "choices": None if self.choices is None else list(self.choices),
+            "fixed": list(self.fixed),
             "importances": None if self.importances is None else dict(self.importances),
         }
 
@@ -88,7 +94,7 @@ class Answer:
         """Return the answer that to_json() wrote, in this version or in an earlier one.
 
         Studies of before version 0.1.0 may lack `compared` (then each round compared),
-        `search_noise`, `versions` and `importances`.
+        `search_noise`, `versions` and `importances`; those of before 0.2.0 `choices` and `fixed`.
         """
         comparisons = tuple(
             Comparison(Estimate(**each["difference"]), each["detectable"])
@@ -106,6 +112,8 @@ class Answer:
                 for slot, points in stored["schedules"].items()
             },
             versions=stored.get("versions", {}),
+            choices=None if stored.get("choices") is None else tuple(stored["choices"]),
+            fixed=tuple(stored.get("fixed", ())),
             importances=stored.get("importances"),
         )
 

@@ -1,9 +1,11 @@
 """A study as its author writes it: what is trained, searched and confirmed."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 
+from studies.given import check_part, check_task
 from studies.limits import (
     GREATEST_INTEGER,
     MOST_METRIC_CHARACTERS,
@@ -12,12 +14,23 @@ from studies.limits import (
     short,
     within,
 )
-from studies.params import CYCLE, Domain, Parameter, Value
+from studies.params import (
+    CYCLE,
+    LEAVES_EDGE,
+    MOVES_EDGE,
+    TORCHS_OWN,
+    Choice,
+    Parameter,
+    Value,
+    parameter,
+    values_of,
+)
 from studies.space import Space
 from studies.states import Direction
 from trainers.calls.lint import Call, errors
-from trainers.calls.schedule import Schedule
-from trainers.onecycle import LAST_RATE_DIVISOR
+from trainers.errors import ScheduleError
+from trainers.given import tidy, what
+from trainers.onecycle import cycle_of
 from trainers.scored import Scored
 from trainers.sweeps.sweep import LEAST_STEPS
 from trainers.task import Workload
@@ -44,6 +57,10 @@ class RangeTest:
 
     The reading moves with the number of steps, so it is part of the protocol, and the slow sweep
     tells how far; fewer than 100 say little.
+
+    `n_sweeps=0` skips it, and Space(max_lr=...) says where to search. Sweeps that find no bracket
+    end a study only where it is `required`; else a wide range is searched
+    (trainers.sweeps.ranges).
     """
 
     # One sweep lost up to 2.4 points in `no-norm`, the median of five at most 0.3
@@ -53,9 +70,15 @@ class RangeTest:
     n_steps: int = 200
     start_lr: float = 1e-5
     end_lr: float = 10.0
+    required: bool = False
 
     def __post_init__(self) -> None:
-        _at_least(1, n_sweeps=self.n_sweeps)
+        tidy(self)
+        _at_least(0, n_sweeps=self.n_sweeps)
+        if type(self.required) is not bool:
+            raise ValueError(f"required must be True or False, got {self.required!r}")
+        if self.required and not self.n_sweeps:
+            raise ValueError("required=True needs sweeps: n_sweeps must be at least 1, got 0")
         _at_least(LEAST_STEPS, n_steps=self.n_steps)
         if not 0 < self.start_lr < self.end_lr < math.inf:
             raise ValueError(
@@ -93,6 +116,7 @@ class Screening:
     n_initial: int = 8
 
     def __post_init__(self) -> None:
+        tidy(self)
         _at_least(1, n_trials=self.n_trials)
         if self.epochs is not None:
             _check_epochs(self.epochs)
@@ -111,8 +135,17 @@ class Confirmation:
     n_seeds: int = 5
 
     def __post_init__(self) -> None:
+        tidy(self)
         _at_least(1, n_finalists=self.n_finalists)
         _at_least(2, n_seeds=self.n_seeds)
+
+
+_PARTS = {
+    "screening": Screening,
+    "range_test": RangeTest,
+    "space": Space,
+    "confirmation": Confirmation,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,11 +175,20 @@ class Study:
     confirmation: Confirmation = field(default_factory=Confirmation)
 
     def __post_init__(self) -> None:
+        tidy(self)
         check_name(self.name)
+        check_task(self.task)
+        for name, kind in _PARTS.items():
+            check_part(name, getattr(self, name), kind)
         self._fill_in_epochs()
         self._fill_in_the_score()
         if self.direction not in ("maximize", "minimize"):
             raise ValueError(f"direction must be maximize or minimize, got {self.direction!r}")
+        if not self.range_test.n_sweeps and self.space.max_lr is None:
+            raise ValueError(
+                "n_sweeps=0 skips the range test, so the study must say where to search: "
+                "give Space(max_lr=(low, high)), or at least 1 sweep"
+            )
         if self.space.weight_decay is not None:
             self._check_weight_decay(*self.space.weight_decay)
         if self.space.batch_size is not None and self.task.batch_size not in self.space.batch_size:
@@ -157,12 +199,19 @@ class Study:
         # A task may have more to say of what is searched than own_values() tells.
         check = getattr(self.task, "check_searched", None)
         if check is not None:
-            check(tuple(name for name in self.space.domains() if name not in CYCLE))
-        for name, domain in self.space.extra_domains().items():
-            self._check_extra(name, domain)
+            told = (*self.space.domains(), *self.space.fixed())
+            check(tuple(n for n in told if n not in (*CYCLE, *TORCHS_OWN)))
+        for name in self.space.extra:
+            if name in TORCHS_OWN:
+                self._check_torchs_own(name)
+            else:
+                self._check_extra(name)
         _check_limits(self)
-        for batch_size in self.batch_sizes:
-            self._check_cycles(self.steps_of(self.epochs, batch_size=batch_size))
+        # A folder of images says later how many there are, and all is checked again.
+        if self.is_counted:
+            _check_lengths(self)
+            for batch_size in self.batch_sizes:
+                self._check_cycles(self.steps_of(self.epochs, batch_size=batch_size))
 
     def _fill_in_epochs(self) -> None:
         """Have both places say the epochs; those said come first, and two must be the same."""
@@ -207,23 +256,36 @@ class Study:
         if self.diverged_value is None:
             object.__setattr__(self, "diverged_value", scored.diverged_value)
 
-    def _check_extra(self, name: str, domain: Domain) -> None:
+    def _check_extra(self, name: str) -> None:
         known = self.task.own_values()
         if name not in known and not self.task.takes_any:
             raise ValueError(
                 f"extra[{name!r}]: the bundled loop has no such parameter; it has "
                 f"{', '.join(sorted(known))}, and a loop of your own may have any"
             )
+        domain = self.space.extra_domains().get(name)
+        if domain is None or domain.baseline is not None:
+            return
         own = known.get(name)
-        if own is None and domain.baseline is None:
+        if own is None:
             raise ValueError(
                 f"extra[{name!r}]: the baseline's value is not known; say it, as in "
                 f"Range(low, high, baseline=...) or Choice((...), baseline=...)"
             )
-        if domain.baseline is None and own is not None and not domain.holds(own):
+        if not domain.holds(own):
             raise ValueError(
                 f"extra[{name!r}] must hold the task's own, {own!r}, which the baseline has; "
                 f"got {domain}"
+            )
+
+    def _check_torchs_own(self, name: str) -> None:
+        domain, default = self.space.extra_domains().get(name), parameter(name).baseline
+        if domain is None or domain.baseline is not None or default is None:
+            return
+        if not domain.holds(default):
+            raise ValueError(
+                f"extra[{name!r}] must hold torch's default, {default!r}, which the baseline has; "
+                f"got {domain}; or say another one, as in Range(low, high, baseline=...)"
             )
 
     def _check_weight_decay(self, low: float, high: float) -> None:
@@ -248,23 +310,30 @@ class Study:
 
     def _check_cycles(self, shortest: int) -> None:
         """Refuse a space with a corner that is no cycle; a shortest one has `shortest` steps."""
-        warm_up_steps = self.space.pct_start[0] * shortest
+        ends = {name: values_of(domain) for name, domain in self.space.domains().items()}
+        ends |= {name: (value,) for name, value in self.space.fixed().items()}
+        warm_up_steps = float(ends["pct_start"][0]) * shortest
         if warm_up_steps < 2:
             raise ValueError(
                 f"a cycle of {shortest} steps leaves {warm_up_steps:.2g} warm-up steps at "
-                f"pct_start={self.space.pct_start[0]:g}; at least 2 are needed: "
+                f"pct_start={ends['pct_start'][0]:g}; at least 2 are needed: "
                 "train longer or raise pct_start"
             )
-        for pct_start, div_factor in product(self.space.pct_start, self.space.div_factor):
-            cycle = Schedule(
-                max_lr=1.0,  # what the lint says does not depend on it
-                total_steps=shortest,
-                pct_start=float(pct_start),
-                div_factor=div_factor,
-                final_div_factor=LAST_RATE_DIVISOR / div_factor,
-            )
-            for finding in errors(Call(schedule=cycle)):
+        names = [name for name in ends if name in (*CYCLE, *TORCHS_OWN)]
+        for values in product(*(ends[name] for name in names)):
+            # What the lint says does not depend on max_lr.
+            corner = {"max_lr": 1.0, **dict(zip(names, values, strict=True))}
+            try:
+                schedule = cycle_of(corner, shortest).schedule
+            except ScheduleError as error:
+                raise ValueError(f"a corner of the space is no cycle: {error}") from None
+            for finding in errors(Call(schedule=schedule)):
                 raise ValueError(f"a corner of the space is no cycle: {finding.line()}")
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the steps of an epoch are known; else Task.counted() must come first."""
+        return bool(getattr(self.task, "is_counted", True))
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
@@ -277,14 +346,58 @@ class Study:
         """What is searched beside max_lr, each with its domain and its baseline's value."""
         return self.space.parameters(self.task.own_values())
 
-    def told_outside(self, *, batch_size: int | None = None) -> dict[str, Value]:
+    @property
+    def settings(self) -> tuple[Mapping[str, Value], ...]:
+        """The settings that have a range test of their own, the baseline's first.
+
+        All combinations of what moves the edge (studies.params.MOVES_EDGE) and is searched; an
+        empty one where nothing of the kind is.
+        """
+        axes: dict[str, tuple[Value, ...]] = {}
+        if self.space.batch_size is not None:
+            axes["batch_size"] = self.batch_sizes
+        for each in self.parameters:
+            if each.name in MOVES_EDGE and each.name not in axes:
+                assert each.domain is not None
+                assert each.baseline is not None
+                if isinstance(each.domain, Choice):
+                    own = each.baseline
+                    axes[each.name] = (own, *(v for v in each.domain.values if v != own))
+        return tuple(dict(zip(axes, values, strict=True)) for values in product(*axes.values()))
+
+    @property
+    def swept_settings(self) -> tuple[Mapping[str, Value], ...]:
+        """The settings that have a range test, the baseline's first.
+
+        A range of max_lr of one's own holds at all of them, and only the baseline's is swept.
+        """
+        if not self.range_test.n_sweeps:
+            return ()
+        return self.settings if self.space.max_lr is None else self.settings[:1]
+
+    @property
+    def may_move_edge(self) -> bool:
+        """Whether max_lr is sampled as a multiple of the proposal, for the edge may move."""
+        searched = (each.name for each in self.parameters if each.name not in CYCLE)
+        return any(name not in LEAVES_EDGE for name in searched)
+
+    def told_outside(self, setting: Mapping[str, Value] | None = None) -> dict[str, Value]:
         """Return what a run that is no cycle of the search is told: the baseline's extra values.
 
-        `batch_size`: of a sweep, where several are searched.
+        `setting`: that of a sweep, where several have one.
         """
-        told = {p.name: p.baseline for p in self.parameters if p.name in self.space.extra}
-        told["batch_size"] = batch_size
-        return {name: value for name, value in told.items() if value is not None}
+        extra = [p for p in self.parameters if p.name in self.space.extra]
+        told = {p.name: p.baseline for p in extra if p.baseline is not None}
+        told |= self.space.fixed()
+        return {n: v for n, v in (told | dict(setting or {})).items() if n not in TORCHS_OWN}
+
+    @property
+    def sweep_momentum(self) -> float | None:
+        """The momentum of a sweep: the baseline's at its peak; None where none is cycled."""
+        own = {p.name: p.baseline for p in self.parameters} | self.space.fixed()
+        if own.get("cycle_momentum", True) is False:
+            return None
+        return float(own.get("base_momentum") or 0.85)
 
     @property
     def cycle_steps(self) -> int:
@@ -313,14 +426,17 @@ def _check_limits(study: Study) -> None:
         raise ValueError(
             f"diverged_value must be a number of at most {MOST_SCORE:g}, got {short(worst)}"
         )
-    sweeps, confirmation, sizes = study.range_test, study.confirmation, study.batch_sizes
+    sweeps, confirmation = study.range_test, study.confirmation
     within(1, MOST_RUNS, n_trials=study.screening.n_trials)
     within(0, MOST_RUNS, n_initial=study.screening.n_initial)
-    within(1, MOST_RUNS // len(sizes) - 1, n_sweeps=sweeps.n_sweeps)
+    within(0, MOST_RUNS // len(study.settings) - 1, n_sweeps=sweeps.n_sweeps)
     within(1, MOST_RUNS, n_finalists=confirmation.n_finalists)
     within(1, MOST_RUNS // (confirmation.n_finalists + 1), n_seeds=confirmation.n_seeds)
     within(1, GREATEST_INTEGER // 2, n_steps=sweeps.n_steps)
-    for size in sizes:
+
+
+def _check_lengths(study: Study) -> None:
+    for size in study.batch_sizes:
         steps = study.steps_of(1, batch_size=size)
         within(1, GREATEST_INTEGER, batch_size=size, steps_per_epoch=steps)
         within(1, GREATEST_INTEGER // steps, epochs=study.epochs)
@@ -328,6 +444,8 @@ def _check_limits(study: Study) -> None:
 
 def check_name(name: str) -> None:
     """Raise ValueError for text that cannot name a study (a path, a Python file)."""
+    if not isinstance(name, str):
+        raise ValueError(f"name must be a text, got {what(name)}")
     plain = name.isprintable() and name == name.strip() and 0 < len(name) <= MAX_NAME_LENGTH
     if not plain or "/" in name or name.endswith(".py"):
         raise ValueError(

@@ -29,9 +29,9 @@ _MOST_CHARACTERS = 60  # of a value that is stored as it is: an error shows as m
 
 
 def made_of(study: Study) -> str:
-    """Return what a study consists of beside its own fields, as declared() reads it."""
+    """Return what a study's task consists of beside its own fields, as declared() reads it."""
     walk = _Walk()
-    walk.through("", study)
+    walk.through("task", study.task)  # the rest of a study is plain values
     return _MARK + json.dumps(walk.found, sort_keys=True)
 
 

@@ -125,8 +125,29 @@ class Choice:
         return " or ".join(map(str, self.values))
 
 
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """One value, held through a whole study: it is told to every run and sampled in none."""
+
+    value: Value
+
+    def __post_init__(self) -> None:
+        if not _is_plain(self.value):
+            raise ValueError(f"a fixed value must be a number or a text, got {self.value!r}")
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
 Domain = Range | Choice
-"""Where the values of a parameter come from."""
+"""Where the values of a parameter that is searched come from."""
+
+
+def values_of(domain: "Domain | Fixed") -> tuple[Value, ...]:
+    """Return the values that bound a domain: both ends, every choice, the one value."""
+    if isinstance(domain, Range):
+        return (domain.low, domain.high)
+    return domain.values if isinstance(domain, Choice) else (domain.value,)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,18 +173,21 @@ class Parameter:
         return f"{value:d}" if isinstance(value, int) else f"{value:{self.digits}}"
 
 
-def spanned(name: str, values: Iterable[Value]) -> tuple[Value, ...]:
-    """Return what values of a parameter span: lowest and highest, of choices each that is met."""
+def spanned(name: str, values: Iterable[Value], *, choices: bool = False) -> tuple[Value, ...]:
+    """Return what values of a parameter span: lowest and highest, of choices each that is met.
+
+    `choices`: the study says that these are choices, which numbers do not show.
+    """
     met = list(values)
-    if _are_choices(name, met):
+    if choices or _are_choices(name, met):
         return tuple(sorted(set(met), key=str if any(isinstance(v, str) for v in met) else float))
-    return min(met), max(met)
+    return (min(met), max(met))
 
 
-def span_text(name: str, span: Iterable[Value]) -> str:
+def span_text(name: str, span: Iterable[Value], *, choices: bool = False) -> str:
     """Return what spanned() found in words: '0.1 to 0.4', or '64 or 128'."""
-    met = list(span)
-    between = " or " if _are_choices(name, met) else " to "
+    met = list(dict.fromkeys(span)) if choices else list(span)
+    between = " or " if choices or _are_choices(name, met) else " to "
     return between.join(parameter(name).text(value) for value in met)
 
 
@@ -181,6 +205,12 @@ TABLE: Mapping[str, Parameter] = {
         Parameter(name="weight_decay", log=True, heading="decay"),
         Parameter(name="batch_size", heading="batch"),
         Parameter(name="label_smoothing", digits=".2f", heading="smooth"),
+        Parameter(name="anneal_strategy", heading="anneal", baseline="cos"),
+        Parameter(name="three_phase", heading="three", baseline=False),
+        Parameter(name="final_div_factor", log=True, heading="final", baseline=1e4),
+        Parameter(name="base_momentum", heading="base", baseline=0.85),
+        Parameter(name="max_momentum", heading="max_m", baseline=0.95),
+        Parameter(name="cycle_momentum", heading="cycled", baseline=True),
     )
 }
 """The parameters that this project knows. The baselines are torch's defaults (OneCycleLR); those
@@ -188,6 +218,37 @@ of the others are the task's own."""
 
 CYCLE = ("max_lr", "pct_start", "div_factor")
 """What every study searches: the parameters of the cycle itself, in torch's names."""
+
+TORCHS_OWN = (
+    *("anneal_strategy", "three_phase", "final_div_factor"),
+    *("base_momentum", "max_momentum", "cycle_momentum"),
+)
+"""What else OneCycleLR takes: searched or held fixed where Space(extra=...) names it."""
+
+MOVES_EDGE = ("batch_size", "optimizer")
+"""What has a range test of its own at each value: the edge moves by decades between optimizers."""
+
+LEAVES_EDGE = frozenset({"anneal_strategy", "three_phase", "final_div_factor"})
+"""What a sweep does not see; of any other parameter nothing is known, and it may move the edge."""
+
+
+def setting_key(setting: Mapping[str, Value]) -> str:
+    """Return the name of one setting of what moves the edge, as it is stored: '64' of batch sizes,
+    'optimizer adamw' of others."""
+    if tuple(setting) == ("batch_size",):
+        return str(setting["batch_size"])
+    return ", ".join(f"{name} {value}" for name, value in setting.items())
+
+
+def size_of(setting: Mapping[str, Value]) -> int | None:
+    """Return the batch size of a setting or a configuration; None: the task's own."""
+    size = setting.get("batch_size")
+    return None if size is None else int(size)
+
+
+def setting_text(key: str) -> str:
+    """Return setting_key() in words: 'batch_size 64', 'optimizer adamw'."""
+    return f"batch_size {key}" if key.isdecimal() else key
 
 
 def parameter(name: str) -> Parameter:
@@ -222,22 +283,27 @@ def check_parameter_name(name: object) -> None:
         )
 
 
-def domain_of(name: str, given: object) -> Domain:
-    """Return what a study file gives for a parameter as a Range or a Choice.
+def domain_of(name: str, given: object) -> Domain | Fixed:
+    """Return what a study file gives for a parameter as a Range, a Choice, or one fixed value.
 
-    Two numbers are a range, anything else that has several values is a choice. Raises ValueError
-    naming the parameter for what is neither.
+    Two numbers are a range, anything else that has several values is a choice, and a single value
+    holds the parameter fixed. Raises ValueError naming the parameter for what is none of these.
     """
-    if isinstance(given, (Range, Choice)):
+    if isinstance(given, (Range, Choice, Fixed)):
         return given
-    if not isinstance(given, (tuple, list)) or len(given) < 2:
+    several = isinstance(given, (tuple, list))
+    values = tuple(given) if several else (given,)  # type: ignore[arg-type]
+    if not values or (not several and not _is_plain(given)):
         raise ValueError(
-            f"{name} must be two numbers that rise, or two choices or more, got {given!r}"
+            f"{name} must be two numbers that rise, two choices or more, or one value to hold "
+            f"fixed, got {given!r}"
         )
     try:
-        if len(given) == 2 and all(_is_number(value) for value in given):
-            return Range(given[0], given[1], log=parameter(name).log)
-        return Choice(tuple(given))
+        if len(values) == 1:
+            return Fixed(values[0])  # type: ignore[arg-type]
+        if len(values) == 2 and all(_is_number(value) for value in values):
+            return Range(*values, log=parameter(name).log)  # type: ignore[arg-type]
+        return Choice(values)  # type: ignore[arg-type]
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 

@@ -13,14 +13,22 @@ from studies.errors import ProtocolError
 from studies.made_of import code_fields, is_of_object
 
 # A study may be stored under another name with --name; its epochs stand in its screening as well.
-_NOT_PROTOCOL = frozenset({"name", "epochs"})
+# Where images lie is no matter, as long as they are the same (their checksum is a fact).
+_NOT_PROTOCOL = frozenset({"name", "epochs", "task.data.path"})
+_NOT_COMPARED = frozenset({"data read"})
+"""Facts in words, for people, whose wording may change; others hold what they rest on."""
 _SEEDS = "seeds of the runs"
 _CODE = "code of the study file"
 _ONLY_WHERE_GIVEN = {
+    "range_test.required": "False",
+    "space.max_lr": "None",
     "space.weight_decay": "None",
     "space.batch_size": "None",
     "space.extra": "{}",
     "task.weight_decay": "None",
+    "task.data.channels": "3",
+    "task.data.skip_broken": "False",
+    "task.data.counted": "None",
 }
 """Fields that are left out where they have this value, so that studies from before these fields
 stay what they were."""
@@ -52,8 +60,8 @@ def declared(study: Study, source: str) -> dict[str, str]:
 
 def stored_range_test(stored: Mapping[str, str]) -> RangeTest:
     """Return the settings that the sweeps of a stored study follow."""
-    fields = dataclasses.fields(RangeTest)
-    return RangeTest(**{f.name: ast.literal_eval(stored[f"range_test.{f.name}"]) for f in fields})
+    fields = {f.name: stored.get(f"range_test.{f.name}") for f in dataclasses.fields(RangeTest)}
+    return RangeTest(**{k: ast.literal_eval(v) for k, v in fields.items() if v is not None})
 
 
 def has_long_seeds(stored: Mapping[str, str]) -> bool:
@@ -71,11 +79,19 @@ def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> Non
     for key in keys:
         if key == _SEEDS and has_long_seeds(stored):
             continue
-        if stored.get(key) != now.get(key):
+        if key not in _NOT_COMPARED and stored.get(key) != now.get(key):
+            made = f"{key} = {_short(stored.get(key))}, now it is {_short(now.get(key))}"
+            if key.startswith("code of ") and key != _CODE:  # two digests say nothing
+                made = f"another {key}" if key in stored and key in now else made
             raise ProtocolError(
-                f"study {name!r} was made with {key} = {_short(stored.get(key))}, "
-                f"now it is {_short(now.get(key))}; put it back, or start a new study with --name"
+                f"study {name!r} was made with {made}; put it back, or start a new study with "
+                "--name"
             )
+
+
+def trained_on(stored: Mapping[str, str]) -> str:
+    """Return what a stored study counts: 'images', or 'samples' where others are trained on."""
+    return "images" if stored.get("task") == "Task" else "samples"
 
 
 def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:

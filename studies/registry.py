@@ -10,6 +10,8 @@ from types import ModuleType
 
 from studies.definition import Study
 from studies.errors import StudyFileError, UnknownStudyError
+from studies.given import unexpected_argument
+from trainers.given import what
 
 BUNDLED = ("digits", "cifar-small", "cifar")
 
@@ -44,9 +46,20 @@ def load(spec: str) -> Definition:
         )
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
-        raise StudyFileError(f"{path}: no STUDY = Study(...) in it, got {type(study).__name__}")
+        raise StudyFileError(f"{path}: {_no_study(vars(module))}")
     # As Python itself reads it, with the file's own declaration of its encoding (PEP 263).
     return Definition(study, importlib.util.decode_source(path.read_bytes()), spec)
+
+
+def _no_study(names: dict[str, object]) -> str:
+    """Return why a study file has no study, and what to write."""
+    if "STUDY" not in names:
+        others = [name for name, value in names.items() if isinstance(value, Study)]
+        call = f"; {others[0]} is one: call it STUDY" if others else ""
+        return f"no STUDY = Study(...) in it{call}"
+    given = names["STUDY"]
+    several = "; a file holds one study" if isinstance(given, (list, tuple, dict)) else ""
+    return f"no STUDY = Study(...) in it, got STUDY = {what(given)}{several}"
 
 
 def _module_at(path: Path) -> ModuleType:
@@ -76,6 +89,7 @@ def _module_at(path: Path) -> ModuleType:
             ),
             "?",
         )
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        told = unexpected_argument(error, vars(module)) if isinstance(error, TypeError) else None
+        reason = " ".join((told or f"{type(error).__name__}: {error}").split())
         raise StudyFileError(f"{path}, line {line}: {reason}") from error
     return module

@@ -70,6 +70,14 @@ class FailureKind(StrEnum):
         return self in (FailureKind.MEMORY, FailureKind.BUG)
 
 
+RunOutcome = Literal["completed", "diverged", "stopped", "did not learn", "score no number"]
+"""How a finished run ended. "diverged": a loss was not finite. The last two are of cycles with
+finite losses: a score no better than that of a broken cycle, or one that is no number."""
+
+BROKEN = ("diverged", "did not learn", "score no number")
+"""Outcomes of a cycle whose score is that of a broken one by convention, not measured."""
+
+
 class WorkEnd(StrEnum):
     """How one worker's, or one start's, work on a study ended.
 

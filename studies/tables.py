@@ -1,5 +1,6 @@
 """Our tables, beside Optuna's in the same database."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -24,10 +25,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from studies.answer import Answer, NoAnswer, ending_from_json, ending_to_json
-from studies.params import Value
-from studies.states import Direction, FailureKind, RunState, Stage
+from studies.params import Value, setting_key
+from studies.states import Direction, FailureKind, RunOutcome, RunState, Stage
 from trainers.groups import Driven
-from trainers.run import Outcome
 
 # alembic_version is Optuna's in this database, which refuses a revision that it does not know
 # (https://github.com/optuna/optuna/issues/5360).
@@ -69,8 +69,11 @@ class StudyRow(Base):
     """One stored study: its protocol, where it stands, and its answer.
 
     `batch_size`, `steps_per_epoch`, `edge`, `bracket_low`, `bracket_high` and `proposed_max_lr`
-    are those of the baseline. `batch_sizes` holds, where several are searched, `steps_per_epoch`
-    of each by its text, and `edge` and `proposal` once they are frozen. `epochs`: of a cycle.
+    are those of the baseline. `batch_sizes` holds, where several settings have a range test of
+    their own (batch sizes, optimizers), by the name of each (studies.params.setting_key) its
+    `steps_per_epoch`, its `params` where the name does not say them, and `edge` and `proposal`
+    once they are frozen; the baseline's first. It is empty where there is one range test and
+    max_lr is sampled as a multiple of its proposal. `epochs`: of a cycle.
     """
 
     __tablename__ = "study"
@@ -90,7 +93,7 @@ class StudyRow(Base):
     diverged_value: Mapped[float | None] = mapped_column(Float(53))
     batch_size: Mapped[int] = mapped_column(Integer)
     steps_per_epoch: Mapped[int] = mapped_column(Integer)
-    batch_sizes: Mapped[dict[str, dict[str, float]] | None] = mapped_column(JSON)
+    batch_sizes: Mapped[dict[str, dict[str, Any]] | None] = mapped_column(JSON)
     n_trials: Mapped[int] = mapped_column(Integer)
     epochs: Mapped[int] = mapped_column(Integer)
     budget: Mapped[str | None] = mapped_column(String(40))
@@ -107,6 +110,25 @@ class StudyRow(Base):
     finished_at: Mapped[datetime | None] = mapped_column(DateTime)
 
     @property
+    def settings(self) -> Mapping[str, Mapping[str, Value]]:
+        """The settings with a range test of their own by name; none where there is but one."""
+        stored = (self.batch_sizes or {}).items()
+        return {
+            key: each["params"] if "params" in each else {"batch_size": int(key)}
+            for key, each in stored
+        }
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """The parameters that settings differ in."""
+        return tuple(next(iter(self.settings.values()), ()))
+
+    def setting_of(self, params: Mapping[str, Value]) -> str | None:
+        """Return the name of the setting that a configuration has; None where there is but one."""
+        names = self.moving
+        return setting_key({name: params[name] for name in names}) if names else None
+
+    @property
     def answer(self) -> Answer | None:
         """The answer of the last confirmation; trials that were added since are not part of it."""
         return self.ending if isinstance(self.ending, Answer) else None
@@ -121,9 +143,9 @@ class WorkRow(Base):
     """One run: who does it under which fencing token, and what came out.
 
     `epochs` is the length of a cycle, `sweep_steps` that of a sweep; the other is NULL. `params`
-    holds the configuration by name: of a cycle all of it, of a sweep the batch size where several
-    are searched; NULL before a slot has asked. `optimizer` holds what the plan's scheduler found
-    out about the optimizer; NULL where the loop made none by it, and of earlier versions.
+    holds the configuration by name: of a cycle all of it, of a sweep its setting where several
+    have a range test; NULL before a slot has asked. `optimizer` holds what the plan's scheduler
+    found out about the optimizer; NULL where the loop made none by it, and of earlier versions.
     """
 
     __tablename__ = "work"
@@ -170,7 +192,7 @@ class WorkRow(Base):
 
     optimizer: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
-    outcome: Mapped[Outcome | None] = mapped_column(String(16))
+    outcome: Mapped[RunOutcome | None] = mapped_column(String(16))
     score: Mapped[float | None] = mapped_column(Float(53))
     sealed_score: Mapped[float | None] = mapped_column(Float(53))
     diverged_step: Mapped[int | None] = mapped_column(Integer)

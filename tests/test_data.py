@@ -176,6 +176,7 @@ def test_a_grey_image_becomes_three_equal_channels(tree: Path, cache: Path) -> N
 
 def remove_train(tree: Path) -> None:
     shutil.rmtree(tree / "train")
+    (tree / "val").mkdir()
 
 
 def empty_a_class(tree: Path) -> None:
@@ -192,8 +193,23 @@ def rename_a_test_class(tree: Path) -> None:
     (tree / "test/bee").rename(tree / "test/wasp")
 
 
-def enlarge_an_image(tree: Path) -> None:
-    write_image(tree / "train/bee/2.png", np.zeros((SIZE, SIZE + 1, 3), np.uint8))
+def leave_one_class(tree: Path) -> None:
+    for part in ("train", "test"):
+        shutil.rmtree(tree / part / "bee")
+
+
+def put_images_in_no_class(tree: Path) -> None:
+    remove_all_classes(tree)
+    write_image(tree / "train/1.png", np.zeros((SIZE, SIZE, 3), np.uint8))
+
+
+def name_a_split_twice(tree: Path) -> None:
+    shutil.copytree(tree / "test", tree / "Testing")
+
+
+def put_a_file_in_its_place(tree: Path) -> None:
+    shutil.rmtree(tree)
+    tree.write_bytes(b"PK")
 
 
 def replace_an_image_by_text(tree: Path) -> None:
@@ -213,14 +229,17 @@ def leave_a_dead_link(tree: Path) -> None:
     ("spoil", "message"),
     [
         (shutil.rmtree, "--data .*data: there is no such folder"),
-        (remove_train, "data must hold train/<class>/* and test/<class>/*"),
+        (put_a_file_in_its_place, "--data .*data: this is a file; give a folder"),
+        (remove_train, "data holds test and val but no train; allowed are train/<class>/*"),
         (empty_a_class, "train/bee holds no images; allowed are .jpg"),
         (remove_all_classes, "train holds no class folders"),
         (rename_a_test_class, "test must hold the classes of train: missing: bee; .*: wasp"),
-        (enlarge_an_image, "train/bee/2.png is 7 x 6 pixels; images must be 6 x 6"),
+        (leave_one_class, "train holds one class only, 'ant'; at least 2 are needed"),
+        (put_images_in_no_class, "train holds no class folders: 1 image lies directly in it"),
+        (name_a_split_twice, "data holds Testing and test, which all mean test; keep one"),
         (replace_an_image_by_text, "cannot decode the image .*train/bee/2.png"),
-        (truncate_an_image, "cannot decode the image .*train/bee/2.png"),
-        (leave_a_dead_link, "cannot read .*train/bee/4.png: No such file"),
+        (truncate_an_image, "the image .*train/bee/2.png: .*; mend or .*skip_broken=True"),
+        (leave_a_dead_link, "cannot decode the image .*train/bee/4.png: No such file"),
     ],
 )
 def test_a_spoilt_folder_is_refused_in_one_line_and_nothing_is_kept(
@@ -238,18 +257,18 @@ def test_own_images_need_a_folder(cache: Path) -> None:
         open_splits(TINY, folder=None, cache=cache)
 
 
-def test_the_same_folder_with_another_size_is_refused(tree: Path, cache: Path) -> None:
-    open_splits(TINY, folder=tree, cache=cache)
-    with pytest.raises(DataError, match="6 x 6 pixels; images must be 8 x 8"):
-        open_splits(ImageFolder(size=8, n_train=5, n_validation=2), folder=tree, cache=cache)
-
-
 def test_cifar10_as_jpeg_folders_is_accepted(tmp_path: Path, cache: Path) -> None:
     folder = make_tree(tmp_path / "jpeg", CIFAR10_CLASSES, n=2, size=32, suffix="jpg")
     splits = open_splits(Cifar10(n_train=15, n_validation=5), folder=folder, cache=cache)
     assert splits.images.shape == (20, 32, 32, 3)
     assert splits.test_images.shape == (10, 32, 32, 3)
     assert splits.classes == CIFAR10_CLASSES
+
+
+def test_cifar10_as_folders_is_never_resized(tmp_path: Path, cache: Path) -> None:
+    folder = make_tree(tmp_path / "jpeg", CIFAR10_CLASSES, n=2, size=33, suffix="jpg")
+    with pytest.raises(DataError, match="is 33 x 33 pixels; images must be 32 x 32"):
+        open_splits(Cifar10(n_train=15, n_validation=5), folder=folder, cache=cache)
 
 
 def test_cifar10_as_folders_needs_its_ten_classes(tmp_path: Path, cache: Path) -> None:
@@ -270,7 +289,7 @@ SOURCE = """
 import os, signal, sys, time
 from pathlib import Path
 import numpy as np
-from trainers.images.cache import cached
+from trainers.images.cache import Decoded, cached
 
 class Slow:
     name, text = "slow", "a slow source"
@@ -285,7 +304,7 @@ class Slow:
                 os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(0.2)
             np.save(into / f"{part}_labels.npy", np.zeros(3, np.int64))
-        return ("one",)
+        return Decoded(classes=("one",))
 
 print(cached(Slow(), Path(sys.argv[1])).checksum)
 """

@@ -55,6 +55,7 @@ def study_of(
     [
         (NAN, "maximize", 0.1),
         ("0.05", "maximize", 0.1),
+        ("0.1", "maximize", 0.1),
         (HUGE, "maximize", 0.1),
         (HUGE, "minimize", 10.0),
         ("-" + HUGE, "minimize", 10.0),
@@ -69,12 +70,17 @@ def test_a_study_in_which_every_cycle_broke_ends_with_code_1_and_says_why(
     assert ended.code == 1
     assert ended.out == ""
     last = ended.err.splitlines()[-1]
-    assert "'broken' ended without a result: each of its 4 cycles broke: " in last
-    assert f"worse than diverged_value ({diverged_value:g})" in last
+    no_number = score in (NAN, HUGE, "-" + HUGE)
+    why = "the score was no number in 4"
+    if not no_number:
+        why = f"the score was no better than diverged_value ({diverged_value:g}) in 4"
+    assert "'broken' ended without a result: " in last
+    assert f"none of its 4 cycles has a usable score: {why}" in last
+    assert "diverged " not in last
     assert "Traceback" not in ended.err
     url = make_url(f"sqlite:///{tmp_path}/a.db")
     searched = query(url, "SELECT DISTINCT outcome, score FROM work WHERE stage = 'search'")
-    assert searched == [("diverged", diverged_value)]
+    assert searched == [("score no number" if no_number else "did not learn", diverged_value)]
     assert query(url, "SELECT count(*) FROM work WHERE stage = 'confirmation'") == [(0,)]
 
 
@@ -86,14 +92,14 @@ def test_what_ended_so_stays_ended_and_every_command_says_the_same(
     assert main_here("run", *flags, "--trials", "4").code == 1
     url = make_url(flags[3])
     claims = query(url, "SELECT sum(token) FROM work")
-    reason = "each of its 4 cycles broke: "
+    reason = "none of its 4 cycles has a usable score: "
     for command in (("run", *flags), ("report", *stored), ("export", *stored)):
         ended = main_here(*command)
         assert (ended.code, reason in ended.err) == (1, True), command
     assert query(url, "SELECT sum(token) FROM work") == claims, "nothing is trained again"
     status = json.loads(main_here("status", *stored, "--json").out)
     assert (status["stage"], status["reason"].startswith(reason)) == ("failed", True)
-    assert "failed: each of its 4 cycles broke" in main_here("status", *stored).out
+    assert "failed: none of its 4 cycles has a usable score" in main_here("status", *stored).out
     more = main_here("run", *flags, "--trials", "+2")
     assert more.code == 2
     assert "ended without a result" in more.err
@@ -104,7 +110,7 @@ def test_a_python_caller_gets_the_reason(tmp_path: Path) -> None:
     from search.errors import NoResultError
 
     flags = study_of(tmp_path, NAN)
-    with pytest.raises(NoResultError, match="each of its 4 cycles broke"):
+    with pytest.raises(NoResultError, match="none of its 4 cycles has a usable score"):
         run(flags[1], storage=flags[3], trials=4)
 
 
@@ -130,7 +136,8 @@ def test_absurd_scores_of_some_cycles_are_divergences_and_break_no_report(
     ended = main_here("run", *flags, "--json")
     assert ended.code == 0, ended.err
     answer = json.loads(ended.out, parse_constant=not_a_number)
-    assert 0 < answer["n_diverged"] < answer["n_trials"]
+    assert 0 < answer["n_unlearned"] < answer["n_trials"]
+    assert answer["n_diverged"] == 0
     shown = [s for c in answer["candidates"] for s in [*c["scores"], *(c["test"] or [])]]
     assert all(abs(each) <= 10 for each in shown)
     assert answer["spread"] < 10

@@ -21,6 +21,7 @@ from rich.console import Console
 from sqlalchemy import make_url, select, text
 
 from search.results.status import overview
+from search.stages.space import RELATIVE_MAX_LR
 from search.starting.cost import Started, costs
 from search.views.dashboard.cards import Cards
 from search.views.terminal.live_view import View
@@ -99,9 +100,10 @@ def of_task(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_loop_is_told_it_and_sweeps_have_the_baselines_value(extra: Extra) -> None:
-    assert extra.told("sweep") == [BASELINE] * 4
+    adamw = {**BASELINE, "optimizer": "adamw"}
+    assert extra.told("sweep") == [BASELINE] * 4 + [adamw] * 4, "a range test for each optimizer"
     cycles = extra.told("cycle")
-    stored = [params for _, _, params in extra.work() if params is not None]
+    stored = [params or {} for stage, _, params in extra.work() if stage != "range_test"]
     assert cycles == [of_task(params) for params in stored]
     assert len({params["dropout"] for params in cycles}) > 5
     assert {params["optimizer"] for params in cycles} == {"sgd", "adamw"}
@@ -116,7 +118,7 @@ def test_the_steps_that_are_timed_have_the_baselines_value_too(extra: Extra) -> 
 def test_it_is_stored_with_each_cycle(extra: Extra) -> None:
     for stage, slot, params in extra.work():
         if stage == "range_test":
-            assert params is None
+            assert params == {"optimizer": "sgd" if slot < 4 else "adamw"}
             continue
         assert params is not None
         assert list(params) == NAMES
@@ -129,7 +131,10 @@ def test_it_is_stored_with_each_cycle(extra: Extra) -> None:
 def test_optuna_samples_it_and_knows_its_range(extra: Extra) -> None:
     study = optuna.load_study(study_name="extra", storage=extra.url)
     searched = {slot: params for stage, slot, params in extra.work() if stage == "search"}
-    assert {t.user_attrs["slot"]: t.params for t in study.trials} == searched
+    for trial in study.trials:
+        own = {name: value for name, value in trial.params.items() if name != RELATIVE_MAX_LR}
+        told = searched[trial.user_attrs["slot"]]
+        assert {"max_lr": trial.user_attrs["max_lr"], **own} == told
     for trial in study.trials:
         assert trial.distributions["dropout"] == FloatDistribution(0.0, 0.5)
         assert trial.distributions["optimizer"] == CategoricalDistribution(("sgd", "adamw"))
@@ -138,7 +143,7 @@ def test_optuna_samples_it_and_knows_its_range(extra: Extra) -> None:
 def test_the_answer_holds_it_with_importance_and_region(extra: Extra) -> None:
     answer = extra.answer
     assert answer["parameters"] == NAMES
-    assert answer["importances"].keys() == set(NAMES)
+    assert answer["importances"].keys() == {RELATIVE_MAX_LR, *NAMES[1:]}
     assert answer["importances"]["optimizer"] > 0.02, "the greatest loss of the table"
     assert list(extra.winner) == NAMES
     assert extra.winner["optimizer"] == "adamw"

@@ -11,6 +11,7 @@ from torch import nn, optim
 
 from tests.odd_optimizers import LARS, SAM, Clipped, Lion, OnNoCPU, WithSums
 from trainers.calls.audit import audit_run
+from trainers.errors import ScheduleError
 from trainers.groups import is_adaptive
 from trainers.onecycle import OneCycle
 from trainers.probe import grows_with_gradient
@@ -168,9 +169,16 @@ def test_momentum_zero_is_cycled_as_torch_does_and_the_way_out_is_said(
     assert left.param_groups[0]["momentum"] == 0
 
 
-def test_a_sweep_of_the_other_kind_says_what_the_step_does() -> None:
-    from trainers.errors import ScheduleError
+@pytest.mark.parametrize(
+    "plan",
+    [OneCycle(max_lr=0.1, total_steps=60), Sweep(start_lr=1e-4, end_lr=1.0, total_steps=60)],
+)
+def test_an_optimizer_that_no_schedule_drives_is_refused(plan: OneCycle | Sweep) -> None:
+    with pytest.raises(ScheduleError, match="Rprop takes its rate at the first step only"):
+        plan.scheduler(optim.Rprop(net().parameters()))
 
+
+def test_a_sweep_of_the_other_kind_says_what_the_step_does() -> None:
     plan = Sweep(start_lr=1e-4, end_lr=1.0, total_steps=60, adaptive=False)
     with pytest.raises(ScheduleError, match="its step does not grow with the gradient"):
         plan.scheduler(optim.RMSprop(net().parameters()))

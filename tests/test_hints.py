@@ -106,7 +106,7 @@ def test_an_edge_that_is_not_sure_asks_for_more_sweeps(found: Findings) -> None:
 
 
 def test_an_edge_at_another_batch_size_counts_too(found: Findings) -> None:
-    said = hints(found.result, replace(SURE, others={128: swept(1.0, 1.0, 100.0)}), SHELL)
+    said = hints(found.result, replace(SURE, others={"128": swept(1.0, 1.0, 100.0)}), SHELL)
     (hint,) = (hint for hint in said if hint.about == "range test")
     assert hint.text.startswith("At batch_size 128: in 1 of 3 sweeps training broke nowhere")
     assert flags_of(hint.commands[0])[1]["end_lr"] == 100.0

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from trainers.sweeps.judgement import Ending, Judgement, judge, judge_together, propose
-from trainers.sweeps.reasons import why_no_proposal
+from trainers.sweeps.reasons import no_bracket
 from trainers.sweeps.smoothing import smooth
 from trainers.sweeps.sweep import LRCurve, Sweep
 
@@ -401,11 +401,11 @@ def test_an_interval_needs_two_sweeps_and_no_edge_above_the_last_rate(
 def test_what_to_do_is_said_of_what_most_silent_sweeps_did() -> None:
     never, broken = Judgement("never descended", None, None), Judgement("no finite loss", None, 1)
     high = Judgement("reached end_lr", 0.2, None)
-    why = why_no_proposal(
+    why = no_bracket(
         [*said(0.1, None), high, never, never, never, broken], start_lr=1e-5, end_lr=1
     )
     counts = "1 rebounded, 2 reached end_lr, 3 never descended, 1 no finite loss"
-    assert why.startswith(f"the range test found no bracket ({counts}): no drop of the loss")
+    assert why.startswith(f"no bracket ({counts}): no drop of the loss")
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,7 @@ def test_what_to_do_is_said_of_what_most_silent_sweeps_did() -> None:
 )
 def test_each_ending_without_an_edge_has_a_way_on(ending: Ending, remedy: str) -> None:
     silent = [Judgement(ending, None, lr) for lr in (0.05, 0.03)]
-    assert remedy in why_no_proposal(silent, start_lr=1e-5, end_lr=2)
+    assert remedy in no_bracket(silent, start_lr=1e-5, end_lr=2)
 
 
 BROKE_AT = [Judgement("rebounded", 0.01, lr) for lr in (0.1, 0.2, 0.4)]

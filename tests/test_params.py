@@ -19,6 +19,7 @@ from studies.params import (
     TABLE,
     Choice,
     Domain,
+    Fixed,
     Range,
     domain_of,
     parameter,
@@ -128,11 +129,13 @@ def test_plain_tuples_are_ranges_or_choices() -> None:
     assert domain_of("layers", (1, 2, 4)) == Choice((1, 2, 4))
     assert domain_of("optimizer", ["sgd", "adamw"]) == Choice(("sgd", "adamw"))
     assert domain_of("nesterov", (True, False)) == Choice((True, False))
+    for single in (0.5, "sgd", True, 3):
+        assert domain_of("dropout", single) == domain_of("dropout", (single,)) == Fixed(single)
     given = Choice((1, 2))
     assert domain_of("layers", given) is given
 
 
-@pytest.mark.parametrize("given", [0.5, None, "sgd", (0.1,), (), {"low": 1}, ("one", None)])
+@pytest.mark.parametrize("given", [None, (None,), (), {"low": 1}, ("one", None), math.nan])
 def test_what_is_no_domain_is_refused_with_the_parameters_name(given: object) -> None:
     with pytest.raises(ValueError, match=r"^dropout"):
         domain_of("dropout", given)
@@ -176,6 +179,12 @@ def test_what_values_span(
 ) -> None:
     assert spanned(name, values) == span  # type: ignore[arg-type]
     assert span_text(name, span) == text  # type: ignore[arg-type]
+
+
+def test_numbers_that_are_choices_are_told_one_by_one() -> None:
+    assert spanned("width", [128, 64, 128], choices=True) == (64, 128)
+    assert span_text("width", (64, 128), choices=True) == "64 or 128"
+    assert spanned("dropout", [0.1, 0.1], choices=True) == (0.1,)
 
 
 def test_values_are_written_as_the_table_says() -> None:

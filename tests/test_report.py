@@ -103,7 +103,7 @@ def test_the_head_of_the_page_has_the_values_the_gain_and_what_it_cost(found: Fi
     text = Document(page(found)).text
     assert found.result.comparison is not None
     difference = found.result.comparison.difference
-    head = text[: text.index("The baseline is torch's default")]
+    head = text[: text.index("Baseline: torch's default")]
     for words in (
         "max_lr 0.2 baseline 0.08",
         "pct_start 0.40 baseline 0.30",

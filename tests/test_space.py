@@ -14,7 +14,7 @@ from studies.definition import SAMPLERS, Screening, Space
 OWN = {"weight_decay": 5e-4, "batch_size": 64, "label_smoothing": 0.1}
 
 
-def ranges_of(space: Space, proposals: Mapping[int, float] | None = None) -> Ranges:
+def ranges_of(space: Space, proposals: Mapping[str, float] | None = None) -> Ranges:
     """Return what is searched around a proposal of 0.2, for a task of these OWN values."""
     return Ranges(
         others=space.parameters(OWN),
@@ -26,7 +26,7 @@ def ranges_of(space: Space, proposals: Mapping[int, float] | None = None) -> Ran
 
 PLAIN = ranges_of(Space())
 WIDE = ranges_of(
-    Space(weight_decay=(1e-5, 1e-2), batch_size=(32, 64, 256)), {64: 0.2, 32: 0.15, 256: 0.5}
+    Space(weight_decay=(1e-5, 1e-2), batch_size=(32, 64, 256)), {"64": 0.2, "32": 0.15, "256": 0.5}
 )
 
 
@@ -75,7 +75,7 @@ def test_every_sampler_searches_max_lr_beside_its_proposal_in_one_range(sampler:
         )
         assert trial.user_attrs["max_lr"] == params.max_lr
         assert params.batch_size is not None
-        factor = params.max_lr / WIDE.proposals[params.batch_size]
+        factor = params.max_lr / WIDE.proposals[str(params.batch_size)]
         assert trial.params[RELATIVE_MAX_LR] == pytest.approx(factor, rel=1e-12)
         assert 0.25 <= trial.params[RELATIVE_MAX_LR] <= 4
         assert 1e-5 <= float(params["weight_decay"]) <= 1e-2

@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from search import api
 from search.errors import GivenBackError, NoResultError, UsageError
@@ -30,6 +33,7 @@ from trainers.final import facts_of, load_final
 from trainers.loop import Classifier
 from trainers.run import Run, RunResult
 from trainers.task import OwnLoop
+from trainers.training import Training
 
 NET = "studies.digits:STUDY.task.model"
 
@@ -167,6 +171,31 @@ def test_both_splits_keep_the_epochs_and_are_scored_on_the_test_split_alone(
     assert seen >= {int(image) for image in classifier.splits.validation}
     assert len(seen) == 1296
     assert facts.scores == {"test": classifier.evaluate(net, "test")[1]}
+
+
+def numbers(first: int, end: int) -> TensorDataset:
+    values = torch.arange(first, end, dtype=torch.float32)[:, None]
+    return TensorDataset(values, values)
+
+
+def test_a_training_of_data_sets_joins_them_and_one_of_loaders_says_why_not() -> None:
+    def fit(train: Any) -> Training:
+        return Training(
+            model=lambda: torch.nn.Linear(1, 1),
+            optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=0.1),
+            data={"train": train, "validation": numbers(40, 60), "test": numbers(60, 70)},
+            batch_size=10,
+            loss=lambda model, batch: (model(batch[0]) - batch[1]).square().mean(),
+            score="loss",
+        )
+
+    both = fit(numbers(0, 40)).with_validation()
+    assert both.steps_per_epoch == 6
+    seen = [int(value) for value, _ in both.data.get("train", {})]
+    assert seen == list(range(60))
+    assert len(both.data.get("test", {})) == 10
+    with pytest.raises(TaskError, match=r"two map-style Datasets, and train is DataLoader"):
+        fit(DataLoader(numbers(0, 40), batch_size=10)).with_validation()
 
 
 class Offering(Table):
@@ -313,9 +342,9 @@ class Breaking(Offering):
 def test_a_cycle_that_breaks_writes_nothing(tmp_path: Path) -> None:
     broken = replace(SMALL, task=OwnLoop(factory=Breaking, batch_size=10, steps_per_epoch=10))
     storage, out = f"sqlite:///{tmp_path}/a.db", tmp_path / "m.pt"
-    with pytest.raises(NoResultError, match="each of its 3 cycles broke"):
+    with pytest.raises(NoResultError, match="none of its 3 cycles has a usable score"):
         api.run(broken, storage=storage)
-    with pytest.raises(NoResultError, match="each of its 3 cycles broke"):
+    with pytest.raises(NoResultError, match="none of its 3 cycles has a usable score"):
         api.train(broken, out, storage=storage)
     with pytest.raises(NoResultError, match=r"the cycle of slot 0 .* broke.*nothing was written"):
         api.train(broken, out, baseline=True, storage=storage)
@@ -381,10 +410,11 @@ def test_two_processes_do_not_train_one_model(tmp_path: Path) -> None:
                     api.train(SMALL, out, baseline=True, storage=storage)
             return super().fit(run)
 
-    # The definition is the same by its name: only the loop differs.
+    # The definition is the same by its name: only the code of its loop differs.
     Twice.__qualname__ = Offering.__qualname__
     study = replace(SMALL, task=OwnLoop(factory=Twice, batch_size=10, steps_per_epoch=10))
-    assert api.train(study, out, baseline=True, storage=storage).models[0].is_new
+    models = api.train(study, out, baseline=True, storage=storage, changed=True).models
+    assert models[0].is_new
 
 
 def test_deleting_a_study_takes_the_checkpoints_of_its_final_models_along(
@@ -420,6 +450,19 @@ def test_loading_runs_nothing_that_the_files_hold(
     with pytest.raises(DataError, match="holds no state_dict"):
         load_final(tmp_path / "bad.pt", NET)
     assert not (tmp_path / "was-run").exists()
+
+
+def test_the_lines_that_load_it_run_as_pasted(
+    trained: FinalModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained.models[0].path.parent)
+    page = (ROOT / "docs" / "final-model.md").read_text()
+    of_the_page, *_ = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    for lines in ("\n".join(trained.loading), of_the_page):
+        yours: dict[str, Any] = {}
+        exec(lines, yours)
+        assert yours["facts"] == trained.models[0].facts
+        assert yours["model"](torch.zeros(1, 1, 8, 8)).shape == (1, 10)
 
 
 def test_loading_names_what_is_wrong(trained: FinalModels, tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_each_batch_size_has_sweeps_and_a_proposal_of_its_own(
     assert swept == [(60, 5), (60, 10), (60, 20), (120, 5), (120, 10), (120, 20)]
     with reading(engine) as session:
         row = session.get_one(StudyRow, row.id)
-        said = {n: range_test.measured(session, row, batch_size=n) for n in (5, 10, 20)}
+        said = {n: range_test.measured(session, row, setting=str(n)) for n in (5, 10, 20)}
         assert range_test.measured(session, row) == said[10]
     assert all(len(result.points) == 1 and result.slow for result in said.values())
     proposals = {size: result.proposal for size, result in said.items() if result.proposal}

@@ -1,9 +1,11 @@
-"""Batched augmentation of uint8 images: reflection-padded random crop and horizontal flip."""
+"""Augmentation of uint8 images: random crop and flip in one batch, or any transform by image."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from trainers.errors import DataError
+from trainers.errors import DataError, TaskError
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -19,6 +21,73 @@ class Augment:
     def __post_init__(self) -> None:
         if self.crop < 0:
             raise ValueError(f"crop must be at least 0 pixels, got {self.crop}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EachImage:
+    """A transform that is called with one uint8 image (C, H, W) after the other.
+
+    Those of torchvision.transforms.v2 draw once for whatever they are given: a batch would be
+    flipped as a whole, or not at all.
+    """
+
+    # Compared and stored as text: two modules made from the same file are never equal.
+    transform: Callable[[Any], Any] = field(compare=False, repr=False)
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.text:
+            object.__setattr__(self, "text", _text_of(self.transform))
+
+
+def _text_of(transform: Callable[[Any], Any]) -> str:
+    """Return a transform in words that are the same in every process: without addresses."""
+    if hasattr(transform, "__qualname__"):
+        return str(transform.__qualname__)
+    return re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(transform).split()))
+
+
+def transformed(images: "Tensor", augment: EachImage, *, seed: int) -> "Tensor":
+    """Return every image of uint8 (B, H, W, C) transformed, in the same shape.
+
+    What the transform draws from torch, numpy and random is a function of `seed`; their own
+    states are put back. Raises TaskError for what is no uint8 image of the same shape.
+    """
+    import random
+
+    import numpy as np
+    import torch
+
+    kept = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if images.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            out = [_checked(augment, image) for image in images.permute(0, 3, 1, 2)]
+        finally:
+            random.setstate(kept[0])
+            np.random.set_state(kept[1])
+    return torch.stack(out).permute(0, 2, 3, 1)
+
+
+def _checked(augment: EachImage, image: "Tensor") -> "Tensor":
+    import torch
+
+    made = augment.transform(image)
+    if isinstance(made, torch.Tensor) and made.dtype == image.dtype and made.shape == image.shape:
+        return made.as_subclass(torch.Tensor)
+    if not isinstance(made, torch.Tensor):
+        got = f"a {type(made).__name__}"
+    elif made.dtype != image.dtype:
+        got = f"{made.dtype} numbers; leave ToDtype and Normalize out, the loop normalises"
+    else:
+        got = f"{tuple(made.shape)}; evaluation is at the size of the images"
+    raise TaskError(
+        f"augment must give a uint8 image of the shape that it got, {tuple(image.shape)}, "
+        f"got {got}"
+    )
 
 
 def gather_augmented(

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from trainers.errors import DataError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
 
     from trainers.images.cache import CachedArrays, Source
+    from trainers.images.sources import TreeSource
+    from trainers.images.splitting import Index, Plan
+
 
 # Written out, so that a study file is checked without importing scikit-learn or torchvision.
 N_DIGITS = 1797
 N_CIFAR10_TRAIN = 50_000
-# Not the study's seed: all studies share one split, so their scores compare. Another number would
-# mix the train and validation images of studies that are stored.
-PERMUTATION_SEED = 20180326
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +33,11 @@ class Digits:
         # The digits have no test part of their own: at least one image is left for it.
         _check_counts(self, at_most=N_DIGITS - 1)
 
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """Images to train and to validate on."""
+        return self.n_train, self.n_validation
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cifar10:
@@ -45,18 +49,51 @@ class Cifar10:
     def __post_init__(self) -> None:
         _check_counts(self, at_most=N_CIFAR10_TRAIN)
 
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """Images to train and to validate on."""
+        return self.n_train, self.n_validation
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageFolder:
-    """Your own `size` x `size` images; both numbers are taken from `train/<class>/*`."""
+    """Your own images in class folders, brought to `size` x `size` pixels.
+
+    `path` is the folder; --data names another. It holds `train`, `val` and `test`, some of these
+    (`train` among them), or the class folders themselves: what it lacks is cut from the train
+    images, stratified, by a fixed seed. `n_train` and `n_validation` take so many images; without
+    them all are taken, of a cut 15 %. Images of another size are resized at their shorter side
+    and cropped at the centre. `channels=1` turns them grey, 3 repeats what is grey.
+    `skip_broken` leaves out images that cannot be decoded, and says which. docs/images.md has
+    the details.
+    """
 
     size: int
-    n_train: int
-    n_validation: int
+    n_train: int | None = None
+    n_validation: int | None = None
+    path: str | Path | None = None
+    channels: Literal[1, 3] = 3
+    skip_broken: bool = False
+    counted: tuple[int, int] | None = None
+    """Images to train and to validate on, read from the folder when a study is made; not yours to
+    set."""
 
     def __post_init__(self) -> None:
         _check_positive("size", self.size)
-        _check_counts(self)
+        for name in ("n_train", "n_validation"):
+            if getattr(self, name) is not None:
+                _check_positive(name, getattr(self, name))
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels must be 1 or 3, got {self.channels!r}")
+        if self.path is not None and not isinstance(self.path, (str, Path)):
+            raise ValueError(f"path must be the folder's path, got {self.path!r}")
+        if type(self.skip_broken) is not bool:
+            raise ValueError(f"skip_broken must be True or False, got {self.skip_broken!r}")
+
+    @property
+    def numbers(self) -> tuple[int | None, int | None]:
+        """Images to train and to validate on; None for what the folder has not said yet."""
+        return self.counted or (self.n_train, self.n_validation)
 
 
 Data = Digits | Cifar10 | ImageFolder
@@ -68,9 +105,10 @@ class Splits:
 
     `images` (N, H, W, C) uint8 and `labels` (N,) int64 are the source's train part; `train` and
     `validation` are int64 indices into them. `mean` and `std` (C,) are float32, over the pixel
-    values 0 to 255 of the train split only. `checksum` is the sha256 (hex) of the decoded arrays
-    and class names. Images and labels are memory-mapped: all processes share them, a write stays
-    private to its process.
+    values 0 to 255 of the train split only, 1 where all are the same. `checksum` is the sha256
+    (hex) of the decoded arrays and class names. `remarks` say what was read, of the user's own
+    images. Images and labels are memory-mapped: all processes share them, a write stays private
+    to its process.
     """
 
     images: torch.Tensor
@@ -83,6 +121,7 @@ class Splits:
     mean: torch.Tensor
     std: torch.Tensor
     checksum: str
+    remarks: tuple[str, ...] = ()
 
 
 def open_splits(data: Data, *, folder: Path | None, cache: Path) -> Splits:
@@ -95,18 +134,18 @@ def open_splits(data: Data, *, folder: Path | None, cache: Path) -> Splits:
 
     from trainers.images.cache import cached
 
-    arrays = cached(_source(data, folder, cache), cache)
-    n_taken = _n_taken(data, arrays)
-    order = _permutation(len(arrays.train_images))
-    train, validation, rest = order[: data.n_train], order[data.n_train : n_taken], order[n_taken:]
+    source = _source(data, folder, cache)
+    arrays = cached(source, cache)
+    plan = _plan(data, arrays)
+    train, validation = torch.from_numpy(plan.train), torch.from_numpy(plan.validation)
     images, labels = torch.from_numpy(arrays.train_images), torch.from_numpy(arrays.train_labels)
     test_images, test_labels = (
-        (images[rest], labels[rest])
-        if isinstance(data, Digits)
-        else (torch.from_numpy(arrays.test_images), torch.from_numpy(arrays.test_labels))
+        (torch.from_numpy(arrays.test_images), torch.from_numpy(arrays.test_labels))
+        if plan.test is None
+        else (images[plan.test], labels[plan.test])
     )
     mean, std = _mean_and_std(images, train)
-    return Splits(
+    splits = Splits(
         images=images,
         labels=labels,
         train=train,
@@ -118,6 +157,39 @@ def open_splits(data: Data, *, folder: Path | None, cache: Path) -> Splits:
         std=std,
         checksum=arrays.checksum,
     )
+    if not isinstance(data, ImageFolder):
+        return splits
+    layout = _tree_source(data, folder).layout
+    return replace(
+        splits, remarks=(_counts_text(splits), *plan.remarks, *layout.remarks, *arrays.remarks)
+    )
+
+
+def counted(data: ImageFolder, *, folder: Path | None, cache: Path) -> ImageFolder:
+    """Return `data` with the numbers of images that the folder has for train and validation.
+
+    Files are listed and not decoded, except with `skip_broken`: what is broken is known then only.
+    Raises DataError as open_splits() does.
+    """
+    import numpy as np
+
+    from trainers.images.cache import cached
+
+    source = _tree_source(data, folder)
+    if data.skip_broken:
+        plan = _plan(data, cached(source, cache))
+    else:
+        layout = source.layout
+        validation = layout.labelled("validation")
+        labels = [label for _, label in (*layout.labelled("train"), *validation)]
+        plan = _folder_plan(
+            data,
+            np.array(labels, dtype=np.int64),
+            layout.classes,
+            own_validation=len(validation),
+            own_test="test" in layout.parts,
+        )
+    return replace(data, counted=(len(plan.train), len(plan.validation)))
 
 
 def joined(splits: Splits) -> Splits:
@@ -159,7 +231,7 @@ def look_for(data: Data, *, folder: Path | None, cache: Path) -> tuple[Presence,
 
 def _source(data: Data, folder: Path | None, cache: Path) -> Source:
     from trainers.images.cifar10 import cifar10_source
-    from trainers.images.sources import DigitsSource, tree_source
+    from trainers.images.sources import DigitsSource
 
     if isinstance(data, Digits):
         if folder is not None:
@@ -167,7 +239,25 @@ def _source(data: Data, folder: Path | None, cache: Path) -> Source:
         return DigitsSource()
     if isinstance(data, Cifar10):
         return cifar10_source(folder, cache)
-    return tree_source(folder, data.size)
+    return _tree_source(data, folder)
+
+
+def _tree_source(data: ImageFolder, folder: Path | None) -> TreeSource:
+    from trainers.images.layout import LAYOUTS, layout_of
+    from trainers.images.pixels import Form
+    from trainers.images.sources import TreeSource
+
+    where = data.path if folder is None else folder
+    if where is None:
+        raise DataError(
+            "this study needs --data FOLDER, or ImageFolder(path=...): a folder that holds "
+            f"{LAYOUTS}"
+        )
+    return TreeSource(
+        layout=layout_of(Path(where), given_as="path" if folder is None else "--data"),
+        form=Form(size=data.size, channels=data.channels),
+        skip_broken=data.skip_broken,
+    )
 
 
 def _check_positive(name: str, value: int) -> None:
@@ -175,33 +265,89 @@ def _check_positive(name: str, value: int) -> None:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
-def _check_counts(data: Data, at_most: int | None = None) -> None:
+def _check_counts(data: Digits | Cifar10, at_most: int) -> None:
     _check_positive("n_train", data.n_train)
     _check_positive("n_validation", data.n_validation)
     total = data.n_train + data.n_validation
-    if at_most is not None and total > at_most:
+    if total > at_most:
         raise ValueError(
             f"n_train + n_validation must be at most {at_most}, "
             f"got {data.n_train} + {data.n_validation} = {total}"
         )
 
 
-def _n_taken(data: Data, arrays: CachedArrays) -> int:
-    """How many images of the train part both splits take; DataError when it has fewer."""
-    n_taken, n_images = data.n_train + data.n_validation, len(arrays.train_images)
-    if n_taken > n_images:
-        raise DataError(
-            f"n_train={data.n_train} and n_validation={data.n_validation} need {n_taken} images, "
-            f"but the train part of the data holds {n_images}"
+def _plan(data: Data, arrays: CachedArrays) -> Plan:
+    from trainers.images.splitting import drawn
+
+    if isinstance(data, ImageFolder):
+        return _folder_plan(
+            data,
+            arrays.train_labels,
+            arrays.classes,
+            own_validation=arrays.n_validation,
+            own_test=len(arrays.test_labels) > 0,
         )
-    return n_taken
+    return drawn(
+        len(arrays.train_labels),
+        n_train=data.n_train,
+        n_validation=data.n_validation,
+        rest_is_test=isinstance(data, Digits),
+    )
 
 
-def _permutation(n: int) -> torch.Tensor:
-    import numpy as np
+def _folder_plan(
+    data: ImageFolder,
+    labels: Index,
+    classes: tuple[str, ...],
+    *,
+    own_validation: int,
+    own_test: bool,
+) -> Plan:
+    """Return the splits of a folder; DataError where a study was made with others.
+
+    `train` and `test` with both numbers given are drawn without regard to classes, as they were
+    before there was another way: studies have stored their scores.
+    """
+    from trainers.images.splitting import drawn, stratified
+
+    n_train, n_validation = data.n_train, data.n_validation
+    if own_test and not own_validation and n_train is not None and n_validation is not None:
+        plan = drawn(len(labels), n_train=n_train, n_validation=n_validation, rest_is_test=False)
+    else:
+        plan = stratified(
+            labels,
+            classes,
+            own_validation=own_validation,
+            own_test=own_test,
+            n_train=n_train,
+            n_validation=n_validation,
+        )
+    now = (len(plan.train), len(plan.validation))
+    if data.counted not in (None, now):
+        raise DataError(
+            "the folder has changed: it gave {} train and {} validation images when the study was "
+            "made, now {} and {}; put the files back, or start a new study with --name".format(
+                *data.counted, *now
+            )
+        )
+    return plan
+
+
+def _counts_text(splits: Splits) -> str:
+    """Say how many images there are, of which classes, and in which split."""
     import torch
 
-    return torch.from_numpy(np.random.default_rng(PERMUTATION_SEED).permutation(n))
+    from trainers.images.words import some
+
+    labels = torch.cat([splits.labels[splits.train], splits.labels[splits.validation]])
+    labels = torch.cat([labels, splits.test_labels])
+    counts = torch.bincount(labels, minlength=len(splits.classes)).tolist()
+    names = [f"{name} {n:,}" for name, n in zip(splits.classes, counts, strict=True)]
+    return (
+        f"{len(labels):,} images of {len(counts)} classes ({some(names)}): "
+        f"{len(splits.train):,} train, {len(splits.validation):,} validation, "
+        f"{len(splits.test_labels):,} test"
+    )
 
 
 def _mean_and_std(images: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -219,4 +365,5 @@ def _mean_and_std(images: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tens
     shares = counts / counts.sum(1, keepdim=True, dtype=torch.float64)
     mean = shares @ values
     std = (shares * (values - mean[:, None]).square()).sum(1).sqrt()
-    return mean.float(), std.float()
+    # A channel of one value has no deviation to divide by.
+    return mean.float(), torch.where(std > 0, std, 1.0).float()

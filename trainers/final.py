@@ -66,11 +66,11 @@ class Facts:
         if not isinstance(document, dict):
             raise ValueError("no JSON object")
         known = {each.name for each in fields(cls)}
+        kept = {name: value for name, value in document.items() if name in known}
         try:
-            facts = cls(**{name: value for name, value in document.items() if name in known})
+            return cls(**{**kept, "notes": tuple(kept.get("notes", ()))})
         except TypeError as error:
             raise ValueError(str(error)) from None
-        return facts
 
 
 def facts_file(model: Path) -> Path:

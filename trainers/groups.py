@@ -134,6 +134,17 @@ def _warn_once(text: str) -> None:
     log.warning("%s", text)
 
 
+def check_takes_rates(optimizer: "Optimizer") -> None:
+    """Raise ScheduleError for an optimizer that no schedule drives."""
+    from torch.optim import Rprop
+
+    if isinstance(optimizer, Rprop):
+        raise ScheduleError(
+            "Rprop takes its rate at the first step only, so a sweep of rates says nothing: "
+            "give another optimizer"
+        )
+
+
 def lr_ratios(optimizer: "Optimizer") -> list[float]:
     """Return each param group's lr over that of the first.
 

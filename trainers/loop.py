@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from trainers.augment import Augment, gather_augmented
+from trainers.augment import Augment, EachImage, gather_augmented, transformed
 from trainers.calls.applied import Applied
 from trainers.data import Cifar10, Digits, ImageFolder, joined, open_splits
 from trainers.device import Precision, Site, native_precision, reproducible, synchronize
+from trainers.errors import DataError, TaskError, UserError
 from trainers.factories import load_factory
 from trainers.gradients import gradient_norm
 from trainers.run import EpochRow, Outcome, Run, RunResult, Split
@@ -47,7 +48,7 @@ class ImageTask(Protocol):
     @property
     def label_smoothing(self) -> float: ...
     @property
-    def augment(self) -> Augment: ...
+    def augment(self) -> Augment | EachImage | Callable[[Any], Any]: ...
     @property
     def precision(self) -> Literal["auto", "fp32", "bf16"]: ...
     @property
@@ -68,10 +69,11 @@ class Classifier:
         self.kind = site.device
         self.device = torch.device(site.device)
         self.splits = open_splits(task.data, folder=site.data, cache=site.cache)
+        for remark in self.splits.remarks:
+            log.info("%s", remark)
         if task.joins_validation:
             self.splits = joined(self.splits)
-        # All of them on the device as bytes, a quarter of their size as floats: no loader.
-        self.images = self.splits.images.to(self.device)
+        self.images = self._on_device(self.splits.images)
         self.labels = self.splits.labels.to(self.device)
         self.mean = self.splits.mean.to(self.device)
         self.std = self.splits.std.to(self.device)
@@ -80,9 +82,11 @@ class Classifier:
             if task.precision != "auto"
             else site.precision or native_precision(self.kind)
         )
-        # This model is asked for its shapes only, and must not move the caller's generator.
+        # This model is tried on two images and asked for its shapes, and must not move the
+        # caller's generator.
         with torch.random.fork_rng(devices=[]):
             model = load_factory(task.model)()
+            self._try(model)
         # channels_last makes small_cnn 1.49 times as fast on a CPU (docs/log.md); a tensor that is
         # not 4-dimensional has no such format.
         convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
@@ -90,12 +94,14 @@ class Classifier:
         self.shapes = {n: f"{tuple(p.shape)} {p.dtype}" for n, p in model.named_parameters()}
 
     def facts(self) -> dict[str, str]:
-        """Return what has to be the same in all runs of a study."""
+        """Return what has to be the same in all runs of a study, and what was read."""
+        remarks = self.splits.remarks
         return {
             "data checksum": self.splits.checksum,
             "precision": self.precision,
             "memory format": str(self.memory_format).removeprefix("torch."),
             "parameters": "; ".join(f"{name} {shape}" for name, shape in self.shapes.items()),
+            **({"data read": _storable("; ".join(remarks))} if remarks else {}),
         }
 
     def about(self) -> dict[str, Any]:
@@ -106,6 +112,56 @@ class Classifier:
             "std": self.splits.std.tolist(),
             "image_size": list(self.splits.images.shape[1:3]),
         }
+
+    def _on_device(self, images: Tensor) -> Tensor:
+        """All of them on the device as bytes, a quarter of their size as floats: no loader."""
+        try:
+            return images.to(self.device)
+        except torch.OutOfMemoryError as error:
+            raise DataError(
+                f"the images take {images.nbytes / 2**30:.1f} GiB, more than is free on the "
+                "device: take a smaller ImageFolder(size=...), or read them by batches in a "
+                "training of your own"
+            ) from error
+
+    @torch.no_grad()
+    def _try(self, model: nn.Module) -> None:
+        """Raise TaskError where model and augmentation do not suit the images and classes."""
+        images = self.images[self.splits.train[:2].to(self.device)]
+        shape = tuple(images.permute(0, 3, 1, 2).shape)
+        augment = self.task.augment
+        if isinstance(augment, EachImage):
+            try:
+                transformed(images, augment, seed=0)
+            except UserError:
+                raise
+            except Exception as error:
+                raise TaskError(
+                    f"augment does not take a uint8 image of {shape[1:]}: {_first_line(error)}; "
+                    "what mixes several images, or their labels, is for a loop of your own"
+                ) from error
+        try:
+            with self.autocast():
+                outputs = model.to(self.device).eval()(self.normalised(images))
+        except Exception as error:
+            raise TaskError(
+                f"the model does not take images of {shape}: {_first_line(error)}"
+            ) from error
+        n_classes = len(self.splits.classes)
+        if not isinstance(outputs, Tensor) or outputs.ndim != 2:
+            got = getattr(outputs, "shape", type(outputs).__name__)
+            raise TaskError(f"the model must give (images, classes), got {got}")
+        if outputs.shape[1] < n_classes:
+            raise TaskError(
+                f"the model gives {outputs.shape[1]} outputs, and the data has {n_classes} "
+                f"classes: build it with {n_classes}"
+            )
+        if outputs.shape[1] > n_classes:
+            log.info(
+                "the model gives %d outputs for %d classes: the others are never a target",
+                outputs.shape[1],
+                n_classes,
+            )
 
     def fit(self, run: Run) -> RunResult:
         """Train once under `run.plan` and score the result where the run asks for it."""
@@ -125,10 +181,16 @@ class Classifier:
         order = _order(seed, epoch, len(self.splits.train))
         chosen = order[position * size : (position + 1) * size]
         index = self.splits.train[chosen].to(self.device)
-        images = gather_augmented(
-            self.images, index, self.task.augment, generator=_generator(seed, "augment", step)
-        )
-        return self.normalised(images), self.labels[index]
+        return self.normalised(self._augmented(index, seed, step)), self.labels[index]
+
+    def _augmented(self, index: Tensor, seed: int, step: int) -> Tensor:
+        augment = self.task.augment
+        if isinstance(augment, Augment):
+            generator = _generator(seed, "augment", step)
+            return gather_augmented(self.images, index, augment, generator=generator)
+        assert isinstance(augment, EachImage), "a task wraps any other transform"
+        drawn = seed_for(seed, "augment", step)
+        return transformed(self.images[index], augment, seed=drawn)
 
     def normalised(self, images: Tensor) -> Tensor:
         """Turn uint8 (B, H, W, C) into floats (B, C, H, W) of mean 0 and deviation 1."""
@@ -366,6 +428,16 @@ class _Fit:
         self.step = state["step"]
         self.seconds = state["seconds"]
         self.validation_accuracy = state["validation_accuracy"]
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the first line of an error with its type; torch's may have many."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def _storable(text: str) -> str:
+    """Return text that a database takes: names of files may hold bytes that are no text."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "")
 
 
 # The steps of an epoch share its order: a permutation of 45,000 images takes milliseconds, as

@@ -1,14 +1,14 @@
 """The plan of a cycle: torch's OneCycleLR, its parameters checked before anything is trained."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from trainers.calls.schedule import Anneal, Schedule
 from trainers.errors import ScheduleError
-from trainers.groups import Driven, say_what_is_cycled
+from trainers.groups import Driven, check_takes_rates, say_what_is_cycled
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -59,10 +59,14 @@ class OneCycle:
             )
         # torch checks neither end: at 1 there is no warm-up, below it the cycle starts above its
         # peak, and at the other end it would start below its last rate.
-        if not (1 < self.div_factor < self.last_rate_divisor < math.inf):
+        if not (1 < self.div_factor < LAST_RATE_DIVISOR):
             raise ScheduleError(
-                f"div_factor must lie between 1 and {self.last_rate_divisor:,g}, "
-                f"got {self.div_factor:g}"
+                f"div_factor must lie between 1 and {LAST_RATE_DIVISOR:,}, got {self.div_factor:g}"
+            )
+        if not (1 < self.final_div_factor < math.inf):
+            raise ScheduleError(
+                f"final_div_factor must be a number above 1, got {self.final_div_factor:g}: the "
+                "cycle would end above its first rate"
             )
         # The third phase ends the cycle: torch leaves out what lies beyond total_steps.
         if self.three_phase and 2 * warm_up_steps > self.total_steps - 1:
@@ -105,6 +109,7 @@ class OneCycle:
         in a sweep. An optimizer without momentum gets cycle_momentum=False. Raises ScheduleError
         where the first group's lr gives no ratio.
         """
+        check_takes_rates(optimizer)
         driven = Driven.of(optimizer)
         self.driven.append(driven)
         schedule = self.schedule
@@ -185,18 +190,17 @@ class OneCycle:
         call(); max_lr is then a list where its groups have rates of their own.
         """
         call = self.schedule
-        moving = ("base_momentum", "max_momentum")
-        known = [f for f in fields(Schedule) if f.name not in ("max_lr", "total_steps")]
-        given = {
-            f.name: getattr(call, f.name)
-            for f in known
-            if f.name in ("pct_start", "div_factor", "final_div_factor")
-            or getattr(call, f.name) != f.default
-        }
+        first = ("pct_start", "div_factor", "final_div_factor")
+        given = {"max_lr": self._max_lr_of(driven)} | {name: getattr(call, name) for name in first}
+        for each in fields(Schedule):
+            value = getattr(call, each.name)
+            if each.name not in ("max_lr", "total_steps", *first) and value != each.default:
+                given[each.name] = value
         if not self.cycles_momentum_of(driven):
+            moving = ("base_momentum", "max_momentum")
             given = {name: value for name, value in given.items() if name not in moving}
             given["cycle_momentum"] = False
-        return {"max_lr": self._max_lr_of(driven), **given}
+        return given
 
     def _max_lr_of(self, driven: Driven | None) -> float | list[float]:
         ratios = (1.0,) if driven is None else driven.lr_ratios
@@ -209,6 +213,8 @@ class OneCycle:
         """Return keywords() as Python source; `digits` of each number, None: all of them."""
 
         def text(value: object) -> str:
+            if isinstance(value, str):
+                return f'"{value}"'
             return f"{value:.{digits}g}" if digits and type(value) is float else repr(value)
 
         arguments = {name: text(value) for name, value in self.keywords(driven).items()}
@@ -222,6 +228,21 @@ class OneCycle:
     def cycles_momentum_of(self, driven: Driven | None) -> bool:
         """Return whether the cycle moves the momentum of such an optimizer; None: of any."""
         return self.cycle_momentum and (driven is None or driven.has_momentum is not False)
+
+
+def cycle_of(params: Mapping[str, Any], total_steps: int) -> OneCycle:
+    """Return the cycle of `total_steps` optimizer steps of a configuration, in torch's names.
+
+    Those that are there are used; final_div_factor makes the last rate, which otherwise is
+    max_lr / 250,000.
+    """
+    others = ("total_steps", "last_rate_divisor", "driven")
+    known = [f.name for f in fields(OneCycle) if f.name not in others]
+    given = {name: params[name] for name in known if name in params}
+    cycle = OneCycle(total_steps=total_steps, **given)
+    if "final_div_factor" not in params:
+        return cycle
+    return replace(cycle, last_rate_divisor=cycle.div_factor * params["final_div_factor"])
 
 
 def _of_each_group(max_lr: str) -> str:

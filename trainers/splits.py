@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from trainers.errors import TaskError
 from trainers.factories import Factory
 
 _NAMES = ("train", "validation", "test")
@@ -56,6 +57,32 @@ class Splits:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_made": {}}
+
+
+class Joined(Splits):
+    """The same data, with the validation samples among those to train on: for a final model.
+
+    They come as the validation split gives them, without what the train split augments.
+    """
+
+    def __init__(self, own: Splits) -> None:
+        self.factory, self.fixed, self._made = own.factory, own.fixed, {}
+
+    def get(self, split: str, params: Mapping[str, Any], named: tuple[str, ...] = ()) -> Any:
+        """Return the split; raise TaskError where train and validation are no data sets."""
+        data = super().get(split, params, named)
+        if split != "train":
+            return data
+        from torch.utils.data import ConcatDataset
+
+        both = (data, super().get("validation", params, named))
+        for name, each in zip(_NAMES, both, strict=False):
+            if not (hasattr(each, "__getitem__") and hasattr(each, "__len__")):
+                raise TaskError(
+                    f"train and validation together need two map-style Datasets, and {name} is "
+                    f"{type(each).__name__}: give data sets, or train on train alone"
+                )
+        return ConcatDataset(both)
 
 
 def _check_names(given: Mapping[str, Any]) -> None:

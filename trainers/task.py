@@ -3,13 +3,15 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from trainers.augment import Augment
-from trainers.data import Cifar10, Digits, ImageFolder
+from trainers.augment import Augment, EachImage
+from trainers.data import Cifar10, Digits, ImageFolder, counted
 from trainers.device import Site
 from trainers.errors import TaskError
 from trainers.factories import load_factory
+from trainers.given import is_torch, tidy, what
 from trainers.run import Trainer
 from trainers.scored import Scored
 
@@ -92,7 +94,7 @@ class Workload(Protocol):
 
     @property
     def adaptive(self) -> bool:
-        """Whether the optimizer is Adam-type (it has betas)."""
+        """Whether the optimizer's step does not grow with the gradient (Adam, RMSprop, Lion)."""
 
     @property
     def weight_decay(self) -> float | None:
@@ -121,6 +123,8 @@ class Task:
 
     `model` is a factory without arguments, or "module:name" of one. An epoch takes
     n_train // batch_size steps; the images left over change with each epoch's order.
+    `augment` is an Augment, or a transform of torchvision.transforms.v2, which is called with one
+    uint8 image (C, H, W) at a time and returns one of the same shape.
     """
 
     data: Digits | Cifar10 | ImageFolder
@@ -128,15 +132,29 @@ class Task:
     batch_size: int
     optimizer: SGD | AdamW = field(default_factory=SGD)
     label_smoothing: float = 0.0
-    augment: Augment = field(default_factory=Augment)
+    augment: Augment | EachImage | Callable[[Any], Any] = field(default_factory=Augment)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     def __post_init__(self) -> None:
-        if type(self.batch_size) is not int or not 1 <= self.batch_size <= self.data.n_train:
+        tidy(self)
+        _check_parts(self)
+        n_train, _ = self.data.numbers
+        if type(self.batch_size) is not int or self.batch_size < 1:
             raise ValueError(
-                f"batch_size must be a whole number from 1 to n_train ({self.data.n_train}), "
+                f"batch_size must be a whole number of at least 1, got {self.batch_size!r}"
+            )
+        if n_train is not None and self.batch_size > n_train:
+            raise ValueError(
+                f"batch_size must be a whole number from 1 to n_train ({n_train}), "
                 f"got {self.batch_size!r}"
             )
+        if not isinstance(self.augment, (Augment, EachImage)):
+            if not callable(self.augment) or isinstance(self.augment, type):
+                raise ValueError(
+                    "augment must be an Augment(...) or a transform such as "
+                    f"torchvision.transforms.v2.Compose([...]), got {self.augment!r}"
+                )
+            object.__setattr__(self, "augment", EachImage(transform=self.augment))
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision must be auto, fp32 or bf16, got {self.precision!r}")
         if not 0 <= self.label_smoothing < 1:
@@ -152,9 +170,26 @@ class Task:
         return Scored("accuracy", "maximize", 1 / 10 if counted else 0.0)
 
     @property
+    def is_counted(self) -> bool:
+        """Whether the numbers of images are known; else the folder says them (counted())."""
+        return None not in self.data.numbers
+
+    def counted(self, folder: Path | None, cache: Path) -> "Task":
+        """Return the same task with the numbers of images in its folder, or `folder` instead.
+
+        Raises DataError for a folder that cannot be used, ValueError for a batch size larger than
+        the number of train images.
+        """
+        if self.is_counted or not isinstance(self.data, ImageFolder):
+            return self
+        return replace(self, data=counted(self.data, folder=folder, cache=cache))
+
+    @property
     def steps_per_epoch(self) -> int:
         """Number of full batches in an epoch."""
-        return self.data.n_train // self.batch_size
+        n_train, _ = self.data.numbers
+        assert n_train is not None, "counted() must come first"
+        return n_train // self.batch_size
 
     def with_validation(self) -> "Task":
         """Return the same task trained on both splits: for a final model, never to choose."""
@@ -162,7 +197,7 @@ class Task:
 
     @property
     def adaptive(self) -> bool:
-        """Whether the optimizer is Adam-type."""
+        """Whether the optimizer's step does not grow with the gradient."""
         return self.optimizer.adaptive
 
     @property
@@ -219,16 +254,42 @@ class _OnBoth(Task):
     @property
     def steps_per_epoch(self) -> int:
         """Number of full batches in an epoch."""
-        return (self.data.n_train + self.data.n_validation) // self.batch_size
+        n_train, n_validation = self.data.numbers
+        assert n_train is not None
+        assert n_validation is not None
+        return (n_train + n_validation) // self.batch_size
+
+
+def _check_parts(task: Task) -> None:
+    """Raise ValueError for a model, data or an optimizer that belongs elsewhere."""
+    if not (callable(task.model) or isinstance(task.model, str)) or is_torch(task.model, "Module"):
+        raise ValueError(
+            f"model must be a function that makes a new model for each run, or where it is "
+            f'("module:name"), got {what(task.model)}: write model=lambda: ...'
+        )
+    if not hasattr(task.data, "n_train") or isinstance(task.data, type):
+        raise ValueError(
+            f"data must be Digits(...), Cifar10(...) or ImageFolder(...), got {what(task.data)}; "
+            "Training(data=...) takes any Dataset or DataLoader"
+        )
+    if not hasattr(task.optimizer, "build") or isinstance(task.optimizer, type):
+        name = getattr(task.optimizer, "__name__", type(task.optimizer).__name__)
+        raise ValueError(
+            f"optimizer must be SGD(...) or AdamW(...) of trainers.task, got "
+            f"{what(task.optimizer)}; with Training(...) any other is "
+            f"optimizer=lambda model: torch.optim.{name}(model.parameters())"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnLoop:
     """A training loop of your own: `factory(site)` returns an object with `fit(run)`.
 
-    `adaptive`: its optimizer is Adam-type (it has betas). The proposal depends on that, and a
-    sweep refuses the other kind. `weight_decay` is the optimizer's own, for a study that searches
-    it. Another batch size takes as many steps per epoch as it has full batches of the same images.
+    `adaptive`: its optimizer's step does not grow with the gradient (Adam, RMSprop, Adagrad, Lion,
+    Muon). The proposal depends on that, and a sweep refuses the other kind; a study that searches
+    an `optimizer` finds out by itself. `weight_decay` is the optimizer's own, for a study that
+    searches it. Another batch size takes as many steps per epoch as it has full batches of the
+    same images.
     """
 
     factory: str | Callable[[Site], Trainer]
@@ -238,9 +299,16 @@ class OwnLoop:
     weight_decay: float | None = None
 
     def __post_init__(self) -> None:
+        tidy(self)
         for name in ("batch_size", "steps_per_epoch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if not (callable(self.factory) or isinstance(self.factory, str)):
+            raise ValueError(
+                f"factory must be a function of the site that makes your loop, or where it is "
+                f'("module:name"), got {what(self.factory)}: write factory=lambda site: ...'
+            )
         if self.weight_decay is not None:
             _check_weight_decay(self.weight_decay)
 

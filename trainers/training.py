@@ -10,7 +10,7 @@ from trainers.device import Site
 from trainers.factories import Factory
 from trainers.run import Trainer
 from trainers.scored import Scored, named
-from trainers.splits import Splits
+from trainers.splits import Joined, Splits
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -149,6 +149,15 @@ class Training:
             return self
         assert batch_size is not None
         return _at(self, batch_size)
+
+    def with_validation(self) -> "Training":
+        """Return the same trained on train and validation together; an epoch has more steps.
+
+        Raises TaskError where these are no map-style data sets.
+        """
+        both = Joined(self.data)
+        # None: read from the data again.
+        return replace(self, data=both, steps_per_epoch=None)  # type: ignore[arg-type]
 
     def trainer(self, site: Site) -> Trainer:
         """Return our loop on this training."""

@@ -64,7 +64,8 @@ DataFlag = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="Folder of the data: torchvision's layout, or train/<class>/* and test/<class>/*.",
+        help="Folder of the data: class folders of images, or train, val and test with such; "
+        "for CIFAR-10 also torchvision's layout.",
         show_default=False,
     ),
 ]

@@ -92,9 +92,11 @@ def range_test(
             watch=progress.watch,
         )
     if save is not None:
+        from search.text import file_name
+
         _save(result, save)
-        for size, other in result.others.items():
-            _save(other, save.with_stem(f"{save.stem}-{size}"))
+        for key, other in result.others.items():
+            _save(other, save.with_stem(file_name(f"{save.stem}-{key.replace(' ', '-')}")))
     _print(result, json=json)
 
 
@@ -125,17 +127,23 @@ def _print(result: "RangeTestResult", *, json: bool) -> None:
 
     from search.errors import NoResultError
     from search.results.points import as_json
+    from search.text import printable
+    from studies.params import setting_text
+    from trainers.sweeps.result import range_text
 
     if json:
         print(dumps(as_json(result), indent=2))
     else:
         _print_one(result)
-        for size, other in result.others.items():
-            print(f"\nat batch_size {size}:")
+        for key, other in result.others.items():
+            print(f"\nat {printable(setting_text(key))}:")
             _print_one(other)
     for said in (result, *result.others.values()):
         if said.proposal is None:
             raise NoResultError(said.why_no_proposal())
+        if said.proposal.edge is None:
+            way_on = range_text(said.proposal)
+            raise NoResultError(f"{said.why_no_proposal()}; a search goes on: {way_on}")
 
 
 def _print_one(result: "RangeTestResult") -> None:

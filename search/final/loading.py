@@ -15,7 +15,9 @@ def loading_lines(model: Path, task: Workload, spec: str) -> tuple[str, ...]:
         return _of_a_folder(model)
     content = plain_content(model)
     if isinstance(content, dict) and "pytorch-lightning_version" in content:
-        return (f"model = YourModule.load_from_checkpoint({str(model)!r})",)
+        module = getattr(task, "module", None)
+        name = module.__name__ if isinstance(module, type) else "YourModule"
+        return (f"model = {name}.load_from_checkpoint({str(model)!r})",)
     if state_dict_of(model) is None:
         return (f"# {model.name} is as your loop wrote it: read it likewise",)
     where = _factory(task, spec)

@@ -1,6 +1,5 @@
 """One start of `train`: the study found, its definition loaded, its configuration trained."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from search.final.asked import FinalAsked
@@ -76,17 +75,19 @@ def train(
             called = name or (study.name if isinstance(study, Study) else study)
             row = patiently(catalog.find, engine, called)
             searched = _definition(row, study, changed=changed)
+            final = searched.study
+            if on == "train+validation":
+                final = on_both_splits(searched.study, row)
             pick = patiently(chosen, engine, row, searched.study, slot=slot, baseline=baseline)
         # From here on the database is not needed.
-        definition = searched
-        if on == "train+validation":
-            definition = replace(searched, study=on_both_splits(searched.study, row))
-        trainer, site = load_task(definition, row, device=device, data=data)
+        trainer, site = load_task(searched, row, device=device, data=data)
         facts = facts_of(trainer)
         compare(row.name, row.resolved or facts, facts)
+        if final is not searched.study:
+            trainer = final.task.trainer(site)
         models = FinalTraining(
             row=row,
-            study=definition.study,
+            study=final,
             chosen=pick,
             asked=asked,
             trainer=trainer,
@@ -101,28 +102,27 @@ def train(
         trained_on=on,
         searched_steps=searched.study.steps_of(row.epochs, batch_size=pick.params.batch_size),
         models=models,
-        loading=loading_lines(models[0].path, definition.study.task, definition.spec),
+        loading=loading_lines(models[0].path, final.task, searched.spec),
     )
 
 
 def _definition(row: StudyRow, study: str | Study, *, changed: bool) -> Definition:
     """Return what a stored study was made from; raise UserError where that is not available."""
     if isinstance(study, Study):
-        definition = with_stored_range_test(definition_of(study), row)
-        # An object has no file whose code could be compared.
-        compare(row.name, row.declared, declared(definition.study, row.source))
-        return definition
-    if not row.spec:
+        loaded, flag = definition_of(study), "changed=True"
+    elif row.spec:
+        loaded, flag = load(row.spec), "--changed"
+    else:
         raise UnknownStudyError(
             f"study {row.name!r} was made from a Study object of a program: only that can train "
-            f"it, with search.api.train(STUDY, ...)"
+            "it, with search.api.train(STUDY, ...)"
         )
-    definition = with_stored_range_test(load(row.spec), row)
+    definition = with_stored_range_test(loaded, row)
     try:
         compare(row.name, row.declared, declared(definition.study, definition.source))
     except ProtocolError as error:
         # Where more than the code differs, this raises for it.
         compare(row.name, row.declared, declared(definition.study, row.source))
         if not changed:
-            raise ProtocolError(f"{error}; --changed trains it as it is now") from None
+            raise ProtocolError(f"{error}; {flag} trains it as it is now") from None
     return definition

@@ -4,9 +4,10 @@ import hashlib
 import inspect
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from search.final.models import FinalModel
 from search.final.place import Draft, Place
 from search.stages.versions import versions
 from search.starting.catalog import final_checkpoints
+from search.starting.cost import user_code
 from search.starting.start import raise_if_stopped
 from search.workers.outcome import ended_of
 from search.workers.stop import Stop
 from studies.definition import Study
-from studies.states import WorkEnd
+from studies.states import BROKEN, WorkEnd
 from studies.tables import StudyRow
 from trainers.calls.audit import AuditError, audit_batches, audit_run
 from trainers.checkpoint import Checkpoint
@@ -152,15 +154,29 @@ class FinalTraining:
             if checkpoint.path.exists():
                 log.info("%s: resumes from its checkpoint", title)
             with self.watch(run, title) if self.watch is not None else nullcontext():
-                result = self.trainer.fit(run)
-            facts = self._scored(run, result, checkpoint)
+                began = time.perf_counter()
+                result = self._fitted(run)
+                seconds = time.perf_counter() - began
+            facts = self._scored(run, result, checkpoint, seconds=seconds)
             if not draft.is_there:
                 raise TaskError(self._unoffered())
             facts = draft.put(facts, force=self.asked.force)
             checkpoint.remove()
         return FinalModel(place.path, facts, is_new=True)
 
-    def _scored(self, run: Run, result: RunResult, checkpoint: Checkpoint) -> Facts:
+    def _fitted(self, run: Run) -> RunResult:
+        """Train; what fails after a request to stop, such as a killed loader, is the stop's."""
+        try:
+            with user_code("in the training"):
+                return self.trainer.fit(run)
+        except Exception:
+            if self.stop.asked():
+                raise_if_stopped(WorkEnd.STOPPED, self.stop)
+            raise
+
+    def _scored(
+        self, run: Run, result: RunResult, checkpoint: Checkpoint, *, seconds: float
+    ) -> Facts:
         """Return the facts of a cycle that is a result."""
         run.look()
         stopped = result.outcome == "stopped" and not run.diverged()
@@ -171,10 +187,17 @@ class FinalTraining:
             audit_batches(run.batch_size, result)
             if stopped:
                 raise AuditError("the loop stopped though nobody asked it to")
-            ended = ended_of(run, result, study=self.study, judged=True, device=self.site.device)
+            ended = ended_of(
+                run,
+                result,
+                study=self.study,
+                judged=True,
+                device=self.site.device,
+                seconds=seconds,
+            )
         except AuditError as error:
             raise TaskError(f"the cycle is no result: {error}") from error
-        if ended.outcome == "diverged":
+        if ended.outcome in BROKEN:
             checkpoint.remove()
             raise NoResultError(self._broke(run))
         assert ended.score is not None
@@ -183,8 +206,8 @@ class FinalTraining:
             scores["test"] = ended.sealed_score
         return replace(
             self._facts(run.seed),
-            onecycle_lr=asdict(self.plan.schedule),
-            call=self.plan.call(),
+            onecycle_lr={"total_steps": self.plan.total_steps, **self.plan.keywords(ended.driven)},
+            call=self.plan.call(driven=ended.driven),
             scores=scores,
             notes=self.notes,
             task=_about(self.trainer),
@@ -193,7 +216,7 @@ class FinalTraining:
     def _broke(self, run: Run) -> str:
         params = self.chosen.params
         if run.diverged_at is None:
-            why = f"its score is no number, or worse than {self.study.diverged_value:g}"
+            why = f"its score is no number, or no better than {self.study.diverged_value:g}"
         else:
             at = run.diverged_at
             why = f"a loss was not finite at step {at.step}, at lr {at.lr:.3g}"

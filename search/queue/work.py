@@ -1,7 +1,7 @@
 """The table of work: claim, lease, fence, write, give back."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
@@ -30,10 +30,11 @@ from search.tracebacks import headline
 from studies.answer import Answer, NoAnswer
 from studies.database import reading, transaction
 from studies.errors import DatabaseUnreachableError
-from studies.states import ENDED_RUNS, FailureKind, RunState, Stage
+from studies.params import Value
+from studies.states import ENDED_RUNS, FailureKind, RunOutcome, RunState, Stage
 from studies.tables import StudyRow, WorkRow
 from trainers.groups import Driven
-from trainers.run import EpochRow, Outcome, Point
+from trainers.run import EpochRow, Point
 
 MAX_FAILURES = 3
 """A run whose attempts failed this often, out of memory or by a bug, is given up."""
@@ -51,8 +52,8 @@ class FencedOffError(Exception):
 class Claim:
     """One run, ours while the row's token is `token`.
 
-    `length`: epochs of a cycle, optimizer steps of a sweep. `swept_batch_size`: of a sweep, where
-    several are searched. `had_owner`: an earlier owner may have left a checkpoint, or a trial.
+    `length`: epochs of a cycle, optimizer steps of a sweep. `setting`: of a sweep, where
+    several have a range test. `had_owner`: an earlier owner may have left a checkpoint or a trial.
     """
 
     work_id: int
@@ -63,7 +64,7 @@ class Claim:
     slot: int
     replicate: int | None
     params: Params | None
-    swept_batch_size: int | None
+    setting: Mapping[str, Value] | None
     trial_number: int | None
     had_owner: bool
 
@@ -77,7 +78,7 @@ class Claim:
 class Ended:
     """How a run ended, as it is written."""
 
-    outcome: Outcome
+    outcome: RunOutcome
     score: float | None
     sealed_score: float | None
     n_steps: int
@@ -321,14 +322,7 @@ def _claim_of(row: WorkRow) -> Claim:
         slot=row.slot,
         replicate=row.replicate,
         params=params_of(row),
-        swept_batch_size=_swept_batch_size(row),
+        setting=row.params if row.stage == Stage.RANGE_TEST else None,
         trial_number=row.trial_number,
         had_owner=row.had_owner,
     )
-
-
-def _swept_batch_size(row: WorkRow) -> int | None:
-    """Return the batch size of a sweep, None where only the task's own is trained with."""
-    if row.stage != Stage.RANGE_TEST or row.params is None:
-        return None
-    return int(row.params["batch_size"])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from search.text import printable
 from studies.params import Value
+from trainers.sweeps.result import baseline_text
 
 if TYPE_CHECKING:
     from search.results.result import StudyResult
@@ -45,8 +46,15 @@ def _head(result: "StudyResult") -> str:
         f"{printable(metric.title)} "
         f"{metric.interval(result.winner.scores)} (validation).\n"
         f"# Measured at {result.epochs} epochs of {result.steps_per_epoch} steps with batches of "
-        f"{result.batch_size}{told}.{optimizer}"
+        f"{result.batch_size}{told}.{optimizer}{_baseline(result)}"
     )
+
+
+def _baseline(result: "StudyResult") -> str:
+    """Return a line that says whose the baseline's max_lr is, where no range test proposed it."""
+    if result.proposal.origin == "edge":
+        return ""
+    return f"\n# The baseline is torch's default 1cycle at {baseline_text(result.proposal)}."
 
 
 def optimizer_lines(result: "StudyResult") -> list[str]:

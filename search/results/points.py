@@ -38,7 +38,7 @@ def write_points(result: RangeTestResult, file: Path) -> None:
 def as_json(result: RangeTestResult) -> dict[str, Any]:
     """Return what the sweeps say and cost as plain JSON values, without the points."""
     slow = result.slow_curve
-    others = {str(size): as_json(other) for size, other in result.others.items()}
+    others = {key: as_json(other) for key, other in result.others.items()}
     return {
         "plan": {name: value for name, value in asdict(result.plan).items() if name != "driven"},
         "sweeps": [asdict(judgement) for judgement in result.judgements],

@@ -23,7 +23,8 @@ from search.stages.search import BASELINE_SLOT, cycles_of
 from search.stages.statistics import compare, estimate, finalists, noise_of_replicates
 from studies.answer import Answer, Comparison, Estimate, Noise
 from studies.database import reading
-from studies.states import Direction, Stage
+from studies.protocol import trained_on
+from studies.states import BROKEN, Direction, Stage
 from studies.tables import StudyRow, WorkRow
 from trainers.groups import Driven
 from trainers.onecycle import OneCycle
@@ -57,9 +58,12 @@ class Candidate:
 class StudyResult(Shown):
     """The answer of a finished study, with what it rests on.
 
-    `batch_size` and `steps_per_epoch` are the winner's. `proposal` is what the sweeps at the
-    baseline's batch size say; `proposals`, by batch size, those of each that was searched.
-    `spread` is the standard deviation of the scores over the search's `n_trials` cycles.
+    `batch_size`, `steps_per_epoch` and `setting` are the winner's. `proposal` is what the sweeps
+    at the baseline's setting say; `proposals`, by setting, those of each that has a range test.
+    `choices` are the parameters that are no range, None where that is not known; `fixed` those of
+    them that were held at one value. `n_unlearned` of the search's cycles had finite losses and no
+    usable score; `trained_on` is 'images' or 'samples'. `spread` is the standard deviation of the
+    scores over the search's `n_trials` cycles.
     `driven` is what is known of the winner's optimizer.
     `comparison` is winner minus baseline on the test split, None where the baseline won or nothing
     was scored there; `challenge` the best finalist minus baseline on the validation split.
@@ -74,12 +78,15 @@ class StudyResult(Shown):
     metric: Metric
     parameters: tuple[str, ...]
     proposal: Proposal
-    proposals: dict[int, Proposal]
+    proposals: dict[str, Proposal]
     epochs: int
     steps_per_epoch: int
     batch_size: int
+    setting: str | None
+    moving: tuple[str, ...]
     n_trials: int
     n_diverged: int
+    n_unlearned: int
     spread: float
     candidates: tuple[Candidate, ...]
     winner: Candidate
@@ -90,9 +97,12 @@ class StudyResult(Shown):
     importances: Mapping[str, float]
     noise: Noise
     search_noise: Noise | None
+    choices: tuple[str, ...] | None
+    fixed: tuple[str, ...]
     region: Region
     schedules: Mapping[int, tuple[tuple[int, float], ...]]
     spent: tuple[StageSpent, ...]
+    trained_on: str
     # Not compared: a loss that is NaN equals nothing, and all that is concluded stands above.
     measured: RangeTestResult = field(compare=False)
     trials: tuple[Trial, ...] = field(compare=False)
@@ -103,8 +113,8 @@ class StudyResult(Shown):
 
     @property
     def bracket(self) -> tuple[float, float]:
-        """The range of max_lr that was searched, at the winner's batch size."""
-        proposal = self.proposals.get(self.batch_size, self.proposal)
+        """The range of max_lr that was searched, at the winner's setting."""
+        proposal = self.proposals.get(self.setting or "", self.proposal)
         return proposal.low, proposal.high
 
     @property
@@ -229,10 +239,13 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         proposal=measured.proposal,
         proposals=_proposals(row, measured),
         epochs=row.epochs,
-        steps_per_epoch=_steps_per_epoch(row, size),
+        steps_per_epoch=_steps_per_epoch(row, winner.params),
         batch_size=row.batch_size if size is None else size,
+        setting=row.setting_of(winner.params),
+        moving=row.moving,
         n_trials=len(cycles),
         n_diverged=sum(work.outcome == "diverged" for work in cycles),
+        n_unlearned=sum(work.outcome in BROKEN[1:] for work in cycles),
         spread=stdev(scores.values()) if len(scores) > 1 else 0.0,
         candidates=candidates,
         winner=winner,
@@ -243,9 +256,12 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         importances=answer.importances or {},
         noise=noise,
         search_noise=answer.search_noise,
-        region=region_of(cycles, noise, row.direction),
+        choices=answer.choices,
+        fixed=answer.fixed,
+        region=region_of(cycles, noise, row.direction, answer.choices or ()),
         schedules=answer.schedules,
         spent=tuple(spent(session, row)),
+        trained_on=trained_on(row.declared),
         measured=measured,
         trials=tuple(trials_of(session, row)),
     )
@@ -262,18 +278,19 @@ def _answer_of(session: Session, row: StudyRow) -> Answer:
     return row.answer
 
 
-def _steps_per_epoch(row: StudyRow, batch_size: int | None) -> int:
-    if batch_size is None:
+def _steps_per_epoch(row: StudyRow, params: Params) -> int:
+    setting = row.setting_of(params)
+    if setting is None:
         return row.steps_per_epoch
-    return int((row.batch_sizes or {})[str(batch_size)]["steps_per_epoch"])
+    return int((row.batch_sizes or {})[setting]["steps_per_epoch"])
 
 
-def _proposals(row: StudyRow, measured: RangeTestResult) -> dict[int, Proposal]:
-    """Return what the sweeps say by batch size, the baseline's first; none where not searched."""
-    if not row.batch_sizes:
+def _proposals(row: StudyRow, measured: RangeTestResult) -> dict[str, Proposal]:
+    """Return what the sweeps say by setting, the baseline's first; none where there is but one."""
+    if not row.settings or range_test.has_own_range(row):
         return {}
-    by_size = {row.batch_size: measured, **measured.others}
-    return {n: each.proposal for n, each in by_size.items() if each.proposal is not None}
+    every = {next(iter(row.settings)): measured, **measured.others}
+    return {n: each.proposal for n, each in every.items() if each.proposal is not None}
 
 
 def _candidates(

@@ -26,7 +26,10 @@ def call_line(result: "StudyResult") -> str:
     cycle = params.plan(result.plan.total_steps)
     call = " ".join(cycle.call(total_steps="epochs * len(train_loader)").split())
     call = call.replace("( ", "(").replace(", )", ")").removeprefix("torch.optim.lr_scheduler.")
-    told = ", ".join(f"{name}={value!r}" for name, value in params.of_the_task().items())
+    told = ", ".join(
+        f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value!r}"
+        for name, value in params.of_the_task().items()
+    )
     return f"{call} with {told}" if told else call
 
 

@@ -11,16 +11,18 @@ from sqlalchemy.orm import Session
 
 from search.params import Params
 from search.queue.rows import database_now, params_of, search_rows, stored_study
+from search.stages import range_test
 from search.starting.catalog import find
 from search.starting.cost import StageCost, costs
 from search.tracebacks import headline
 from studies.database import reading
 from studies.definition import Study
 from studies.registry import load
-from studies.states import ENDED_RUNS, STAGES, FailureKind, RunState, Stage
+from studies.states import ENDED_RUNS, STAGES, FailureKind, RunOutcome, RunState, Stage
 from studies.tables import EpochRecord, StudyRow, WorkerRow, WorkRow
 from trainers.errors import UserError
-from trainers.run import Outcome
+from trainers.sweeps.judgement import Proposal
+from trainers.sweeps.result import max_lr_text, range_text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,13 +106,15 @@ class EndedRun:
     slot: int
     state: RunState
     params: Params | None
-    outcome: Outcome | None
+    outcome: RunOutcome | None
     score: float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overview:
     """A study at one moment; `seconds_left` is None where it is not known.
+
+    `proposal` is the baseline's max_lr, and `max_lr` that in words: whose it is.
 
     Images are training images: `images_total` is what the plan costs, 0 without a plan.
     """
@@ -126,6 +130,7 @@ class Overview:
     failures: tuple[Failures, ...]
     best: Best | None
     proposal: float | None
+    max_lr: str | None
     images_done: int
     images_total: int
     seconds_left: float | None
@@ -159,6 +164,7 @@ def overview(engine: Engine, name: str, plan: Sequence[StageCost] = ()) -> Overv
     row = find(engine, name)
     with reading(engine) as session:
         row = stored_study(session, row)  # as it is now, together with its runs
+        stored = range_test.frozen(row)
         stages = tuple(_stages(session, row, plan))
         now = database_now(session)
         running = tuple(_running(session, row, now))
@@ -178,12 +184,18 @@ def overview(engine: Engine, name: str, plan: Sequence[StageCost] = ()) -> Overv
             failures=tuple(_failures(session, row)),
             best=_best(session, row),
             proposal=row.proposed_max_lr,
+            max_lr=None if stored is None else _max_lr(stored),
             images_done=int(done),
             images_total=int(total),
             seconds_left=None
             if row.stage.is_end
             else _seconds_left(session, row, total - done, running),
         )
+
+
+def _max_lr(stored: Proposal) -> str:
+    """Return the baseline's max_lr, and the range as well where no bracket says it."""
+    return max_lr_text(stored) if stored.origin == "edge" else range_text(stored)
 
 
 def plan_of(row: StudyRow, definition: Study | None) -> tuple[StageCost, ...]:

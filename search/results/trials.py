@@ -12,9 +12,8 @@ from search.queue.rows import params_of, search_rows
 from search.starting.catalog import find
 from studies.database import reading
 from studies.params import Value
-from studies.states import FailureKind, RunState
+from studies.states import BROKEN, FailureKind, RunOutcome, RunState
 from studies.tables import StudyRow, WorkRow
-from trainers.run import Outcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +26,7 @@ class Trial:
     slot: int
     trial_number: int | None
     state: RunState
-    outcome: Outcome | None
+    outcome: RunOutcome | None
     score: float | None
     params: Params | None
     epochs: int | None
@@ -54,9 +53,9 @@ class Trial:
         }
 
     @property
-    def diverged(self) -> bool:
-        """Whether training broke, or scored no better than a cycle that did."""
-        return self.outcome == "diverged"
+    def broken(self) -> bool:
+        """Whether training diverged, or its score is of no use."""
+        return self.outcome in BROKEN
 
 
 def columns(names: Sequence[str]) -> tuple[str, ...]:

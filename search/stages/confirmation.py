@@ -1,19 +1,20 @@
 """Stage 3: the finalists and the baseline retrained with fresh seeds, and the answer."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from search.queue.rows import done_rows, params_of
 from search.stages.expected import expected_scores
-from search.stages.search import BASELINE_SLOT, cycles_of, every_cycle_broke
+from search.stages.search import BASELINE_SLOT, cycles_of, none_of_use
 from search.stages.space import Ranges
 from search.stages.statistics import choose, compare, noise_of_neighbours, spread_finalists
 from search.stages.versions import versions
 from studies.answer import Answer, NoAnswer, Noise
 from studies.definition import Study
-from studies.states import Stage
+from studies.params import Choice
+from studies.states import BROKEN, Stage
 from studies.tables import StudyRow, WorkRow
 
 _SCHEDULE_POINTS = 400  # of a curve 800 pixels wide: more are not seen
@@ -68,7 +69,7 @@ def _finalists(row: StudyRow, study: Study, works: Mapping[int, WorkRow]) -> lis
 
 def search_noise(row: StudyRow, study: Study, works: Iterable[WorkRow]) -> Noise | None:
     """Return the noise of a seed from the cycles that did not diverge."""
-    whole = [w for w in works if w.outcome != "diverged"]
+    whole = [w for w in works if w.outcome not in BROKEN]
     scores = {w.slot: w.score for w in whole if w.score is not None}
     return noise_of_neighbours(scores, positions(row, study, whole))
 
@@ -94,8 +95,8 @@ def conclude(session: Session, row: StudyRow, study: Study) -> Answer | NoAnswer
     # A paired interval needs two seeds.
     if len(scores.get(BASELINE_SLOT, {})) < 2:
         return NoAnswer("the baseline's confirmation cycles were given up")
-    if all(work.outcome == "diverged" for work in ended):
-        return NoAnswer(every_cycle_broke(len(ended), row))
+    if all(work.outcome in BROKEN for work in ended):
+        return NoAnswer(none_of_use(ended, row))
     seeds = sorted(scores[BASELINE_SLOT])
     # Differences are paired by seed: who lacks a seed of the baseline cannot win.
     whole = {slot: [by[s] for s in seeds] for slot, by in scores.items() if set(by) >= set(seeds)}
@@ -117,7 +118,16 @@ def conclude(session: Session, row: StudyRow, study: Study) -> Answer | NoAnswer
         search_noise=search_noise(row, study, cycles_of(session, row)),
         schedules=_schedules(ended, study),
         versions=versions(),
+        choices=(*_choices(study), *study.space.fixed()),
+        fixed=tuple(study.space.fixed()),
     )
+
+
+def _choices(study: Study) -> Iterator[str]:
+    """Yield the parameters that are searched among several values, not in a range."""
+    for each in study.parameters:
+        if isinstance(each.domain, Choice):
+            yield each.name
 
 
 def _schedules(ended: list[WorkRow], study: Study) -> dict[int, tuple[tuple[int, float], ...]]:

@@ -1,26 +1,35 @@
-"""Stage 1: sweeps -> bracket and proposal, once for each batch size that is searched."""
+"""Stage 1: sweeps -> bracket and proposal, once for each setting that moves the edge."""
 
+import logging
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from studies.counts import counted_as_stored
 from studies.definition import RangeTest, Study
+from studies.params import Value, setting_text, size_of
 from studies.protocol import stored_range_test
 from studies.registry import Definition
 from studies.states import Stage
 from studies.tables import PointRecord, StudyRow, WorkRow
 from trainers.run import Point
-from trainers.sweeps.judgement import Proposal
-from trainers.sweeps.result import Points, RangeTestResult, concluded
+from trainers.sweeps.judgement import Origin, Proposal
+from trainers.sweeps.ranges import middle_of, wide_range, within
+from trainers.sweeps.result import Points, RangeTestResult, concluded, range_text
 from trainers.sweeps.sweep import Sweep
+
+log = logging.getLogger(__name__)
 
 
 def with_stored_range_test(definition: Definition, row: StudyRow) -> Definition:
-    """Return the definition with the range test that the study was stored with.
+    """Return the definition with the range test and the counts that the study was stored with.
 
-    It may have come from flags and not from the file; the study keeps it.
+    They may have come from flags and from a folder, not from the file; the study keeps them.
     """
+    definition = counted_as_stored(definition, row.declared)
     settings = stored_range_test(row.declared)
     return replace(definition, study=replace(definition.study, range_test=settings))
 
@@ -29,8 +38,9 @@ def work_of(row: StudyRow, study: Study) -> list[WorkRow]:
     """Return the rows of work of all range tests: one per sweep, the slow one of each last."""
     settings = study.range_test
     lengths = [settings.n_steps] * settings.n_sweeps + [settings.slow_steps]
-    sizes = study.batch_sizes if row.batch_sizes else (None,)
-    sweeps = [(size, steps) for size in sizes for steps in lengths]
+    each: list[Mapping[str, Value] | None] = [*row.settings.values()] or [None]
+    swept = each[: len(study.swept_settings)]
+    sweeps = [(setting, steps) for setting in swept for steps in lengths]
     return [
         WorkRow(
             study_id=row.id,
@@ -38,25 +48,26 @@ def work_of(row: StudyRow, study: Study) -> list[WorkRow]:
             round=0,
             sweep_steps=steps,
             slot=slot,
-            params=None if size is None else {"batch_size": size},
+            params=None if setting is None else dict(setting),
         )
-        for slot, (size, steps) in enumerate(sweeps)
+        for slot, (setting, steps) in enumerate(sweeps)
     ]
 
 
-def batch_sizes(row: StudyRow) -> tuple[int, ...]:
-    """Return the batch sizes that have a range test in a study, the baseline's first."""
-    others = sorted(map(int, row.batch_sizes or {}))
-    return (row.batch_size, *(size for size in others if size != row.batch_size))
-
-
-def sweep_of(settings: RangeTest, *, n_steps: int, adaptive: bool) -> Sweep:
-    """Return the plan of a sweep of `n_steps` steps; `adaptive`: an Adam-type optimizer."""
+def sweep_of(
+    settings: RangeTest,
+    *,
+    n_steps: int,
+    adaptive: bool | None,
+    momentum: float | None = 0.85,
+) -> Sweep:
+    """Return the plan of a sweep of `n_steps` steps; `adaptive` and `momentum`: as in a Sweep."""
     return Sweep(
         start_lr=settings.start_lr,
         end_lr=settings.end_lr,
         total_steps=n_steps,
         adaptive=adaptive,
+        momentum=momentum,
     )
 
 
@@ -64,47 +75,68 @@ def measured(
     session: Session,
     row: StudyRow,
     *,
-    batch_size: int | None = None,
+    setting: str | None = None,
     cycle_steps: int | None = None,
     adaptive: bool = False,
 ) -> RangeTestResult:
     """Return what the finished sweeps of a study measured and say; read from their raw points.
 
-    Those of one batch size: the baseline's where it is None. The bracket is the frozen one where
-    the study has one already; `cycle_steps` and `adaptive` matter only until then.
+    Those of one setting: the baseline's where it is None. The bracket is the frozen one where the
+    study has one already; `cycle_steps` and `adaptive` matter only until then, and the sweeps'
+    own word for their optimizer goes before `adaptive`.
     """
     settings = stored_range_test(row.declared)
-    size = row.batch_size if batch_size is None else batch_size
-    mine = _sweeps_of(row, size)
+    key = next(iter(row.settings), None) if setting is None else setting
+    mine = _sweeps_of(row, key)
     sweeps = _points(session, mine)
     seconds = session.scalar(select(func.sum(WorkRow.seconds)).where(mine))
     n_runs = settings.n_sweeps + 1
-    # work_of() puts the slow sweep of each batch size last.
+    # work_of() puts the slow sweep of each setting last.
     slow = next((sweeps.pop(slot) for slot in list(sweeps) if slot % n_runs == n_runs - 1), None)
     result = concluded(
-        sweep_of(settings, n_steps=settings.n_steps, adaptive=adaptive),
+        sweep_of(settings, n_steps=settings.n_steps, adaptive=_seen(session, mine, adaptive)),
         tuple(sweeps.values()),
         slow,
         seconds=seconds or 0.0,
         cycle_steps=cycle_steps,
     )
-    return replace(result, proposal=_frozen(result.proposal, row, size))
+    return replace(result, proposal=_frozen(result, row, key))
+
+
+def _seen(session: Session, mine: ColumnElement[bool], adaptive: bool) -> bool:
+    """Return whether the optimizer that the sweeps met is adaptive; what is said, without one."""
+    for work in session.scalars(select(WorkRow).where(mine).order_by(WorkRow.slot)):
+        if work.driven is not None and work.driven.adaptive is not None:
+            return work.driven.adaptive
+    return adaptive
 
 
 def measured_at_all(session: Session, row: StudyRow) -> RangeTestResult:
-    """Return the same with the range tests of the other batch sizes, where they are searched."""
-    others = {n: measured(session, row, batch_size=n) for n in batch_sizes(row)[1:]}
+    """Return the same with the range tests of the other settings, where several have one."""
+    keys = [] if has_own_range(row) else list(row.settings)[1:]
+    others = {key: measured(session, row, setting=key) for key in keys}
     return replace(measured(session, row), others=others)
 
 
-def _sweeps_of(row: StudyRow, batch_size: int) -> ColumnElement[bool]:
-    """Return the condition that a row is a sweep with that batch size."""
-    return and_(
-        WorkRow.study_id == row.id,
-        WorkRow.stage == Stage.RANGE_TEST,
-        # Without parameters a sweep is of the only batch size there is.
-        or_(WorkRow.params["batch_size"].as_integer() == batch_size, WorkRow.params.is_(None)),
-    )
+def _sweeps_of(row: StudyRow, key: str | None) -> ColumnElement[bool]:
+    """Return the condition that a row is a sweep of that setting."""
+    setting = {} if key is None else row.settings[key]
+    # Without parameters a sweep is of the only setting there is.
+    mine = or_(WorkRow.params.is_(None), *([and_(*_has(setting))] if setting else []))
+    return and_(WorkRow.study_id == row.id, WorkRow.stage == Stage.RANGE_TEST, mine)
+
+
+def _has(setting: Mapping[str, Value]) -> Iterator[ColumnElement[bool]]:
+    for name, value in setting.items():
+        stored = WorkRow.params[name]
+        if isinstance(value, bool):
+            yield stored.as_boolean() == value
+        elif isinstance(value, int):
+            yield stored.as_integer() == value
+        elif isinstance(value, float):
+            yield stored.as_float() == value
+        else:
+            yield stored.as_string() == value
 
 
 def _points(session: Session, mine: ColumnElement[bool]) -> dict[int, Points]:
@@ -126,60 +158,156 @@ def _point(record: PointRecord) -> Point:
     return Point(record.step, record.lr, loss, record.grad_norm, tuple(record.other_lrs or ()))
 
 
-def _frozen(proposal: Proposal | None, row: StudyRow, batch_size: int) -> Proposal | None:
-    """Return what was frozen in the study in place of what another version would read now."""
-    if proposal is None or row.edge is None:
-        return proposal
+def has_own_range(row: StudyRow) -> bool:
+    """Whether the study was made with a range of max_lr of its own."""
+    return "space.max_lr" in row.declared
+
+
+def frozen(row: StudyRow, *, setting: str | None = None) -> Proposal | None:
+    """Return what is stored in a study as the outcome of its range test, None before there is one.
+
+    That of one setting: the baseline's where it is None. What its sweeps say beside that is not
+    part of it: see measured().
+    """
+    if row.proposed_max_lr is None:
+        return None
     assert row.bracket_low is not None
     assert row.bracket_high is not None
-    assert row.proposed_max_lr is not None
     edge, max_lr = row.edge, row.proposed_max_lr
-    if batch_size != row.batch_size:
-        frozen = (row.batch_sizes or {})[str(batch_size)]
-        edge, max_lr = frozen["edge"], frozen["proposal"]
-    # The brackets of all batch sizes reach equally far around their proposals (conclude).
+    key = next(iter(row.settings), None) if setting is None else setting
+    origin: Origin = "wide range" if edge is None else "edge"
+    if key is not None:
+        stored = (row.batch_sizes or {})[key]
+        edge, max_lr = stored.get("edge"), stored["proposal"]
+        origin = stored.get("origin", "edge")
+    # The brackets of all settings reach equally far around their proposals (conclude).
     moved = max_lr / row.proposed_max_lr
-    return replace(
-        proposal,
+    return Proposal(
         edge=edge,
         low=moved * row.bracket_low,
         high=moved * row.bracket_high,
         max_lr=max_lr,
+        n_sweeps=0,
+        interval=None,
+        drift=None,
+        widened=False,
+        origin="own range" if has_own_range(row) else origin,
+    )
+
+
+def _frozen(result: RangeTestResult, row: StudyRow, key: str | None) -> Proposal | None:
+    """Return what was frozen in the study in place of what another version would read now."""
+    stored, said = frozen(row, setting=key), result.proposal
+    if stored is None:
+        return said
+    if stored.edge is None:
+        skipped = not stored_range_test(row.declared).n_sweeps
+        return replace(stored, reason="skipped: n_sweeps=0" if skipped else result.no_bracket())
+    if said is None:
+        return stored
+    return replace(
+        said,
+        edge=stored.edge,
+        low=stored.low,
+        high=stored.high,
+        max_lr=stored.max_lr,
+        widened=said.widened and stored.origin == "edge",
+        origin=stored.origin,
     )
 
 
 def conclude(session: Session, row: StudyRow, study: Study) -> str | None:
-    """Freeze bracket and proposal in `row`; return why not, where the sweeps do not say.
+    """Freeze range and proposal in `row`; return a reason where the study must end instead.
 
-    With several batch sizes the proposal is one of each, and the bracket reaches as far around all
-    of them as it does around any.
+    With several settings the proposal is one of each, and the bracket reaches as far around all of
+    them as it does around any. A setting without an edge has the proposal of the nearest batch
+    size of its kind that has one, else the middle of a wide range. A range of one's own holds at
+    all of them, and its baseline is that of the task's own setting.
     """
-    proposals: dict[int, Proposal] = {}
-    for size in study.batch_sizes:
-        result = measured(
+    swept = list((row.settings or {"": {}}).items())[: len(study.swept_settings)]
+    results = {
+        key: measured(
             session,
             row,
-            batch_size=size,
-            cycle_steps=study.steps_of(study.epochs, batch_size=size),
+            setting=key or None,
+            cycle_steps=study.steps_of(study.epochs, batch_size=size_of(setting)),
             adaptive=study.task.adaptive,
         )
-        at = f"at batch_size {size}, " if row.batch_sizes else ""
-        if not result.points:
+        for key, setting in swept
+    }
+    reason = _must_end(results, study)
+    if reason is not None:
+        return reason
+    own_key = next(iter(row.settings), "")
+    said = {key: each.proposal for key, each in results.items() if each.proposal is not None}
+    if study.space.max_lr is not None:
+        own = within(said.get(own_key), study.space.max_lr)
+        _freeze(row, {key: own for key in row.settings or {"": {}}})
+        return None
+    proposals = {key: said.get(key) or _elsewhere(key, row, said) for key in results}
+    settled = {
+        key: each or _wide(results[key], end_lr=study.range_test.end_lr)
+        for key, each in proposals.items()
+    }
+    _freeze(row, settled)
+    for key, each in results.items():
+        if key not in said:
+            at = f"at {setting_text(key)}, " if key else ""
+            log.warning(
+                "%s%s; the search goes on: %s",
+                at,
+                each.why_no_proposal(),
+                range_text(settled[key]),
+            )
+    return None
+
+
+def _must_end(results: Mapping[str, RangeTestResult], study: Study) -> str | None:
+    """Return why there is no use in a search, or that its author wants none."""
+    for key, each in results.items():
+        at = f"at {setting_text(key)}, " if key else ""
+        if not each.points:
             return f"{at}every sweep of the range test was given up"
-        if result.proposal is None:
-            return f"{at}{result.why_no_proposal()}"
-        proposals[size] = result.proposal
+        # The loss before the first step: no rate makes it a number.
+        if all(judgement.ending == "no finite loss" for judgement in each.judgements):
+            return f"{at}{each.why_no_proposal()}"
+        if study.range_test.required and each.proposal is None:
+            return f"{at}{each.why_no_proposal()}"
+    return None
+
+
+def _elsewhere(key: str, row: StudyRow, said: Mapping[str, Proposal]) -> Proposal | None:
+    """Return what the sweeps of the nearest batch size say, all else being equal."""
+    setting, size = row.settings.get(key, {}), size_of(row.settings.get(key, {}))
+    alike = {
+        other: size_of(row.settings[other])
+        for other in said
+        if {**row.settings[other], "batch_size": size} == {**setting, "batch_size": size}
+    }
+    if size is None or not alike:
+        return None
+    nearest = min(alike, key=lambda other: (abs(math.log((alike[other] or size) / size)), other))
+    return replace(said[nearest], edge=None, origin="other batch size")
+
+
+def _wide(result: RangeTestResult, *, end_lr: float) -> Proposal:
+    low, high = wide_range(result.judgements, adaptive=bool(result.plan.adaptive), end_lr=end_lr)
+    return middle_of(low, high, origin="wide range")
+
+
+def _freeze(row: StudyRow, proposals: Mapping[str, Proposal]) -> None:
+    """Store the proposals by setting; one alone is that of the study."""
     own, *others = proposals.values()
     row.edge, row.proposed_max_lr = own.edge, own.max_lr
     row.bracket_low = min([own.low, *(own.max_lr * each.low / each.max_lr for each in others)])
     row.bracket_high = max([own.high, *(own.max_lr * each.high / each.max_lr for each in others)])
-    if row.batch_sizes:
+    if row.settings:
         row.batch_sizes = {
-            str(size): {
-                **row.batch_sizes[str(size)],
+            key: {
+                **(row.batch_sizes or {})[key],
                 "edge": proposal.edge,
                 "proposal": proposal.max_lr,
+                **({} if proposal.origin == "edge" else {"origin": proposal.origin}),
             }
-            for size, proposal in proposals.items()
+            for key, proposal in proposals.items()
         }
-    return None

@@ -1,5 +1,6 @@
 """Stage 2: which configurations are trained, and when their search is over."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
@@ -8,7 +9,7 @@ from search.params import Params
 from search.queue.rows import search_rows
 from search.stages.space import Ranges
 from studies.definition import Screening
-from studies.states import RunState, Stage
+from studies.states import BROKEN, RunOutcome, RunState, Stage
 from studies.tables import StudyRow, WorkRow
 from trainers.seeding import seed_for
 
@@ -60,16 +61,27 @@ def conclude(session: Session, row: StudyRow) -> str | None:
     cycles = cycles_of(session, row)
     if not any(work.slot == BASELINE_SLOT and work.score is not None for work in cycles):
         return "the baseline was given up, so nothing can be compared with it"
-    if all(work.outcome == "diverged" for work in cycles):
-        return every_cycle_broke(len(cycles), row)
+    if all(work.outcome in BROKEN for work in cycles):
+        return none_of_use(cycles, row)
     return None
 
 
-def every_cycle_broke(n: int, row: StudyRow) -> str:
-    """Return the reason of a study in which no cycle has a usable score."""
+def none_of_use(cycles: Sequence[WorkRow], row: StudyRow) -> str:
+    """Return the reason of a study in which no cycle has a usable score: what went wrong in how
+    many of them.
+    """
     assert row.diverged_value is not None  # measured before the first cycle
+    counts = Counter(work.outcome for work in cycles)
+    words: dict[RunOutcome, str] = {
+        "diverged": "a loss was not finite",
+        "score no number": "the score was no number",
+        "did not learn": f"the score was no better than diverged_value ({row.diverged_value:g})",
+    }
+    causes = (f"{text} in {counts[outcome]}" for outcome, text in words.items() if counts[outcome])
+    tried = "the range test's proposal"
+    if row.edge is None and row.bracket_low is not None:
+        tried = f"the range of max_lr, {row.bracket_low:.3g} to {row.bracket_high:.3g}"
     return (
-        f"each of its {n} cycles broke: a loss was not finite, or the score was no number or "
-        f"worse than diverged_value ({row.diverged_value:g}); look at the loss and the score of "
-        f"one cycle, and at the range test's proposal"
+        f"none of its {len(cycles)} cycles has a usable score: {', '.join(causes)}; look at the "
+        f"loss and the score of one cycle, and at {tried}"
     )

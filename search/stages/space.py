@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.params import Params
 from studies.definition import Study
-from studies.params import Domain, Parameter, Range, Value, parameter
+from studies.params import Domain, Parameter, Range, Value, parameter, setting_key
 from studies.tables import StudyRow
 
 if TYPE_CHECKING:
@@ -28,14 +28,18 @@ class Ranges:
     """All that a study searches, once its range test is done; it never changes after that.
 
     `bracket` and `proposed_max_lr` are the baseline's; `others` are the parameters beside max_lr,
-    `proposals` those of each batch size where several are searched. The brackets of all reach
-    equally far around their proposals.
+    `fixed` those that are held at one value. `proposals` are those of each setting by its name
+    where several have a range test, in the parameters `moving`; the brackets of all reach equally
+    far around them. `edge_moves`: a parameter may move the edge within one range test.
     """
 
     bracket: tuple[float, float]
     proposed_max_lr: float
     others: tuple[Parameter, ...]
-    proposals: Mapping[int, float] = field(default_factory=dict)
+    proposals: Mapping[str, float] = field(default_factory=dict)
+    moving: tuple[str, ...] = ("batch_size",)
+    fixed: Mapping[str, Value] = field(default_factory=dict)
+    edge_moves: bool = False
 
     @classmethod
     def of(cls, row: StudyRow, study: Study) -> "Ranges":
@@ -47,9 +51,11 @@ class Ranges:
             bracket=(row.bracket_low, row.bracket_high),
             proposed_max_lr=row.proposed_max_lr,
             others=study.parameters,
-            proposals={
-                int(size): frozen["proposal"] for size, frozen in (row.batch_sizes or {}).items()
-            },
+            proposals={key: each["proposal"] for key, each in (row.batch_sizes or {}).items()},
+            moving=row.moving,
+            fixed=study.space.fixed(),
+            # NULL of studies from before, which sampled max_lr itself beside extra parameters.
+            edge_moves=row.batch_sizes is not None,
         )
 
     @property
@@ -58,11 +64,13 @@ class Ranges:
 
         It does so where a searched parameter may move the edge.
         """
-        return any(each.name in ("weight_decay", "batch_size") for each in self.others)
+        return self.edge_moves or any(
+            each.name in ("weight_decay", "batch_size") for each in self.others
+        )
 
     @property
     def reach(self) -> tuple[float, float]:
-        """The bracket over its proposal, the same for all batch sizes."""
+        """The bracket over its proposal, the same for all settings."""
         low, high = self.bracket
         return low / self.proposed_max_lr, high / self.proposed_max_lr
 
@@ -71,27 +79,33 @@ class Ranges:
         """How many parameters are searched."""
         return 1 + len(self.others)
 
-    def proposal_at(self, batch_size: int | None) -> float:
-        """Return the max_lr proposed for a batch size; None: the only one."""
-        return self.proposed_max_lr if batch_size is None else self.proposals[batch_size]
+    def setting_of(self, values: Mapping[str, Value]) -> str | None:
+        """Return the name of the setting that a configuration has; None where there is but one."""
+        if not self.proposals:
+            return None
+        return setting_key({name: values[name] for name in self.moving})
 
-    def bracket_at(self, batch_size: int | None) -> tuple[float, float]:
-        """Return the range of max_lr for a batch size; None: the only one."""
-        proposal = self.proposal_at(batch_size)
+    def proposal_at(self, setting: str | None) -> float:
+        """Return the max_lr proposed for a setting; None: the only one."""
+        return self.proposed_max_lr if setting is None else self.proposals[setting]
+
+    def bracket_at(self, setting: str | None) -> tuple[float, float]:
+        """Return the range of max_lr for a setting; None: the only one."""
+        proposal = self.proposal_at(setting)
         if proposal == self.proposed_max_lr:
             return self.bracket
         return proposal * self.reach[0], proposal * self.reach[1]
 
-    def parameters_at(self, batch_size: int | None) -> tuple[Parameter, ...]:
-        """Return all parameters, max_lr first, with the range that it has for a batch size."""
-        low, high = self.bracket_at(batch_size)
+    def parameters_at(self, setting: str | None) -> tuple[Parameter, ...]:
+        """Return all parameters, max_lr first, with the range that it has for a setting."""
+        low, high = self.bracket_at(setting)
         max_lr = replace(parameter("max_lr"), domain=Range(low, high, log=True))
         return (max_lr, *self.others)
 
     def baseline(self) -> Params:
         """Return torch's default 1cycle at the proposal, with the task's own values."""
         own = {p.name: p.baseline for p in self.others if p.baseline is not None}
-        return Params(**{**baseline(self.proposed_max_lr), **own})
+        return Params(**{**baseline(self.proposed_max_lr), **own, **self.fixed})
 
     def at(self, point: Sequence[float]) -> Params:
         """Return the configuration at a point of the unit cube, of `n_dimensions`."""
@@ -99,15 +113,15 @@ class Ranges:
             each.name: _domain(each).at(share)
             for each, share in zip(self.others, point[1:], strict=True)
         }
-        max_lr, *_ = self.parameters_at(_size(values))
-        return Params(max_lr=_domain(max_lr).at(point[0]), **values)
+        max_lr, *_ = self.parameters_at(self.setting_of(values))
+        return Params(max_lr=_domain(max_lr).at(point[0]), **values, **self.fixed)
 
     def position(self, params: Params) -> tuple[float, ...]:
         """Return where a configuration lies in the unit cube: the inverse of at().
 
         Choices of numbers lie where their logarithms do, not in the middle of their shares.
         """
-        parameters = self.parameters_at(params.batch_size)
+        parameters = self.parameters_at(self.setting_of(params))
         return tuple(_domain(p).share(params[p.name]) for p in parameters if p.name in params)
 
     def suggest(self, trial: "Trial") -> Params:
@@ -116,16 +130,17 @@ class Ranges:
         name = RELATIVE_MAX_LR if self.relative else "max_lr"
         sampled = trial.suggest_float(name, low, high, log=True)
         values = {each.name: _domain(each).suggest(trial, each.name) for each in self.others}
-        max_lr = sampled * self.proposal_at(_size(values)) if self.relative else sampled
-        return Params(max_lr=max_lr, **values)
+        proposal = self.proposal_at(self.setting_of(values)) if self.relative else 1.0
+        return Params(max_lr=sampled * proposal, **values, **self.fixed)
 
     def sampled(self, params: Params) -> dict[str, Any]:
         """Return a configuration as Optuna's parameters: what suggest() asks for."""
+        searched = {name: value for name, value in params.items() if name not in self.fixed}
         if not self.relative:
-            return dict(params)
+            return searched
         low, high = self.reach
-        factor = params.max_lr / self.proposal_at(params.batch_size)
-        others = {name: value for name, value in params.items() if name != "max_lr"}
+        factor = params.max_lr / self.proposal_at(self.setting_of(params))
+        others = {name: value for name, value in searched.items() if name != "max_lr"}
         # A quotient may miss its bound by a rounding, and Optuna accepts that with a mere warning.
         return {RELATIVE_MAX_LR: min(high, max(low, factor)), **others}
 
@@ -134,8 +149,3 @@ def _domain(parameter: Parameter) -> Domain:
     """Return the domain of a parameter that a study searches, which has one."""
     assert parameter.domain is not None
     return parameter.domain
-
-
-def _size(values: Mapping[str, Value]) -> int | None:
-    size = values.get("batch_size")
-    return None if size is None else int(size)

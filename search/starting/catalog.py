@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, func, select
 from sqlalchemy import delete as sql_delete
@@ -23,6 +24,7 @@ from studies.database import reading, schema_lock, transaction
 from studies.definition import Study
 from studies.errors import UnknownStudyError
 from studies.limits import MOST_RUNS, MOST_SCORE
+from studies.params import setting_key
 from studies.protocol import compare, declared
 from studies.registry import Definition
 from studies.states import RunState, Stage
@@ -177,7 +179,7 @@ def _create(
         diverged_value=study.diverged_value,
         batch_size=study.task.batch_size,
         steps_per_epoch=study.task.steps_per_epoch,
-        batch_sizes=_searched_batch_sizes(study),
+        batch_sizes=_searched_settings(study),
         n_trials=study.screening.n_trials if n_trials is None else n_trials,
         epochs=study.epochs,
         budget=budget,
@@ -194,11 +196,19 @@ def _create(
     return row
 
 
-def _searched_batch_sizes(study: Study) -> dict[str, dict[str, float]] | None:
-    if study.space.batch_size is None:
-        return None
-    sizes = {size: study.task.at(batch_size=size) for size in study.batch_sizes}
-    return {str(size): {"steps_per_epoch": task.steps_per_epoch} for size, task in sizes.items()}
+def _searched_settings(study: Study) -> dict[str, dict[str, Any]] | None:
+    """Return what has a range test of its own by name; None where the edge stays where it is."""
+    settings = {setting_key(each): each for each in study.settings if each}
+    if not settings:
+        return {} if study.may_move_edge else None
+    stored = dict[str, dict[str, Any]]()
+    for key, setting in settings.items():
+        size = setting.get("batch_size")
+        task = study.task.at(batch_size=None if size is None else int(size))
+        stored[key] = {"steps_per_epoch": task.steps_per_epoch}
+        if tuple(setting) != ("batch_size",):
+            stored[key]["params"] = dict(setting)
+    return stored
 
 
 def resolve(engine: Engine, row: StudyRow, facts: dict[str, str]) -> None:

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.starting.places import check_folders
-from search.tracebacks import headline, own_lines, text_of
+from search.tracebacks import tell_where
 from studies.definition import Study
+from studies.params import size_of
 from studies.registry import Definition
 from studies.states import Stage
 from studies.tables import StudyRow
 from trainers.device import DeviceKind, Precision, Site, cache_folder
-from trainers.errors import TaskError, UserError
+from trainers.errors import UserError
 from trainers.run import Run, Trainer
 from trainers.sweeps.sweep import Sweep
+from trainers.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +48,15 @@ def costs(study: Study, *, n_trials: int) -> tuple[StageCost, ...]:
     sweeps, confirmation = study.range_test, study.confirmation
     # The baseline is one of the trials and always confirmed, the finalists are among the others.
     n_confirmed = (min(confirmation.n_finalists, n_trials - 1) + 1) * confirmation.n_seeds
-    sizes = study.batch_sizes
-    n_sweeps = (sweeps.n_sweeps + 1) * len(sizes)
-    swept = (sweeps.n_sweeps * sweeps.n_steps + sweeps.slow_steps) * sum(sizes)
+    sizes = [size_of(each) or study.task.batch_size for each in study.settings]
+    swept_sizes = sizes[: len(study.swept_settings)]
+    n_sweeps = (sweeps.n_sweeps + 1) * len(swept_sizes)
+    swept = (sweeps.n_sweeps * sweeps.n_steps + sweeps.slow_steps) * sum(swept_sizes)
     cycle = study.epochs * max(size * study.steps_of(1, batch_size=size) for size in sizes)
     steps = study.cycle_steps
+    range_test = StageCost(Stage.RANGE_TEST, n_sweeps, sweeps.n_steps, swept)
     return (
-        StageCost(Stage.RANGE_TEST, n_sweeps, sweeps.n_steps, swept),
+        *([range_test] if n_sweeps else []),
         StageCost(Stage.SEARCH, n_trials, steps, n_trials * cycle),
         StageCost(Stage.CONFIRMATION, n_confirmed, steps, n_confirmed * cycle),
     )
@@ -73,6 +77,11 @@ class Started:
     n_workers: int
     images_per_s: float
     only: Stage | None = None
+
+    @property
+    def trained_on(self) -> str:
+        """What is counted: 'images', or 'samples' where others are trained on."""
+        return "images" if isinstance(self.definition.study.task, Task) else "samples"
 
     @property
     def seconds(self) -> float:
@@ -107,22 +116,20 @@ def load_task(
         cache=cache_folder(),
         precision=stored_precision(row),
     )
-    with _told_shortly("the task does not load"):
+    with user_code("as the task was loaded"):
         return definition.study.task.trainer(site), site
 
 
 @contextmanager
-def _told_shortly(what: str) -> Iterator[None]:
-    """Turn what the user's code raises into one line, with the user's own frames below it."""
+def user_code(when: str) -> Iterator[None]:
+    """Let what the user's code raises say where: a command shows that, and no traceback."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        text = text_of(error)
-        told = TaskError(f"{what}: {headline(text)}")
-        told.add_note(own_lines(text))
-        raise told from error
+        tell_where(error, when)
+        raise
 
 
 def estimate(
@@ -167,7 +174,7 @@ def warm_up(trainer: Trainer, study: Study) -> float:
         plan = Sweep(start_lr=1e-9, end_lr=1e-8, total_steps=n_steps)
         started = time.perf_counter()
         run = Run(plan=plan, seed=0, split=None, params=study.told_outside())
-        with _told_shortly("the first steps of training failed"):
+        with user_code("in the first steps of training"):
             trainer.fit(run)
         seconds = time.perf_counter() - started
         if seconds > at_least_s:
@@ -190,7 +197,9 @@ def devices(kind: DeviceKind) -> int:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a duration as people say it: '40 s', '12 min', '3.5 h'."""
+    """Return a duration as people say it: '0.2 s', '40 s', '12 min', '3.5 h'; never 0 s."""
+    if seconds < 0.95:
+        return f"{seconds:.1f} s" if seconds >= 0.05 else "under 0.1 s"
     # Up to 90 of the smaller unit: '80 s' says more than '1 min'.
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -39,9 +39,9 @@ class Local:
     number: int
     process: subprocess.Popen[bytes]
     log_file: Path
-    luggage: IO[bytes] | None
     restarts: int = 0
     ended_runs: int = 0
+    luggage: IO[bytes] | None = None
 
 
 def run_workers(engine: Engine, started: Started, stop: Stop) -> WorkEnd:
@@ -57,8 +57,8 @@ def run_workers(engine: Engine, started: Started, stop: Stop) -> WorkEnd:
         try:
             for n in range(started.n_workers):
                 log_file = folder / f"worker-{n}.log"
-                process = _spawn(engine, started, n, log_file, luggage)
-                workers.append(Local(n, process, log_file, luggage))
+                process = _spawn(engine, started, n, log_file, luggage=luggage)
+                workers.append(Local(n, process, log_file, luggage=luggage))
             return _watch(engine, started, workers, stop)
         finally:
             _end(workers, within_s=started.row.grace_s)
@@ -127,7 +127,9 @@ def _restart(engine: Engine, started: Started, worker: Local, stop: Stop) -> Non
         log.warning("worker %d died (%s); started again", worker.number, cause)
         worker.restarts += 1
     _ask_to_stop([worker])
-    worker.process = _spawn(engine, started, worker.number, worker.log_file, worker.luggage)
+    worker.process = _spawn(
+        engine, started, worker.number, worker.log_file, luggage=worker.luggage
+    )
 
 
 def _ask_to_stop(workers: list[Local]) -> None:
@@ -163,7 +165,12 @@ def _kill(workers: list[Local]) -> None:
 
 
 def _spawn(
-    engine: Engine, started: Started, number: int, log_file: Path, luggage: IO[bytes] | None
+    engine: Engine,
+    started: Started,
+    number: int,
+    log_file: Path,
+    *,
+    luggage: IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start one worker in a process group of its own, so that Ctrl-C reaches it through us.
 

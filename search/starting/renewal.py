@@ -41,7 +41,7 @@ def start_fresh(engine: Engine, name: str) -> None:
     if workers := at_work(engine, row):
         raise UsageError(f"--fresh: study {name!r} is worked on by {workers[0]}: end that first")
     catalog.remove(engine, row)
-    log.info("study %r is removed with its runs, and starts again", name)
+    log.warning("study %r is removed with its runs, and starts again", name)
 
 
 def make_way(engine: Engine, row: StudyRow, asked: Asked, error: ProtocolError) -> Asked:
@@ -52,16 +52,21 @@ def make_way(engine: Engine, row: StudyRow, asked: Asked, error: ProtocolError) 
     stay as they were asked for. Raises `error` with the way on where that cannot be.
     """
     if _finished_cycles(engine, row):
-        again = "; --fresh starts it again" if row.stage == Stage.FAILED else ""
-        raise ProtocolError(f"{error}{again}") from None
+        raise with_way_on(engine, row, error) from None
     if workers := at_work(engine, row):
         raise ProtocolError(
             f"{error}; or end {workers[0]} first: then this start replaces the definition"
         ) from None
     catalog.remove(engine, row)
-    log.info("%s", _said(row.name, error))
+    log.warning("%s", _said(row.name, error))  # a program and a notebook hear no less
     seed = row.seed if asked.seed is None else asked.seed
     return replace(asked, seed=seed, target=_target(row, asked))
+
+
+def with_way_on(engine: Engine, row: StudyRow, error: ProtocolError) -> ProtocolError:
+    """Return the error, and whether --fresh may start the study again."""
+    may = row.stage == Stage.FAILED or not _finished_cycles(engine, row)
+    return ProtocolError(f"{error}; or start it again with --fresh" if may else str(error))
 
 
 def _finished_cycles(engine: Engine, row: StudyRow) -> int:

@@ -14,10 +14,11 @@ from search.stages.range_test import with_stored_range_test
 from search.starting import catalog
 from search.starting.asked import Asked
 from search.starting.cost import Started, estimate, load_task, warm_up
-from search.starting.renewal import make_way
+from search.starting.renewal import make_way, with_way_on
 from search.starting.target import Target, n_trials_of
 from search.starting.travel import can_travel
 from search.workers.stop import Stop
+from studies.counts import counted_as_stored, counted_now
 from studies.errors import ProtocolError
 from studies.registry import Definition
 from studies.states import Stage, WorkEnd
@@ -45,18 +46,22 @@ def stored(engine: Engine, asked: Asked) -> tuple[StudyRow | None, Asked]:
             raise UsageError(
                 f"--trials +{more}: no study {asked.name!r} is stored yet; leave the + out"
             )
-        return None, asked
-    as_stored = asked
-    if asked.definition.spec:  # its code is compared: a changed file is seen
-        as_stored = replace(asked, definition=with_stored_range_test(asked.definition, row))
+        return None, _counted(asked)
+    as_stored = counted_as_stored(asked.definition, row.declared)
+    if as_stored.spec:  # its code is compared: a changed file is seen
+        as_stored = with_stored_range_test(as_stored, row)
     try:
-        catalog.check_matches(row, as_stored.definition, seed=asked.seed, target=asked.target)
+        catalog.check_matches(row, as_stored, seed=asked.seed, target=asked.target)
     except ProtocolError as error:
-        return None, make_way(engine, row, asked, error)
-    asked = as_stored
+        return None, _counted(make_way(engine, row, asked, error))
+    asked = replace(asked, definition=as_stored)
     if more:
         row, asked = catalog.extend(engine, row, more=more), replace(asked, target=Target())
     return row, asked
+
+
+def _counted(asked: Asked) -> Asked:
+    return replace(asked, definition=counted_now(asked.definition, asked.data))
 
 
 def has_ended(engine: Engine, row: StudyRow) -> bool:
@@ -86,7 +91,7 @@ def work_on(
         try:
             catalog.resolve(engine, row, facts)
         except ProtocolError as error:
-            asked, row = make_way(engine, row, asked, error), None
+            raise with_way_on(engine, row, error) from None
     if row is None:
         row = catalog.find_or_create(
             engine,

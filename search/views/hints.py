@@ -6,9 +6,10 @@ from typing import Literal
 from search.results.provenance import Shell
 from search.results.result import StudyResult
 from search.starting.cost import duration_text
+from studies.params import setting_text
 from studies.states import Stage
 from trainers.sweeps.judgement import BRACKET_FACTOR
-from trainers.sweeps.result import RangeTestResult, count
+from trainers.sweeps.result import RangeTestResult, count, range_name
 
 FLAT_SHARE = 0.5
 """From this share of the full cycles within noise of the best on, the optimum is called flat."""
@@ -44,15 +45,22 @@ def hints(result: StudyResult, measured: RangeTestResult, shell: Shell) -> tuple
 
 def _bound(result: StudyResult, shell: Shell) -> Hint | None:
     low, high = result.bracket
+    name = range_name(result.proposal)
     value = result.winner.params.max_lr
     if low * NEAR_BOUND < value < high / NEAR_BOUND:
         return None
     side = "lower" if value <= low * NEAR_BOUND else "upper"
+    searched = "study's own range" if name == "own range" else name
+    text = (
+        f"The winner's max_lr {value:.3g} lies at the {side} bound of the {searched} {low:.3g} to "
+        f"{high:.3g}: a better one may lie beyond."
+    )
+    if name != "bracket":
+        return Hint("bound", f"{text} In a new study Space(max_lr=(low, high)) reaches further.")
     return Hint(
         "bound",
-        f"The winner's max_lr {value:.3g} lies at the {side} bound of the bracket {low:.3g} to "
-        f"{high:.3g}: a better one may lie beyond. The bracket of a study is frozen; a new study "
-        "with another seed measures its own.",
+        f"{text} The bracket of a study is frozen; a new study with another seed measures its "
+        "own.",
         _only_known(shell, shell.run("--seed", "1", name=shell.new_name)),
     )
 
@@ -60,12 +68,14 @@ def _bound(result: StudyResult, shell: Shell) -> Hint | None:
 def _range_test(measured: RangeTestResult, shell: Shell) -> Hint | None:
     """Say what makes an edge unsure: sweeps that end below it, too few or too short ones."""
     reasons, flags = _unsure(measured)
-    for size, other in measured.others.items():
+    for key, other in measured.others.items():
         found, more = _unsure(other)
-        reasons += [f"At batch_size {size}: {why[0].lower()}{why[1:]}" for why in found]
+        reasons += [f"At {setting_text(key)}: {why[0].lower()}{why[1:]}" for why in found]
         flags |= more
     if not reasons:
         return None
+    if not flags:
+        return Hint("range test", " ".join(reasons))
     words = [word for flag in flags.items() for word in flag]
     commands = _only_known(shell, shell.new_range_test(*words), shell.run(name=shell.new_name))
     return Hint("range test", " ".join(reasons) + " A new study can start from there.", commands)
@@ -75,15 +85,19 @@ def _unsure(measured: RangeTestResult) -> tuple[list[str], dict[str, str]]:
     """Return why an edge is unsure, and the flags of a range test that would know better."""
     plan, said, n = measured.plan, measured.proposal, len(measured.points)
     reasons, flags = list[str](), dict[str, str]()
+    if not n:  # skipped, as its author wanted
+        return reasons, flags
+    if said is not None and said.reason is not None:
+        reasons.append(f"{said.reason[0].upper()}{said.reason[1:]}.")
     above = sum(judgement.ending == "reached end_lr" for judgement in measured.judgements)
-    if above:
+    if above and not reasons:
         reasons.append(
             f"In {above} of {count(n, 'sweep')} training broke nowhere up to {plan.end_lr:g}: the "
             "edge lies above that, and has no interval."
         )
     elif said is not None and said.widened and said.drift is None:
         reasons.append(f"In the slow sweep (n = 1) the edge lies above {plan.end_lr:g}.")
-    if reasons:
+    if above or (reasons and said is not None and said.reason is None):
         flags["--end-lr"] = f"{10 * plan.end_lr:g}"
     if said is not None and said.interval is not None:
         low, high = said.interval
@@ -94,7 +108,7 @@ def _unsure(measured: RangeTestResult) -> tuple[list[str], dict[str, str]]:
                 f"bracket spans {said.high / said.low:.0f}: more sweeps narrow it."
             )
             flags["--sweeps"] = str(2 * n)
-    elif said is not None and said.n_sweeps < 2:
+    elif said is not None and said.n_sweeps == 1:
         reasons.append("One sweep has no interval.")
         flags["--sweeps"] = "5"
     if plan.total_steps < _FEWEST_STEPS:

@@ -15,6 +15,7 @@ from search.views.wording import (
     candidate_headings,
     fact_lines,
 )
+from trainers.sweeps.result import baseline_text
 
 
 def summary(findings: Findings) -> str:
@@ -26,8 +27,8 @@ def summary(findings: Findings) -> str:
         f"**{values}.** {literal(result.verdict())}",
         _candidates(result),
         f"{literal(result.metric.title.capitalize())}: mean ± half of the 95 % interval over n "
-        "fresh seeds. The baseline is torch's default 1cycle at the `max_lr` that the range test "
-        "proposed; the test split is read for winner and baseline only.",
+        "fresh seeds. The baseline is torch's default 1cycle at "
+        f"{baseline_text(result.proposal)}; the test split is read for winner and baseline only.",
         CALL_EXPLAINED,
         f"```python\n{call_code(result)}\n```",
         *([_hint(TRAIN_EXPLAINED, [findings.train])] if findings.train else []),
@@ -49,7 +50,7 @@ def _candidates(result: StudyResult) -> str:
 
 def _cost(result: StudyResult) -> str:
     rows = [(s.name, s.n_runs, f"{s.n_images:,}", duration_text(s.seconds)) for s in result.spent]
-    return table(["cost", "runs", "training images", "time"], rows)
+    return table(["cost", "runs", f"training {result.trained_on}", "time"], rows)
 
 
 def _hint(text: str, commands: Sequence[str]) -> str:

@@ -8,7 +8,8 @@ from search.results.result import Candidate, StudyResult
 from search.results.spent import StageSpent
 from search.stages.statistics import MOST_EXPLAINED
 from search.starting.cost import duration_text
-from trainers.sweeps.result import conclusion, count
+from studies.params import setting_text
+from trainers.sweeps.result import baseline_text, conclusion, count
 
 
 def candidate_name(candidate: Candidate, result: StudyResult) -> str:
@@ -21,7 +22,12 @@ def candidate_name(candidate: Candidate, result: StudyResult) -> str:
 
 def candidate_headings(result: StudyResult) -> tuple[str, ...]:
     """Return the headings of candidate_cells()."""
-    return ("configuration", *result.parameters, "validation", "test")
+    return ("configuration", *_searched(result), "validation", "test")
+
+
+def _searched(result: StudyResult) -> list[str]:
+    """Return the parameters in which configurations differ."""
+    return [name for name in result.parameters if name not in result.fixed]
 
 
 def candidate_cells(candidate: Candidate, result: StudyResult) -> tuple[str, ...]:
@@ -29,7 +35,7 @@ def candidate_cells(candidate: Candidate, result: StudyResult) -> tuple[str, ...
     interval = result.metric.interval
     return (
         candidate_name(candidate, result),
-        *params_cells(candidate.params),
+        *(candidate.params.texts()[name] for name in _searched(result)),
         interval(candidate.scores),
         "sealed" if candidate.test is None else interval(candidate.test),
     )
@@ -64,9 +70,10 @@ def call_code(result: StudyResult) -> str:
             "scheduler = "
             + result.plan.call(total_steps="epochs * len(train_loader)", driven=result.driven),
             "",
-            "# total_steps counts optimizer steps, neither epochs nor images of a batch:",
+            "# total_steps counts optimizer steps, neither epochs nor "
+            f"{result.trained_on} of a batch:",
             f"# here {count(result.epochs, 'epoch')} x {result.steps_per_epoch} batches of "
-            f"{result.batch_size} images = {steps}.",
+            f"{result.batch_size} {result.trained_on} = {steps}.",
             *others,
             *(f"# {line}" for line in optimizer_lines(result)),
         ]
@@ -77,6 +84,7 @@ def fact_lines(result: StudyResult) -> list[str]:
     """Return what the answer rests on, a fact a line."""
     return [
         *range_test_lines(result),
+        *baseline_lines(result),
         region_text(result),
         importance_text(result),
         noise_text(result),
@@ -84,13 +92,23 @@ def fact_lines(result: StudyResult) -> list[str]:
     ]
 
 
+def baseline_lines(result: StudyResult) -> list[str]:
+    """Return what the winner is compared with, and what the study held at one value."""
+    own = Params(**{n: v for n, v in result.baseline.params.items() if n not in result.fixed})
+    lines = [f"baseline: torch's default 1cycle at {baseline_text(result.proposal)}: {own}"]
+    if result.fixed:
+        held = Params(**{name: result.winner.params[name] for name in result.fixed})
+        lines.append(f"held fixed in all of them: {held}")
+    return lines
+
+
 def range_test_lines(result: StudyResult) -> list[str]:
-    """Return what the sweeps say, batch size by batch size where several were searched."""
+    """Return what the sweeps say, setting by setting where several have one."""
     if not result.proposals:
         return ["range test: " + line for line in conclusion(result.proposal)]
     return [
-        f"range test, batch_size {size}: {line}"
-        for size, proposal in result.proposals.items()
+        f"range test, {setting_text(key)}: {line}"
+        for key, proposal in result.proposals.items()
         for line in conclusion(proposal)
     ]
 
@@ -100,7 +118,7 @@ def importance_text(result: StudyResult) -> str:
     shares = ", ".join(f"{name} {share:.0%}" for name, share in result.importances.items())
     text = (
         f"importance (fANOVA, {_explained(result.n_trials)} configurations at "
-        f"{count(result.epochs, 'epoch')} of which {result.n_diverged} diverged): "
+        f"{count(result.epochs, 'epoch')} of which {_broken_text(result)}): "
         f"{shares or 'nothing to explain'}"
     )
     if result.noise_floor is None or result.search_noise is None:
@@ -125,6 +143,11 @@ def noise_text(result: StudyResult) -> str:
     )
 
 
+def _broken_text(result: StudyResult) -> str:
+    more = f", {result.n_unlearned} did not learn" if result.n_unlearned else ""
+    return f"{result.n_diverged} diverged{more}"
+
+
 def region_text(result: StudyResult) -> str:
     """Return the optimum as far as one seed each tells."""
     region = result.region
@@ -134,9 +157,9 @@ def region_text(result: StudyResult) -> str:
     )
 
 
-def cost_text(stages: Sequence[StageSpent]) -> str:
-    """Return what each stage has cost."""
+def cost_text(stages: Sequence[StageSpent], trained_on: str) -> str:
+    """Return what each stage has cost; `trained_on`: images or samples."""
     return "; ".join(
-        f"{s.name} {s.n_runs} runs, {s.n_images:,} images, {duration_text(s.seconds)}"
+        f"{s.name} {s.n_runs} runs, {s.n_images:,} {trained_on}, {duration_text(s.seconds)}"
         for s in stages
     )

@@ -1,45 +1,60 @@
 """What is written of a run that ended, and what an exception says about an attempt."""
 
+import math
 import re
 import sys
 
 from search.queue.work import Ended
 from studies.definition import Study
 from studies.limits import MOST_SCORE
-from studies.states import FailureKind
+from studies.states import BROKEN, FailureKind, RunOutcome
 from trainers.calls.audit import AuditError
 from trainers.errors import DataError, UserError
 from trainers.groups import Driven
 from trainers.run import Run, RunResult
 
 
-def ended_of(run: Run, result: RunResult, *, study: Study, judged: bool, device: str) -> Ended:
+def ended_of(
+    run: Run, result: RunResult, *, study: Study, judged: bool, device: str, seconds: float
+) -> Ended:
     """Return how a run ended; `judged`: a cycle, which has a score.
 
-    Raises AuditError for a cycle that completed without one.
+    `seconds` are those that fit() took, for a loop that does not count its own. Raises AuditError
+    for a cycle that completed without a score.
     """
-    assert study.diverged_value is not None
-    broke = run.diverged() or (judged and _is_worthless(result.score, study))
+    outcome = _outcome(run, result, study=study, judged=judged)
     score, sealed = (result.score, result.sealed_score) if judged else (None, None)
-    if broke and judged:
+    if outcome in BROKEN and judged:
         score = study.diverged_value
         sealed = score if run.sealed_split is not None else None
-    elif _is_worthless(sealed, study):
+    elif sealed is not None and not _is_measured(sealed, study):
         sealed = study.diverged_value
-    if judged and score is None:
-        raise AuditError("the loop completed a cycle without a score")
+    counted = 0 < result.seconds < math.inf
     return Ended(
-        outcome="diverged" if broke else "completed",
-        score=score,
-        sealed_score=sealed,
+        outcome=outcome,
+        score=None if score is None else float(score),
+        sealed_score=None if sealed is None else float(sealed),
         n_steps=result.n_steps,
         n_images=result.n_images,
-        seconds=result.seconds,
+        seconds=result.seconds if counted else seconds,
         device=device,
         diverged=run.diverged_at,
         points=() if judged else run.points,
         driven=_driven(run),
     )
+
+
+def _outcome(run: Run, result: RunResult, *, study: Study, judged: bool) -> RunOutcome:
+    if run.diverged():
+        return "diverged"
+    if not judged:
+        return "completed"
+    if result.score is None:
+        raise AuditError("the loop completed a cycle without a score")
+    # Not `>`: nothing compares with NaN.
+    if not abs(result.score) <= MOST_SCORE:
+        return "score no number"
+    return "completed" if _is_measured(result.score, study) else "did not learn"
 
 
 def _driven(run: Run) -> Driven | None:
@@ -53,16 +68,11 @@ def _driven(run: Run) -> Driven | None:
     return Driven(name=None, adaptive=None, has_momentum=None, lr_ratios=ratios)
 
 
-def _is_worthless(score: float | None, study: Study) -> bool:
-    """Whether a score is no number, or worse than that of a cycle that broke."""
-    if score is None:
-        return False
-    # Not `>`: nothing compares with NaN, which must count as worthless.
-    if not abs(score) <= MOST_SCORE:
-        return True
+def _is_measured(score: float, study: Study) -> bool:
+    """Whether a score is a number, and better than that of a cycle that broke."""
     assert study.diverged_value is not None
     gain = score - study.diverged_value
-    return gain < 0 if study.direction == "maximize" else gain > 0
+    return abs(score) <= MOST_SCORE and (gain > 0 if study.direction == "maximize" else gain < 0)
 
 
 # torch raises a plain RuntimeError, told by its words only.

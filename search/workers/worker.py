@@ -1,6 +1,7 @@
 """One worker: claim -> run -> write -> tell, until nothing is left or it is asked to stop."""
 
 import logging
+import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -189,14 +190,23 @@ class Worker:
         try:
             run = self._run(claim, heartbeat, checkpoint)
             _look_before(claim, run.plan)
+            began = time.perf_counter()
             result = self.trainer.fit(run)
+            seconds = time.perf_counter() - began
             run.look()
             # Other rates or another number of steps than planned are an error, not a result.
             audit_run(run.plan, run.points, result)
             audit_batches(run.batch_size, result)
             if result.outcome != "stopped" or run.diverged():
                 judged = claim.stage != Stage.RANGE_TEST
-                return ended_of(run, result, study=self.study, judged=judged, device=self.device)
+                return ended_of(
+                    run,
+                    result,
+                    study=self.study,
+                    judged=judged,
+                    device=self.device,
+                    seconds=seconds,
+                )
             if not run.stop_asked():
                 raise AuditError("the loop stopped though nobody asked it to")
         except FencedOffError:
@@ -267,7 +277,7 @@ class Worker:
             stop_asked=lambda: self.stop.asked() or heartbeat.lost,
             is_lost=lambda: heartbeat.lost,
             checkpoint=checkpoint,
-            params=self.study.told_outside(batch_size=claim.swept_batch_size)
+            params=self.study.told_outside(claim.setting)
             if params is None
             else params.of_the_task(),
         )
@@ -277,8 +287,13 @@ class Worker:
         return derive(self.row.seed, claim.stage, claim.round, number)
 
     def _sweep(self, claim: Claim) -> Sweep:
+        # Among several optimizers each sweep says itself what it met.
+        one = "optimizer" not in (claim.setting or {})
         return range_test.sweep_of(
-            self.study.range_test, n_steps=claim.length, adaptive=self.study.task.adaptive
+            self.study.range_test,
+            n_steps=claim.length,
+            adaptive=self.study.task.adaptive if one else None,
+            momentum=self.study.sweep_momentum,
         )
 
     def _cycle(self, claim: Claim, params: Params) -> OneCycle:

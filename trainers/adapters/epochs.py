@@ -32,7 +32,7 @@ class Epochs:
     def __iter__(self) -> Iterator[Any]:
         skipped, self.n_skipped = self.n_skipped, 0
         outside = generators("cpu")
-        self._begin(seed_for(self._seed, "epoch", self._epoch()))
+        self._begin(self._epoch())
         self._own = generators("cpu")
         put_back(outside, "cpu")
         with self._drawing():
@@ -57,12 +57,19 @@ class Epochs:
             self._own = generators("cpu")
             put_back(outside, "cpu")
 
-    def _begin(self, seed: int) -> None:
+    def _begin(self, epoch: int) -> None:
+        seed = seed_for(self._seed, "epoch", epoch)
         seed_all(seed)
-        for part in (self.loader, self.sampler, self.batch_sampler):
+        whole, batches = self.loader, self.batch_sampler
+        inner = (getattr(batches, "sampler", None), getattr(batches, "batch_sampler", None))
+        parts: tuple[Any, ...] = (whole, self.dataset, self.sampler, batches, *inner)
+        for part in parts:
             generator: Any = getattr(part, "generator", None)
             if hasattr(generator, "manual_seed"):
                 generator.manual_seed(seed % 2**32)
+            # The library would ask the loader for it, and meets us in its place.
+            if part is not None and hasattr(part, "set_epoch"):
+                part.set_epoch(epoch)
 
     @property
     def dataset(self) -> Any:

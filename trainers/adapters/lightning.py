@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from trainers.adapters.adapter import Adapter
 from trainers.adapters.extras import needed
-from trainers.adapters.names import checked_direction
+from trainers.adapters.names import Direction, checked_direction
+from trainers.adapters.told import plain
 from trainers.device import Site
 from trainers.run import Trainer
-from trainers.signatures import Takes, takes
 
 _OURS = {
     **dict.fromkeys(
@@ -37,7 +38,7 @@ _OURS = {
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
-class LightningTraining:
+class LightningTraining(Adapter):
     """A LightningModule, trained by Lightning's own Trainer.
 
     `module` makes a new module for each run; `data` a LightningDataModule, or a dict of loaders
@@ -49,25 +50,25 @@ class LightningTraining:
     by validation_step. `direction` says what is better where the name does not.
 
     `trainer` holds arguments of lightning.Trainer, such as precision, accumulate_grad_batches,
-    gradient_clip_val, limit_train_batches and callbacks; kept as `arguments`. The scheduler of
-    configure_optimizers is replaced by the plan's.
+    gradient_clip_val, limit_train_batches and callbacks. The scheduler of configure_optimizers is
+    replaced by the plan's.
 
     `batch_size` counts all samples of an optimizer step. It, `steps_per_epoch` and `adaptive` (the
     optimizer's step does not grow with the gradient) are read from module and loader when the
     study is loaded; a loader without a length needs the first two.
     """
 
+    # The fields are stored as the study's protocol, so data and objects are none of them.
     module: Callable[..., Any]
-    data: Any = field(hash=False)
     monitor: str
-    arguments: Mapping[str, Any] = field(hash=False)
-    direction: str
+    options: str
+    direction: Direction
     batch_size: int
     steps_per_epoch: int
     adaptive: bool
 
-    takes_any: ClassVar[bool] = False
-    _others: ClassVar[dict[int, "LightningTraining"]]
+    data: ClassVar[Any]
+    arguments: ClassVar[Mapping[str, Any]]
 
     # By hand: `trainer` is an argument, and the method that every task has.
     def __init__(
@@ -82,19 +83,11 @@ class LightningTraining:
         steps_per_epoch: int | None = None,
         adaptive: bool | None = None,
     ) -> None:
-        arguments = _checked(trainer)
         _check_module(module)
-        self._set(
-            module=module,
-            data=data,
-            monitor=monitor,
-            arguments=arguments,
-            direction=checked_direction(direction, monitor),
-            # Another batch size needs another number of steps, read once for all its cycles.
-            _others={},
-        )
-        for name, factory in (("module", self.module_takes), ("data", self.data_takes)):
-            factory.check_defaults(name)
+        arguments = _checked(trainer)
+        self._set(module=module, data=data, monitor=monitor, arguments=arguments)
+        self._set(options=plain(arguments), direction=checked_direction(direction, monitor))
+        self._set_factories(module=module, data=data)
         if batch_size is None or steps_per_epoch is None or adaptive is None:
             needed("lightning", extra="lightning")
             from trainers.adapters.lightning_fit import look
@@ -110,51 +103,13 @@ class LightningTraining:
             )
         self._set(batch_size=batch_size, steps_per_epoch=steps_per_epoch, adaptive=adaptive)
 
-    def _set(self, **values: Any) -> None:
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
-
-    @property
-    def metric(self) -> str:
-        """What the score is."""
-        return self.monitor
-
     @property
     def accumulated(self) -> int:
         """Batches of the loader in one optimizer step."""
         return int(self.arguments.get("accumulate_grad_batches", 1))
 
-    @property
-    def module_takes(self) -> Takes:
-        """What the module's factory can be told."""
-        return takes(self.module)
-
-    @property
-    def data_takes(self) -> Takes:
-        """What the factory of the data can be told."""
-        return takes(self.data) if callable(self.data) else Takes()
-
-    @property
-    def weight_decay(self) -> float | None:
-        """The weight decay that a factory takes; None where none does."""
-        decay = self.own_values().get("weight_decay")
-        return None if decay is None else float(decay)
-
-    def own_values(self) -> Mapping[str, float | int | str | bool]:
-        """Return the defaults of the factories' parameters, and the batch size."""
-        told = {**self.data_takes.defaults, **self.module_takes.defaults}
-        return {**told, "batch_size": self.batch_size}
-
-    def at(self, *, batch_size: int | None = None) -> "LightningTraining":
-        """Return the same with another batch size; None leaves its own."""
-        if batch_size is None or batch_size == self.batch_size:
-            return self
-        if batch_size not in self._others:
-            self._others[batch_size] = self._at(batch_size)
-        return self._others[batch_size]
-
-    def _at(self, batch_size: int) -> "LightningTraining":
-        if "batch_size" not in self.data_takes.names:
+    def _sized(self, batch_size: int) -> "LightningTraining":
+        if "data" not in self.factories or "batch_size" not in self.factories["data"].defaults:
             raise ValueError(
                 "batch_size cannot be searched: data must be a function that takes it, as in "
                 "data=lambda batch_size=32: MyData(batch_size)"
@@ -166,13 +121,13 @@ class LightningTraining:
             )
         from trainers.adapters.lightning_fit import look
 
-        other = copy(self)
-        seen = look(other, params={"batch_size": batch_size})
-        if seen.batch_size != batch_size:
+        seen = look(self, params={"batch_size": batch_size})
+        if seen.batch_size != batch_size or seen.steps_per_epoch is None:
             raise ValueError(
                 f"batch_size={batch_size} gave a step of {seen.batch_size} samples: data must "
                 "make its loader of the batch_size that it is told"
             )
+        other = copy(self)
         other._set(batch_size=batch_size, steps_per_epoch=seen.steps_per_epoch)
         return other
 

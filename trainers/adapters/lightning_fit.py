@@ -25,7 +25,6 @@ from trainers.errors import DataError, TaskError
 from trainers.gradients import gradient_norm
 from trainers.groups import is_adaptive
 from trainers.run import EpochRow, Run, RunResult
-from trainers.signatures import check_taken
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -91,7 +90,10 @@ class LightningTrainer:
         self.task, self.site = task, site
         self.seen = look(task, steps_per_epoch=task.steps_per_epoch)
         with _alone(0, site) as folder:
-            _Fit(task, site, {}, seed=0, folder=folder).check_scores()
+            fit = _Fit(task, site, {}, seed=0, folder=folder)
+            # One batch shows whether the metric is there, before anything is trained.
+            fit.validated(limit_val_batches=1)
+            fit.test_loader()
         if self.seen.has_scheduler:
             log.info("the scheduler of configure_optimizers is replaced by that of the plan")
         for name in self.seen.left_out:
@@ -103,12 +105,16 @@ class LightningTrainer:
         precision = self.task.arguments.get("precision", "32-true")
         return {"precision": str(precision), "parameters": shapes}
 
+    def untrained_score(self, params: Mapping[str, Any]) -> float:
+        """Return the monitored metric of a module as it is made, on the validation split."""
+        with _alone(0, self.site) as folder:
+            fit = _Fit(self.task, self.site, params, seed=0, folder=folder)
+            return fit.validated()
+
     def fit(self, run: Run) -> RunResult:
         """Train once under `run.plan` and score the result where the run asks for it."""
-        task = self.task
-        told = run.params.keys() - {"batch_size"}
-        check_taken(sorted(told), module=task.module_takes, data=task.data_takes)
-        task = task.at(batch_size=run.batch_size)
+        self.task.check_searched(tuple(run.params))
+        task = self.task.at(batch_size=run.batch_size)
         with _alone(run.seed, self.site) as folder:
             fit = _Fit(task, self.site, run.params, seed=run.seed, folder=folder)
             return fit.result(run)
@@ -151,9 +157,9 @@ class _Fit:
         told = dict(params)
         if "batch_size" in told:
             told["batch_size"] //= task.accumulated
-        self.module = task.module(**task.module_takes.of(told))
+        self.module = task.made("module", task.module, told)
         self.library = _library_of(self.module)
-        data = task.data(**task.data_takes.of(told)) if callable(task.data) else task.data
+        data = task.made("data", task.data, told)
         # Our loader is set on a copy: one data module may serve several runs.
         self.data = data if data is None or isinstance(data, Mapping) else copy(data)
         self.name = type(self.module).__name__
@@ -281,7 +287,8 @@ class _Fit:
 
     def looked_at(self, steps_per_epoch: int | None) -> Seen:
         """Return what Lightning finds as it begins to train; it trains nothing."""
-        limits: dict[str, Any] = {"max_epochs": 1, "precision": "32-true"}
+        # So many steps: a scheduler over all of them needs a number where the loader has none.
+        limits: dict[str, Any] = {"max_epochs": 1, "max_steps": 10**6, "precision": "32-true"}
         if steps_per_epoch is not None:
             limits["limit_train_batches"] = steps_per_epoch * self.task.accumulated
         trainer = self._made_trainer(self._callback(_Look), judged=False, **limits)
@@ -302,15 +309,13 @@ class _Fit:
             left_out=tuple(dict.fromkeys(self.left_out)),
         )
 
-    def check_scores(self) -> None:
-        """Raise TaskError where one batch of validation logs no `monitor`, or no test is there."""
-        trainer = self._made_trainer(self._callback(_Look), judged=True, limit_val_batches=1)
-        given = {"val_dataloaders": "dataloaders"}
-        data = {given.get(name, name): each for name, each in self.given.items()}
-        data.pop("train_dataloaders", None)
+    def validated(self, **limits: Any) -> float:
+        """Return the monitored metric of the module as it is, on the validation split."""
+        trainer = self._made_trainer(self._callback(_Look), judged=True, **limits)
+        loaders = self.given.get("val_dataloaders")
+        data = self.given if loaders is None else {"dataloaders": loaders}
         trainer.validate(self.module, verbose=False, **data)
-        self.monitored(trainer)
-        self._test_loader()
+        return self.monitored(trainer)
 
     def monitored(self, trainer: Any) -> float:
         """Return the monitored metric as Lightning has it now."""
@@ -322,7 +327,7 @@ class _Fit:
             )
         return float(metrics[self.task.monitor])
 
-    def _test_loader(self) -> Any:
+    def test_loader(self) -> Any:
         """Return the loader of the sealed split, which the confirmation reads."""
         if isinstance(self.data, Mapping):
             loader = self.data.get("test")
@@ -367,6 +372,7 @@ class _Fit:
             n_images=conduct.step * task.batch_size,
             seconds=conduct.seconds(),
             sealed_score=sealed,
+            n_skipped=conduct.n_skipped,
         )
 
     def _fit(self, run: Run, conduct: Any) -> None:
@@ -399,7 +405,7 @@ class _Fit:
 
     def _sealed(self) -> float:
         """Return the monitored metric on the test split, as validation_step computes it."""
-        self.trainer.validate(self.module, dataloaders=self._test_loader(), verbose=False)
+        self.trainer.validate(self.module, dataloaders=self.test_loader(), verbose=False)
         return self.monitored(self.trainer)
 
 
@@ -422,7 +428,7 @@ class _Conduct:
         self._saved_at = time.monotonic()
         self._norm: torch.Tensor | None = None
         self._generators: dict[str, Any] | None = None
-        self._n_skipped = self._n_applied = 0
+        self.n_skipped = self._n_applied = 0
         self._loss: Any = 0.0
         self._n_batches = 0
         self._new_epoch()
@@ -490,7 +496,7 @@ class _Conduct:
 
     def _skip(self, loss: torch.Tensor) -> None:
         """Count a step that took none of the plan's; one whose loss is no number ends the run."""
-        self._n_skipped += 1
+        self.n_skipped += 1
         if not torch.isfinite(loss):
             self.run.report(self.step, loss, lrs=self._rates())
             self.run.look()
@@ -557,9 +563,9 @@ class _Conduct:
             lr_first=self._lr_first,
             lr_last=self._lr_last,
             train_loss=float(self._epoch_loss) / max(1, n_steps),
-            train_accuracy=float(metrics.get("train_acc", 0.0)),
-            validation_loss=float(metrics.get("val_loss", 0.0)),
-            validation_accuracy=self.score or 0.0,
+            train_accuracy=math.nan,
+            validation_loss=float(metrics.get("val_loss", math.nan)),
+            validation_accuracy=math.nan if self.score is None else self.score,
             seconds=seconds,
             images_per_s=n_steps * task.batch_size / seconds,
         )
@@ -588,12 +594,12 @@ class _Conduct:
             "epoch_step": self._epoch_step,
             "epoch_began": self._epoch_began,
             "lr_first": self._lr_first,
-            "n_skipped": self._n_skipped,
+            "n_skipped": self.n_skipped,
         }
 
     def take_over(self, kept: Mapping[str, Any]) -> None:
         """Resume what _state() holds beside Lightning's own."""
-        self.step, self._n_skipped = kept["step"], kept["n_skipped"]
+        self.step, self.n_skipped = kept["step"], kept["n_skipped"]
         self._epoch_loss, self._epoch_step = kept["epoch_loss"], kept["epoch_step"]
         self._spent, self._clock = kept["seconds"], time.perf_counter()
         self._generators = kept["generators"]

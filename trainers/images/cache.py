@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,8 +18,21 @@ from trainers.errors import DataError
 logger = logging.getLogger(__name__)
 
 # Part of the folders' names: raised where decode() writes something else, all are built again.
-FORMAT = 1
+FORMAT = 2
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decoded:
+    """What a source says of the arrays that it wrote.
+
+    The last `n_validation` of the train images are a validation split of the source's own;
+    `remarks` say what was done to the images.
+    """
+
+    classes: tuple[str, ...]
+    n_validation: int = 0
+    remarks: tuple[str, ...] = ()
 
 
 class Source(Protocol):
@@ -36,8 +49,8 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """Text that changes when the source changes; cheap, for it is read at every start."""
 
-    def decode(self, into: Path) -> tuple[str, ...]:
-        """Write each of `ARRAYS` as `.npy` into the folder `into` and return the class names.
+    def decode(self, into: Path) -> Decoded:
+        """Write each of `ARRAYS` as `.npy` into the folder `into` and say what they are.
 
         Images are uint8 (N, H, W, C), labels int64 (N,). What cannot be read is a DataError;
         an OSError means that `into` cannot be written.
@@ -49,7 +62,7 @@ class CachedArrays:
     """The decoded arrays, mapped copy-on-write: pages are shared, and a write stays private.
 
     Images are uint8 (N, H, W, C), labels int64 (N,) into `classes`; `checksum` is the sha256 (hex)
-    of arrays and class names.
+    of arrays, class names and the border of the validation split.
     """
 
     train_images: NDArray[np.uint8]
@@ -57,6 +70,8 @@ class CachedArrays:
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    n_validation: int
+    remarks: tuple[str, ...]
     checksum: str
 
 
@@ -93,7 +108,13 @@ def _open(folder: Path) -> CachedArrays | None:
         arrays = _load(folder)
         if meta["arrays"] != _shapes(folder, arrays):
             return None
-        return CachedArrays(classes=tuple(meta["classes"]), checksum=meta["checksum"], **arrays)
+        return CachedArrays(
+            classes=tuple(meta["classes"]),
+            n_validation=int(meta["n_validation"]),
+            remarks=tuple(meta["remarks"]),
+            checksum=meta["checksum"],
+            **arrays,
+        )
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 
@@ -152,13 +173,13 @@ def _build(source: Source, folder: Path, group: str) -> CachedArrays:
     return built
 
 
-def _finish(work: Path, text: str, classes: tuple[str, ...]) -> None:
+def _finish(work: Path, text: str, decoded: Decoded) -> None:
     """Write meta.json, then have everything on disk before the folder gets its final name."""
     arrays = _load(work)
     meta = {
         "source": text,
-        "classes": classes,
-        "checksum": _checksum(arrays, classes),
+        **asdict(decoded),
+        "checksum": _checksum(arrays, decoded),
         "arrays": _shapes(work, arrays),
     }
     (work / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
@@ -167,11 +188,13 @@ def _finish(work: Path, text: str, classes: tuple[str, ...]) -> None:
             os.fsync(file.fileno())
 
 
-def _checksum(arrays: dict[str, NDArray[Any]], classes: tuple[str, ...]) -> str:
-    checksum = hashlib.sha256(json.dumps(classes).encode())
+def _checksum(arrays: dict[str, NDArray[Any]], decoded: Decoded) -> str:
+    checksum = hashlib.sha256(json.dumps(decoded.classes).encode())
     for name in ARRAYS:
         array = np.ascontiguousarray(arrays[name])
         # The same bytes in another shape would be other images.
         checksum.update(f"{name} {array.dtype} {array.shape}".encode())
         checksum.update(array.data if array.size else b"")
+    if decoded.n_validation:  # nothing is added for others: studies have stored their checksums
+        checksum.update(f"n_validation {decoded.n_validation}".encode())
     return checksum.hexdigest()

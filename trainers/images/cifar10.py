@@ -5,26 +5,19 @@ import socket
 import sys
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 from tarfile import TarError
 
 from trainers.errors import DataError
-from trainers.images.sources import (
-    PARTS,
-    TREE_LAYOUT,
-    TreeSource,
-    difference,
-    existing,
-    fingerprint_of,
-    is_tree,
-    one_line,
-    reading_files,
-    save_part,
-)
+from trainers.images.cache import Decoded
+from trainers.images.layout import PartName, difference, existing, layout_of, reading_files
+from trainers.images.pixels import Form
+from trainers.images.sources import PARTS, TreeSource, fingerprint_of, save_part
+from trainers.images.words import one_line
 
 CIFAR10_SIZE = 32
 # The order of their labels is that of the alphabet, so that sorted folders get the same labels.
@@ -44,7 +37,9 @@ CIFAR10_CLASSES = (
 CIFAR10_MD5 = "c58f30108f718f92721af3b95e74349a"
 CIFAR10_FOLDER = "cifar-10-batches-py"
 CIFAR10_ARCHIVE = "cifar-10-python.tar.gz"
-CIFAR10_LAYOUTS = f"{CIFAR10_FOLDER}/ (the original files) or {TREE_LAYOUT} (images)"
+CIFAR10_LAYOUTS = (
+    f"{CIFAR10_FOLDER}/ (the original files) or train/<class>/* and test/<class>/* (images)"
+)
 # Of a silent connection, not of the whole download: without one urllib waits forever.
 DOWNLOAD_TIMEOUT_S = 60.0
 
@@ -72,7 +67,7 @@ class Cifar10Source:
         """Whether the archive or its unpacked folder lies in `root`; neither is read."""
         return any((self.root / name).exists() for name in (CIFAR10_ARCHIVE, CIFAR10_FOLDER))
 
-    def decode(self, into: Path) -> tuple[str, ...]:
+    def decode(self, into: Path) -> Decoded:
         """Raises DataError when the download fails, or a file is missing or not the original."""
         from torchvision.datasets import CIFAR10
 
@@ -85,36 +80,38 @@ class Cifar10Source:
             for part in PARTS:
                 dataset = CIFAR10(self.root, train=part == "train")
                 save_part(into, part, dataset.data, dataset.targets)
-        return tuple(dataset.classes)
+        return Decoded(classes=tuple(dataset.classes))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cifar10TreeSource(TreeSource):
-    """CIFAR-10 as images, recognised by its ten classes."""
-
-    size: int = CIFAR10_SIZE
-    name: str = "cifar-10-images"
-
-    def classes(self) -> tuple[str, ...]:
-        classes = TreeSource.classes(self)
-        if classes != CIFAR10_CLASSES:
-            raise DataError(
-                f"{self.folder / 'train'} must hold the ten classes of CIFAR-10: "
-                f"{difference(classes, CIFAR10_CLASSES)}"
-            )
-        return classes
-
-
-def cifar10_source(folder: Path | None, cache: Path) -> Cifar10Source | Cifar10TreeSource:
+def cifar10_source(folder: Path | None, cache: Path) -> Cifar10Source | TreeSource:
     """CIFAR-10 in `folder`, in either layout, or downloaded below `cache` when that is None."""
     if folder is None:
         return Cifar10Source(root=cache.expanduser().absolute() / "cifar-10", download=True)
     root = existing(folder)
     if (root / CIFAR10_FOLDER).is_dir():
         return Cifar10Source(root=root, download=False)
-    if is_tree(root):
-        return Cifar10TreeSource(folder=root)
+    if all((root / part).is_dir() for part in PARTS):
+        return _tree_source(root)
     raise DataError(f"{root} must hold {CIFAR10_LAYOUTS}")
+
+
+def _tree_source(root: Path) -> TreeSource:
+    """CIFAR-10 as images, recognised by its ten classes; none is resized."""
+    layout = layout_of(root)
+    if layout.classes != CIFAR10_CLASSES:
+        raise DataError(
+            f"{root / 'train'} must hold the ten classes of CIFAR-10: "
+            f"{difference(layout.classes, CIFAR10_CLASSES)}"
+        )
+    both: dict[PartName, Sequence[Sequence[Path]]] = {
+        "train": layout.parts["train"],
+        "test": layout.parts["test"],
+    }
+    return TreeSource(
+        layout=replace(layout, parts=both),
+        form=Form(size=CIFAR10_SIZE, exact=True),
+        name="cifar-10-images",
+    )
 
 
 def _must_be_original(folder: Path) -> None:

@@ -87,11 +87,22 @@ class Judgement:
     edge: float | None
 
 
+Origin = Literal["edge", "other batch size", "own range", "wide range"]
+"""Whose the range of max_lr is, and the max_lr of the baseline in it:
+
+edge: a bracket and a share of the edge, from the sweeps
+other batch size: the same, from the sweeps of another batch size, for those of this one have none
+own range: the author's (studies.space.Space); the share of the edge, else its geometric mean
+wide range: ours (trainers.sweeps.ranges), where no sweeps have an edge; its geometric mean
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What all sweeps of a range test say together: the bracket [low, high] and one `max_lr`.
+    """What a range test comes to: the range [low, high] of max_lr, and one `max_lr` in it.
 
-    `edge` is the median edge of the `n_sweeps` sweeps that say where it is. `interval` is the t
+    `edge` is the median edge of the `n_sweeps` sweeps that say where it is; None where they do
+    not, and `reason` says why. `interval` is the t
     interval (CONFIDENCE) of the mean of log10(edge) across them, as learning rates: of seeds, not
     of the steps of one sweep, whose losses are not independent. None for one sweep, and where the
     edge of a sweep lies above its last rate: then its value is not known.
@@ -100,7 +111,7 @@ class Proposal:
     there is none, or it has no edge. `widened`: the bracket reaches further for it.
     """
 
-    edge: float
+    edge: float | None
     low: float
     high: float
     max_lr: float
@@ -108,6 +119,8 @@ class Proposal:
     interval: tuple[float, float] | None
     drift: float | None
     widened: bool
+    origin: Origin = "edge"
+    reason: str | None = None
 
 
 def judge(curve: LRCurve) -> Judgement:
@@ -197,10 +210,10 @@ def propose(
     with one that has no end, says nothing about where training breaks and is left out of the
     median.
 
-    `max_lr` is a share of the edge by the type of optimizer (`adaptive`: Adam-type), for a cycle
-    of `cycle_steps` (default: REFERENCE_CYCLE_STEPS); see EDGE_TO_MAX_LR. `slow` is one more
-    sweep of twice the steps: where its edge lies further than DRIFT_DECADES from the median, the
-    bracket reaches as far that way, by at most 0.6 decades more.
+    `max_lr` is a share of the edge by the type of optimizer (`adaptive`: its step does not grow
+    with the gradient), for a cycle of `cycle_steps` (default: REFERENCE_CYCLE_STEPS); see
+    EDGE_TO_MAX_LR. `slow` is one more sweep of twice the steps: where its edge lies further than
+    DRIFT_DECADES from the median, the bracket reaches as far that way, by at most 0.6 decades.
     """
     edges = [j.edge for j in judgements if _descended(j) and j.edge is not None]
     if 2 * len(edges) <= len(judgements):

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.utils.data import IterableDataset
 
 from trainers.errors import DataError, ScheduleError, TaskError
-from trainers.groups import lr_ratios
+from trainers.groups import check_takes_rates, lr_ratios
 from trainers.sweeps.untouched import parameters_of
 from trainers.torch_objects import optimizers_of, path_to
 
@@ -53,11 +53,7 @@ def _check_schedule(optimizer: Optimizer) -> None:
             "the optimizer has a learning-rate scheduler, and a sweep sets the rates itself: "
             "make the scheduler after the range test, or give an optimizer without one"
         )
-    if isinstance(optimizer, torch.optim.Rprop):
-        raise ScheduleError(
-            "Rprop takes its rate at the first step only, so a sweep of rates says nothing: "
-            "give another optimizer"
-        )
+    check_takes_rates(optimizer)
 
 
 def _check_step(optimizer: Optimizer) -> None:

@@ -7,7 +7,7 @@ from trainers.sweeps.judgement import Ending, Judgement
 OWN_RANGE = "Space(max_lr=(low, high))"
 
 
-def why_no_proposal(judgements: Sequence[Judgement], *, start_lr: float, end_lr: float) -> str:
+def no_bracket(judgements: Sequence[Judgement], *, start_lr: float, end_lr: float) -> str:
     """Return how the sweeps ended, of which most have no edge, and what to do about it."""
     endings = [judgement.ending for judgement in judgements]
     silent = [j for j in judgements if j.ending not in ("diverged", "rebounded")]
@@ -16,11 +16,11 @@ def why_no_proposal(judgements: Sequence[Judgement], *, start_lr: float, end_lr:
     worst = max(dict.fromkeys(kinds), key=kinds.count)
     lrs = [j.edge for j in silent if j.ending == worst and j.edge is not None]
     advice = _advice(worst, start_lr=start_lr, end_lr=end_lr, broken_lr=min(lrs, default=start_lr))
-    return f"the range test found no bracket ({counts}): {advice}"
+    return f"no bracket ({counts}): {advice}"
 
 
 def _advice(ending: Ending, *, start_lr: float, end_lr: float, broken_lr: float) -> str:
-    own = f"in a study, {OWN_RANGE} says where to search"
+    own = f"{OWN_RANGE} of a study says where to search"
     advice: dict[Ending, str] = {
         "reached end_lr": f"raise end_lr (now {end_lr:g}), up to which training breaks "
         f"nowhere; where the loss has no lower bound, as a critic's, {own}",

@@ -7,7 +7,7 @@ from typing import ClassVar
 from trainers.run import Point
 from trainers.shown import Shown
 from trainers.sweeps.judgement import Judgement, Proposal, judge, judge_together, propose
-from trainers.sweeps.reasons import why_no_proposal
+from trainers.sweeps.reasons import no_bracket
 from trainers.sweeps.sweep import LRCurve, Sweep
 
 Points = tuple[Point, ...]
@@ -20,8 +20,8 @@ class RangeTestResult(Shown):
 
     `plan` is that of each of `points`; `slow` is one more sweep over the same rates in twice the
     steps, None where it was given up. `proposal` is None where most sweeps have no edge. `others`
-    are the range tests of the other batch sizes, where a study searches several.
-    A notebook shows it; plot() takes one of those batch sizes.
+    are the range tests of the other settings (batch sizes, optimizers), where a study searches
+    several. A notebook shows it; plot() takes one of those settings.
     """
 
     plan: Sweep
@@ -29,7 +29,7 @@ class RangeTestResult(Shown):
     slow: Points | None
     proposal: Proposal | None
     seconds: float
-    others: Mapping[int, "RangeTestResult"] = field(default_factory=dict)
+    others: Mapping[str, "RangeTestResult"] = field(default_factory=dict)
     shown_by: ClassVar[str] = "search.views.notebook.range_test"
 
     def __repr__(self) -> str:
@@ -73,9 +73,15 @@ class RangeTestResult(Shown):
         return sum(len(points) for points in (*self.points, self.slow or ()))
 
     def why_no_proposal(self) -> str:
-        """Return what to do about sweeps of which most have no edge."""
+        """Return what to do about sweeps of which most have no edge, or that there are none."""
+        return f"the range test found {self.no_bracket()}"
+
+    def no_bracket(self) -> str:
+        """Return the same after 'the range test found'."""
+        if not self.points:
+            return "no sweep that was finished"
         rates = {"start_lr": self.plan.start_lr, "end_lr": self.plan.end_lr}
-        return why_no_proposal(self.judgements, **rates)
+        return no_bracket(self.judgements, **rates)
 
     def table(self) -> str:
         """Return one line per sweep, then bracket and proposal or why there are none, and cost."""
@@ -137,7 +143,9 @@ def are_copies(points: tuple[Points, ...]) -> bool:
 
 
 def conclusion(proposal: Proposal) -> list[str]:
-    """Return edge, interval, drift, bracket and proposal as lines of text."""
+    """Return edge, interval, drift, range and proposal as lines of text."""
+    if proposal.edge is None:
+        return [*([] if proposal.reason is None else [proposal.reason]), range_text(proposal)]
     sure = "no interval"
     if proposal.interval is not None:
         low, high = proposal.interval
@@ -145,9 +153,45 @@ def conclusion(proposal: Proposal) -> list[str]:
     return [
         f"edge {proposal.edge:.3g}: median of n = {count(proposal.n_sweeps, 'sweep')}; {sure}",
         drift_text(proposal),
-        f"bracket {proposal.low:.3g} to {proposal.high:.3g}, "
-        f"proposed max_lr {proposal.max_lr:.3g}",
+        range_text(proposal),
     ]
+
+
+def range_name(proposal: Proposal) -> str:
+    """Return what the range of max_lr is called: 'bracket', 'own range' or 'wide range'."""
+    measured = proposal.origin in ("edge", "other batch size")
+    return "bracket" if measured else proposal.origin
+
+
+def range_text(proposal: Proposal) -> str:
+    """Return range and max_lr, and whose they are."""
+    name = range_name(proposal)
+    return f"{name} {proposal.low:.3g} to {proposal.high:.3g}, {max_lr_text(proposal)}"
+
+
+def max_lr_text(proposal: Proposal) -> str:
+    """Return the max_lr of the baseline, and whose it is."""
+    value, name = f"max_lr {proposal.max_lr:.3g}", range_name(proposal)
+    if proposal.origin == "other batch size":
+        return f"{value}, proposed at another batch size"
+    if proposal.edge is None:
+        mine = "the study's own" if name == "own range" else "a wide"
+        return f"baseline's {value}, the middle of {mine} range"
+    clipped = name == "own range" and proposal.max_lr in (proposal.low, proposal.high)
+    return f"proposed {value}" + (", cut off at the bound of the own range" if clipped else "")
+
+
+def baseline_text(proposal: Proposal) -> str:
+    """Return where the max_lr of the baseline is from, as in 'torch's 1cycle at ...'."""
+    if proposal.origin == "edge":
+        return "the max_lr that the range test proposed"
+    if proposal.origin == "other batch size":
+        return "the max_lr that the range test proposed at another batch size"
+    if proposal.edge is not None:
+        return "the max_lr that the range test proposed, within the study's own range"
+    if proposal.origin == "own range":
+        return "the middle (geometric mean) of the study's own range of max_lr"
+    return "the middle (geometric mean) of a wide range, for the range test found no bracket"
 
 
 def drift_text(proposal: Proposal) -> str:

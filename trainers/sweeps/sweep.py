@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trainers.errors import ScheduleError
-from trainers.groups import Driven
+from trainers.groups import Driven, check_takes_rates
 from trainers.run import Point
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Sweep:
         """
         from torch.optim.lr_scheduler import LambdaLR
 
+        check_takes_rates(optimizer)
         driven = Driven.of(optimizer)
         self._check_kind(driven)
         self.driven.append(driven)

@@ -46,6 +46,7 @@ class Answer:
     trial_number: int
     score: float
     importances: Mapping[str, float]
+    choices: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,20 +151,31 @@ def _answer(seen: Seen) -> Answer | None:
     for trial in seen.trials:
         if trial.slot == candidate.slot and trial.trial_number is not None:
             importances = seen.result.importances
-            return Answer(trial.trial_number, candidate.validation.mean, importances)
+            score, result = candidate.validation.mean, seen.result
+            return Answer(trial.trial_number, score, importances, _choices_of(result))
     return None
+
+
+def _choices_of(result: StudyResult) -> frozenset[str]:
+    """Return the parameters that are no range; as far as values show it, of an old study."""
+    if result.choices is not None:
+        return frozenset(result.choices)
+    values = result.winner.params.items()
+    texts = (name for name, value in values if isinstance(value, (str, bool)))
+    return frozenset((*texts, "batch_size"))
 
 
 def _searched(row: StudyRow, measured: RangeTestResult) -> "Searched | None":
     """Return what a search without a result is drawn with; None before there is a bracket."""
     if row.proposed_max_lr is None:
         return None
-    by_size: dict[int | None, RangeTestResult] = {
-        row.batch_size if row.batch_sizes else None: measured
-    }
-    by_size.update(measured.others.items())
-    proposals = {n: each.proposal for n, each in by_size.items() if each.proposal is not None}
-    return trial_figures.Searched(Metric(row.metric), proposals, {BASELINE_SLOT: "baseline"})
+    every: dict[str | None, RangeTestResult] = {next(iter(row.settings), None): measured}
+    every.update(measured.others.items())
+    proposals = {n: each.proposal for n, each in every.items() if each.proposal is not None}
+    if len({proposal.max_lr for proposal in proposals.values()}) == 1:
+        proposals = {None: next(iter(proposals.values()))}
+    marked = {BASELINE_SLOT: "baseline"}
+    return trial_figures.Searched(Metric(row.metric), proposals, marked, row.moving)
 
 
 def _fitted(title: str, figure: "Figure") -> str:

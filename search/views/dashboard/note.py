@@ -18,6 +18,7 @@ from search.views.wording import (
     fact_lines,
 )
 from studies.database import reading
+from studies.protocol import trained_on
 from studies.tables import StudyRow
 from trainers.sweeps.result import RangeTestResult, conclusion
 
@@ -66,7 +67,7 @@ def _answer(result: StudyResult) -> list[str]:
         CALL_EXPLAINED,
         f"```python\n{call_code(result)}\n```",
         "### What it rests on",
-        bullets([*fact_lines(result), f"cost: {cost_text(result.spent)}"]),
+        bullets([*fact_lines(result), f"cost: {cost_text(result.spent, result.trained_on)}"]),
     ]
 
 
@@ -102,5 +103,6 @@ def _so_far(engine: Engine, row: StudyRow, measured: RangeTestResult) -> list[st
     if measured.proposal is not None:
         facts += ["range test: " + line for line in conclusion(measured.proposal)]
     with reading(engine) as session:
-        facts.append(f"cost so far: {cost_text(spent(session, row)) or 'nothing'}")
+        cost = cost_text(spent(session, row), trained_on(row.declared))
+    facts.append(f"cost so far: {cost or 'nothing'}")
     return [*parts, bullets(facts)]

@@ -51,6 +51,9 @@ def with_cards(app: "WSGIApplication", cards: Cards) -> "WSGIApplication":
     return answer
 
 
+_DISTRIBUTIONS = {False: "FloatDistribution", True: "CategoricalDistribution"}
+
+
 def with_importances(
     app: "WSGIApplication", cards: Cards, storage: "BaseStorage"
 ) -> "WSGIApplication":
@@ -71,18 +74,20 @@ def with_importances(
             shown = None
         if shown is None:
             return app(environ, start_response)
-        found = {} if shown.answer is None else shown.answer.importances
+        answer = shown.answer
+        found = {} if answer is None else answer.importances
+        choices = frozenset[str]() if answer is None else answer.choices
         listed = [
-            {"name": name, "importance": share, "distribution": _distribution(name)}
+            {
+                "name": name,
+                "importance": share,
+                "distribution": _DISTRIBUTIONS[name in choices],
+            }
             for name, share in found.items()
         ]
         return _json(start_response, {"param_importances": [listed]})
 
     return answer
-
-
-def _distribution(name: str) -> str:
-    return "CategoricalDistribution" if name == "batch_size" else "FloatDistribution"
 
 
 def _shown(cards: Cards, attributes: Mapping[str, Any]) -> Shown | None:

@@ -41,10 +41,10 @@ def band(figure: "Figure", ends: tuple[float, float], name: str, *, color: str) 
     )
 
 
-def bracket(figure: "Figure", ends: tuple[float, float]) -> None:
-    """Shade the bracket of max_lr."""
+def bracket(figure: "Figure", ends: tuple[float, float], *, name: str = "bracket") -> None:
+    """Shade the range of max_lr that is searched, under its name."""
     low, high = ends
-    band(figure, ends, f"bracket {low:.3g} to {high:.3g}", color=GREEN)
+    band(figure, ends, f"{name} {low:.3g} to {high:.3g}", color=GREEN)
 
 
 def vertical(figure: "Figure", x: float, name: str, *, color: str, dash: str) -> None:

@@ -23,7 +23,7 @@ from search.views.figures.look import (
     vertical,
 )
 from trainers.calls.schedule import Preview
-from trainers.sweeps.result import RangeTestResult, count
+from trainers.sweeps.result import RangeTestResult, count, max_lr_text, range_name
 from trainers.sweeps.smoothing import SmoothedCurve, smoothed_curve
 
 if TYPE_CHECKING:
@@ -51,15 +51,15 @@ def range_test_figure(result: RangeTestResult) -> "Figure":
     if result.proposal is not None:
         proposal = result.proposal
         shown += [proposal.low, proposal.high]
-        bracket(figure, (proposal.low, proposal.high))
+        bracket(figure, (proposal.low, proposal.high), name=range_name(proposal))
         if proposal.interval is not None:
             low, high = proposal.interval
             name = f"95 % interval of the edge {low:.3g} to {high:.3g}"
             band(figure, proposal.interval, name, color=VERMILION)
-        edge = f"edge {proposal.edge:.3g}, median of n = {count(proposal.n_sweeps, 'sweep')}"
-        vertical(figure, proposal.edge, edge, color=VERMILION, dash="dot")
-        name = f"proposed max_lr {proposal.max_lr:.3g}"
-        vertical(figure, proposal.max_lr, name, color=GREEN, dash="dash")
+        if proposal.edge is not None:
+            edge = f"edge {proposal.edge:.3g}, median of n = {count(proposal.n_sweeps, 'sweep')}"
+            vertical(figure, proposal.edge, edge, color=VERMILION, dash="dot")
+        vertical(figure, proposal.max_lr, max_lr_text(proposal), color=GREEN, dash="dash")
     low = min((float(curve.smoothed.min()) for curve in judged), default=0.0)
     high = max((curve.first for curve in judged), default=1.0)
     finish(

@@ -1,5 +1,6 @@
 """The figure of a search: the score of each trial against its max_lr."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,9 @@ from search.views.figures.look import (
     plain,
 )
 from search.views.wording import candidate_name
+from studies.params import setting_key
 from trainers.sweeps.judgement import Proposal
+from trainers.sweeps.result import range_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -43,7 +46,7 @@ class _Heights:
     @classmethod
     def over(cls, trials: Sequence[Trial], metric: Metric) -> "_Heights":
         factor = metric.factor
-        whole = [factor * t.score for t in trials if not t.diverged and t.score is not None]
+        whole = [factor * t.score for t in trials if not t.broken and t.score is not None]
         values = whole or [0.0, factor]
         # All scores may be equal: an axis needs some height.
         room = 0.12 * (max(values) - min(values)) or 0.001 * factor
@@ -53,7 +56,7 @@ class _Heights:
 
     def of(self, trial: Trial) -> float:
         """Return where a trial stands."""
-        if trial.diverged or trial.score is None:
+        if trial.broken or trial.score is None:
             return self.edge
         return self.factor * trial.score
 
@@ -62,32 +65,41 @@ class _Heights:
 class Searched:
     """What a search is drawn with, also before it has ended.
 
-    `proposals` by batch size, None where that is not searched; `marked`: names of trials by slot.
+    `proposals` by setting, None where there is but one; `marked`: names of trials by slot;
+    `moving`: the parameters that settings differ in.
     """
 
     metric: Metric
-    proposals: Mapping[int | None, Proposal]
+    proposals: Mapping[str | None, Proposal]
     marked: Mapping[int, str]
+    moving: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, result: StudyResult) -> "Searched":
         """Return what a finished search is drawn with: baseline and winner are marked."""
         marked = dict.fromkeys((result.baseline, result.winner))
-        by_size: Mapping[int | None, Proposal] = {None: result.proposal}
-        if result.proposals:
-            by_size = {size: proposal for size, proposal in result.proposals.items()}
-        return cls(result.metric, by_size, {c.slot: candidate_name(c, result) for c in marked})
+        every: Mapping[str | None, Proposal] = {None: result.proposal}
+        if len({proposal.max_lr for proposal in result.proposals.values()}) > 1:
+            every = {key: proposal for key, proposal in result.proposals.items()}
+        names = {c.slot: candidate_name(c, result) for c in marked}
+        return cls(result.metric, every, names, result.moving)
 
     @property
     def title(self) -> str:
         """What stands on the axis of rates."""
         if None in self.proposals:
             return "max_lr"
-        return "max_lr as a multiple of the proposal at its batch size"
+        names = " and ".join(name.replace("_", " ") for name in self.moving)
+        return f"max_lr as a multiple of the proposal at its {names}"
+
+    @property
+    def range_name(self) -> str:
+        """What the range of rates is called."""
+        return range_name(next(iter(self.proposals.values())))
 
     @property
     def bracket(self) -> tuple[float, float]:
-        """The range of rates; as multiples it is the same at each batch size."""
+        """The range of rates; as multiples it is the same at each setting."""
         proposal = next(iter(self.proposals.values()))
         unit = 1.0 if None in self.proposals else proposal.max_lr
         return proposal.low / unit, proposal.high / unit
@@ -97,7 +109,19 @@ class Searched:
         assert trial.params is not None
         if None in self.proposals:
             return trial.params.max_lr
-        return trial.params.max_lr / self.proposals[trial.params.batch_size].max_lr
+        key = setting_key({name: trial.params[name] for name in self.moving})
+        return trial.params.max_lr / self.proposals[key].max_lr
+
+
+def _how(trial: Trial) -> str:
+    at = "" if trial.diverged_step is None else f" at step {trial.diverged_step}"
+    return f"{trial.outcome}{at}"
+
+
+def _broken_text(broken: Sequence[Trial]) -> str:
+    """Return what went wrong in how many: 'diverged (2), did not learn (1)'."""
+    counts = Counter(t.outcome for t in broken)
+    return ", ".join(f"{outcome} ({n})" for outcome, n in counts.items()) or "diverged (0)"
 
 
 def search_figure(trials: Sequence[Trial], searched: Searched) -> "Figure":
@@ -105,8 +129,8 @@ def search_figure(trials: Sequence[Trial], searched: Searched) -> "Figure":
     import plotly.graph_objects as go
 
     scored = [t for t in trials if t.score is not None and t.params is not None]
-    whole = [t for t in scored if not t.diverged]
-    broken = [t for t in scored if t.diverged]
+    whole = [t for t in scored if not t.broken]
+    broken = [t for t in scored if t.broken]
     heights = _Heights.over(scored, searched.metric)
     figure = go.Figure(
         [
@@ -124,15 +148,15 @@ def search_figure(trials: Sequence[Trial], searched: Searched) -> "Figure":
                 y=[heights.of(t) for t in broken],
                 mode="markers",
                 marker={"color": VERMILION, "size": 10, "symbol": "x"},
-                name=f"diverged ({len(broken)}), drawn at the lower edge",
-                customdata=[[t.slot, t.diverged_step, str(t.params)] for t in broken],
-                hovertemplate="slot %{customdata[0]} diverged at step %{customdata[1]}<br>"
+                name=f"{_broken_text(broken)}, drawn at the lower edge",
+                customdata=[[t.slot, _how(t), str(t.params)] for t in broken],
+                hovertemplate="slot %{customdata[0]} %{customdata[1]}<br>"
                 "%{customdata[2]}<extra></extra>",
             ),
             *(_ring(t, searched, heights) for t in scored if t.slot in searched.marked),
         ]
     )
-    bracket(figure, searched.bracket)
+    bracket(figure, searched.bracket, name=searched.range_name)
     finish(
         figure,
         x=log_axis([*map(searched.place, scored), *searched.bracket], searched.title),

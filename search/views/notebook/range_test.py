@@ -29,18 +29,17 @@ def _one(result: RangeTestResult, where: str) -> str:
     return f"<p><b>{head}</b><br>{said}</p>{drawing(range_test_figure(result))}"
 
 
-def plot(result: RangeTestResult, batch_size: int | str | None = None) -> "Figure":
-    """Return the curves; where several batch sizes were searched, of the one that is named."""
-    if batch_size is None:
+def plot(result: RangeTestResult, setting: int | str | None = None) -> "Figure":
+    """Return the curves; where several settings have a range test, of the one that is named."""
+    if setting is None:
         return range_test_figure(result)
-    by_size = {str(size): other for size, other in result.others.items()}
-    if str(batch_size) not in by_size:
-        known = ", ".join(by_size) or "no other was searched"
+    if str(setting) not in result.others:
+        known = ", ".join(result.others) or "no other was searched"
         raise UsageError(
-            f"plot({batch_size!r}): no range test at that batch size; "
+            f"plot({setting!r}): no range test at that setting; "
             f"without one it is the task's own, others: {known}"
         )
-    return range_test_figure(by_size[str(batch_size)])
+    return range_test_figure(result.others[str(setting)])
 
 
 def to_dataframe(result: RangeTestResult) -> "DataFrame":

@@ -19,9 +19,9 @@ from search.starting.cost import duration_text
 from search.text import file_name, printable
 from search.views import wording
 from search.views.findings import Findings
-from studies.params import parameter
+from studies.params import parameter, setting_text
 from studies.urls import sqlite_file
-from trainers.sweeps.result import conclusion, count
+from trainers.sweeps.result import baseline_text, conclusion, count, range_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -92,15 +92,18 @@ def page(findings: Findings) -> str:
         figures=_figures(findings),
         range_test=conclusion(result.proposal),
         other_range_tests={
-            size: conclusion(result.proposals[size]) for size in findings.range_test.others
+            key: conclusion(result.proposals[key]) for key in findings.range_test.others
         },
         n_sweeps=len(findings.range_test.points),
         seeds=seeds_text([c.scores for c in result.candidates]),
         seconds=sum(s.seconds for s in result.spent),
         wording=wording,
+        setting_text=setting_text,
         parameter=parameter,
         duration_text=duration_text,
         count=count,
+        baseline_text=baseline_text,
+        range_name=range_name,
         # 4.7 of the page's 5.7 MB. It comes last in the file: the first screen is drawn after 0.1
         # s, with it in the head after 2 s (docs/log.md).
         plotly=Markup(get_plotlyjs()),
@@ -134,13 +137,14 @@ def _figures(findings: Findings) -> dict[str, "Drawing"]:
 
     result = findings.result
     drawn = {
-        "range_test": rate_figures.range_test_figure(findings.range_test),
         "search": trial_figures.search_figure(findings.trials, trial_figures.Searched.of(result)),
         "schedule": answer_figures.schedule_figure(result),
         "confirmation": answer_figures.confirmation_figure(result),
     }
-    for size, measured in findings.range_test.others.items():
-        drawn[f"range_test-{size}"] = rate_figures.range_test_figure(measured)
+    if findings.range_test.points:
+        drawn["range_test"] = rate_figures.range_test_figure(findings.range_test)
+    for key, measured in findings.range_test.others.items():
+        drawn[f"range_test-{key.replace(' ', '-')}"] = rate_figures.range_test_figure(measured)
     if result.importances:
         drawn["importance"] = answer_figures.importance_figure(result)
     return {name: Drawing.of(figure) for name, figure in drawn.items()}

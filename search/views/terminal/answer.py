@@ -15,6 +15,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from search.params import Params
 from search.results.result import StudyResult
 from search.results.trials import Trial, columns, searched_names
 from search.starting.cost import Started, duration_text
@@ -26,8 +27,10 @@ from search.views.wording import (
     call_code,
     candidate_cells,
     candidate_headings,
+    candidate_name,
     fact_lines,
 )
+from studies.definition import Study
 from studies.params import CYCLE, TABLE, parameter
 from studies.states import Stage
 
@@ -36,29 +39,41 @@ def plan_text(started: Started) -> str:
     """Return the plan and its cost, before it is spent, as a few lines."""
     lines = [
         f"study {printable(started.row.name)}: {started.n_workers} worker(s) on "
-        f"{started.site.device}, {started.images_per_s:,.0f} images/s"
+        f"{started.site.device}, {started.images_per_s:,.0f} {started.trained_on}/s"
     ]
     study = started.definition.study
     for cost in started.costs:
         sweeps = cost.stage == Stage.RANGE_TEST
         lines.append(
             f"  {cost.name:<12} {cost.n_runs:>4} {'sweeps' if sweeps else 'cycles'} "
-            f"of {cost.steps:>5} steps = {cost.n_images:>12,} training images"
+            f"of {cost.steps:>5} steps = {cost.n_images:>12,} training {started.trained_on}"
         )
     if study.space.batch_size is not None:
         own, *others = study.batch_sizes
         sizes = " and ".join(map(str, others))
         lines.append(f"  {'':<12} steps are those of batch_size {own}; {sizes} take others")
+    lines += [f"  {line}" for line in _values_text(study)]
     total = sum(cost.n_images for cost in started.costs)
-    lines.append(f"  {'in all':<12} {total:>35,} training images")
+    lines.append(f"  {'in all':<12} {total:>35,} training {started.trained_on}")
     lines.append(f"  about {duration_text(started.seconds)} here{_slow_text(started)}")
     return "\n".join(lines)
+
+
+def _values_text(study: Study) -> list[str]:
+    """Return the baseline's values of what is searched beside the cycle, and what is held."""
+    own = {p.name: p.baseline for p in study.parameters if p.name not in CYCLE}
+    values = {
+        "baseline": {name: value for name, value in own.items() if value is not None},
+        "held fixed": study.space.fixed(),
+    }
+    return [f"{title:<12} {Params(**each)}" for title, each in values.items() if each]
 
 
 def _slow_text(started: Started) -> str:
     if started.costs[0].stage != Stage.RANGE_TEST:
         return ""
-    each = " of each batch size" if len(started.definition.study.batch_sizes) > 1 else ""
+    moving = " and ".join(started.definition.study.swept_settings[0]).replace("_", " ")
+    each = f" of each {moving}" if moving else ""
     return f"; the last sweep{each} takes twice the steps"
 
 
@@ -93,8 +108,13 @@ def print_findings(findings: Findings, page: Path, *, json: bool) -> None:
         print(json_module.dumps({**findings.as_json(), "report": str(page)}, indent=2))
         return
     result, console = findings.result, on_stdout()
-    console.print(_candidates_table(result), soft_wrap=False)
-    for line in ["", result.verdict(), "", *fact_lines(result)]:
+    table, told = _candidates_table(result), list[str]()
+    # The first column may be folded; where that is not enough, each configuration takes a line.
+    if _width(table, console) - len("(winner)") > console.width:
+        table = _candidates_table(result, scores_only=True)
+        told = [f"{candidate_name(c, result)}: {c.params}" for c in result.ranked()]
+    console.print(table, soft_wrap=False)
+    for line in [*told, "", result.verdict(), "", *fact_lines(result)]:
         say(console, line)
     console.print()
     console.print(_cost_table(result), soft_wrap=False)
@@ -135,25 +155,28 @@ def say(console: Console, line: str) -> None:
     console.print(line, markup=False, soft_wrap=True)
 
 
-def _candidates_table(result: StudyResult) -> Table:
+def _candidates_table(result: StudyResult, *, scores_only: bool = False) -> Table:
     n = result.winner.validation.n
     table = open_table(
         f"{result.name}: {result.metric.title} ± half of its 95 % interval, n = {n} fresh seeds"
     )
-    headings = candidate_headings(result)
-    narrow = len(result.parameters) > len(CYCLE)
+    rows = [candidate_headings(result), *(candidate_cells(c, result) for c in result.ranked())]
+    if scores_only:
+        rows = [(cells[0], *cells[-2:]) for cells in rows]
+    headings, *cells_of = rows
+    narrow = len(headings) > len(CYCLE) + 3
     table.add_column("" if narrow else headings[0], overflow="fold")
     for heading in headings[1:]:
         table.add_column(_heading(heading, narrow), justify="right", no_wrap=True)
-    for candidate in result.ranked():
-        table.add_row(*candidate_cells(candidate, result))
+    for cells in cells_of:
+        table.add_row(*cells)
     return table
 
 
 def _cost_table(result: StudyResult) -> Table:
     table = open_table()
     table.add_column("cost")
-    for heading in ("runs", "training images", "time"):
+    for heading in ("runs", f"training {result.trained_on}", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     for s in result.spent:
         table.add_row(s.name, str(s.n_runs), f"{s.n_images:,}", duration_text(s.seconds))

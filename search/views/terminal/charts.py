@@ -4,7 +4,7 @@ import math
 import threading
 from collections.abc import Sequence
 
-from trainers.sweeps.result import RangeTestResult
+from trainers.sweeps.result import RangeTestResult, range_name
 from trainers.sweeps.smoothing import smoothed_curve
 
 HEIGHT = 18
@@ -45,7 +45,11 @@ def range_test_chart(result: RangeTestResult, *, width: int) -> str:
         plotext.xticks(decades, [f"{10.0**decade:g}" for decade in decades])
         lines = plotext.uncolorize(plotext.build()).splitlines()
     title = f"training loss, smoothed, of n = {len(drawn)} sweeps over the learning rate"
-    marks = "" if result.proposal is None else "; lines: bracket and proposed max_lr"
+    marks = ""
+    if result.proposal is not None:
+        marks = f"; lines: {range_name(result.proposal)} and the baseline's max_lr"
+        if result.proposal.origin == "edge":
+            marks = "; lines: bracket and proposed max_lr"
     return "\n".join([title + marks, *(line.rstrip() for line in lines)])
 
 

@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 
 # With bars, headings and last lines these fill most of a terminal of 24 lines.
 _MOST_RUNS = 8
-_COLUMNS = ("running", "epoch", "images/s", "left")
 
 
 class View:
@@ -60,7 +59,7 @@ class View:
         if first:
             self._images_at_start = self.now.images_done
             self._told.update(run.stage for run in new.values())
-            self._proposed = self.now.proposal is not None
+            self._proposed = self.now.max_lr is not None
         else:
             self._new += new.values()
         if not first and self._since is None and self.now.images_done > self._images_at_start:
@@ -83,7 +82,7 @@ class View:
         assert self.now is not None
         rate = self.images_per_s()
         left = (self.now.images_total - self.now.images_done) / rate
-        return f"{rate:,.0f} images/s · {duration_text(left)} left"
+        return f"{rate:,.0f} {self.started.trained_on}/s · {duration_text(left)} left"
 
     def news(self) -> list[str]:
         """Return a line for each event since the last call: a run that ended, a proposal."""
@@ -91,9 +90,9 @@ class View:
         totals = {stage.stage: stage.total for stage in self.now.stages}
         lines = [self._line(run, totals) for run in self._new if run.stage in totals]
         self._new.clear()
-        if self.now.proposal is not None and not self._proposed:
+        if self.now.max_lr is not None and not self._proposed:
             self._proposed = True
-            lines.append(f"proposed max_lr {self.now.proposal:.3g}")
+            lines.append(self.now.max_lr)
         return lines
 
     def _line(self, run: EndedRun, totals: Mapping[Stage, int]) -> str:
@@ -140,7 +139,8 @@ class View:
         asked = [tuple(run.params) for run in runs if run.params is not None]
         names = max(asked, key=len, default=CYCLE)
         narrow = len(names) > len(CYCLE)  # 80 columns hold no more long headings
-        headings = [*_COLUMNS, *(_heading(name, narrow) for name in names)]
+        columns = ("running", "epoch", f"{self.started.trained_on}/s", "left")
+        headings = [*columns, *(_heading(name, narrow) for name in names)]
         for heading in headings:
             table.add_column(justify="left" if heading == headings[0] else "right", no_wrap=True)
         table.add_row(*(Text(heading, style="dim") for heading in headings))
@@ -168,8 +168,8 @@ class View:
         lines, best = [], self.now.best
         if best is not None:
             lines.append(f"best so far {best.score:.4f} (slot {best.slot}: {best.params})")
-        elif self.now.proposal is not None:
-            lines.append(f"proposed max_lr {self.now.proposal:.3g}")
+        elif self.now.max_lr is not None:
+            lines.append(self.now.max_lr)
         if not self.now.ended:
             lines.append(self.speed_text())
         return lines

@@ -125,8 +125,8 @@ def status_lines(now: Overview) -> list[str]:
     if best is not None:
         params = "" if best.params is None else f": {best.params}"
         lines.append(f"best so far {best.score:.4f} (slot {best.slot}{params})")
-    elif now.proposal is not None:
-        lines.append(f"proposed max_lr {now.proposal:.3g}")
+    elif now.max_lr is not None:
+        lines.append(now.max_lr)
     if now.seconds_left is not None:
         lines.append(f"about {duration_text(now.seconds_left)} left")
     return lines

@@ -1,0 +1,26 @@
+"""torchvision's MobileNetV3 on a folder of images, which is split for you.
+
+    python -m search.run --study docs/examples/mobilenet_folder.py --data FOLDER
+
+FOLDER holds one folder of images per class.
+"""
+
+from torchvision.models import mobilenet_v3_small
+from torchvision.transforms import v2
+
+from studies.definition import Screening, Study
+from trainers.data import ImageFolder
+from trainers.task import AdamW, Task
+
+STUDY = Study(
+    name="mobilenet-folder",
+    task=Task(
+        data=ImageFolder(size=48, skip_broken=True),
+        model=lambda: mobilenet_v3_small(num_classes=3),
+        batch_size=32,
+        optimizer=AdamW(weight_decay=0.05),
+        augment=v2.RandomAffine(degrees=10, translate=(0.1, 0.1)),
+    ),
+    screening=Screening(n_trials=12, epochs=10),
+    diverged_value=1 / 3,
+)
