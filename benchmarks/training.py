@@ -114,10 +114,17 @@ def ours() -> float:
 LOOPS: dict[str, Callable[[], float]] = {"bare": bare, "ours": ours}
 
 
-def peak_mib(name: str) -> float:
-    """Return the peak memory of a process that trains once by one of the loops."""
+def peak_mib(name: str) -> list[float]:
+    """Return the peak memory of a process that trains once by one of the loops, and how much of
+    it came with the training.
+    """
     command = [sys.executable, "-m", "benchmarks.training", "--peak", name]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    ended = subprocess.run(command, check=True, capture_output=True, text=True)
+    return [float(number) for number in ended.stdout.split()]
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure(rounds: int) -> None:
@@ -136,7 +143,10 @@ def measure(rounds: int) -> None:
                 f"Python {platform.python_version()}, {device_name('cpu')}, one thread, "
                 f"{os.cpu_count()} cores",
                 "ms": {name: [round(t, 4) for t in each] for name, each in times.items()},
-                "peak_mib": {name: [round(p, 2) for p in each] for name, each in peaks.items()},
+                "peak_mib": {
+                    name: [[round(p, 2) for p in both] for both in each]
+                    for name, each in peaks.items()
+                },
             },
             indent=1,
         )
@@ -147,12 +157,14 @@ def measure(rounds: int) -> None:
 def page() -> str:
     """Return the table of what was recorded."""
     kept = json.loads(RECORDED.read_text())
-    ms, peaks = kept["ms"], kept["peak_mib"]
+    ms = kept["ms"]
+    peaks = {n: [peak for peak, _ in each] for n, each in kept["peak_mib"].items()}
+    grown = {n: [more for _, more in each] for n, each in kept["peak_mib"].items()}
     ratios = [a / b for a, b in zip(ms["ours"], ms["bare"], strict=True)]
     ratio = estimate(ratios)
     rows = [
         f"| {name} | {statistics.median(ms[name]):.2f} | {min(ms[name]):.2f} | "
-        f"{statistics.median(peaks[name]):.0f} |"
+        f"{statistics.median(peaks[name]):.0f} | {statistics.median(grown[name]):.1f} |"
         for name in ("bare", "ours")
     ]
     memory = statistics.median(peaks["ours"]) / statistics.median(peaks["bare"])
@@ -166,8 +178,9 @@ def page() -> str:
             f"A net of 4 convolutions in batches of {BATCH}, {STEPS} steps a turn; the two take "
             f"turns. {kept['versions']}.",
             "",
-            "| loop | processor time of a step in ms, median | fastest | peak memory in MiB |",
-            "|---|---|---|---|",
+            "| loop | processor time of a step in ms, median | fastest | peak memory in MiB | "
+            "of it by the training |",
+            "|---|---|---|---|---|",
             *rows,
             "",
             f"Time, ours over bare: median {statistics.median(ratios):.3f}, mean "
@@ -187,8 +200,9 @@ def main() -> None:
     parser.add_argument("--peak", choices=LOOPS)
     asked = parser.parse_args()
     if asked.peak:
+        before = _peak()
         LOOPS[asked.peak]()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(_peak(), _peak() - before)
         return
     if asked.measure:
         measure(asked.measure)

@@ -19,7 +19,7 @@ def test_the_loop_of_your_own_runs_as_pasted(
     tmp_path: Path, sqlite_url: URL, onecycle: Callable[..., Ended]
 ) -> None:
     page = (ROOT / "docs" / "your-own-loop.md").read_text()
-    (source,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    _, source = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     study = tmp_path / "line.py"
     study.write_text(source)
     ended = onecycle(

@@ -525,3 +525,17 @@ def test_a_score_by_name_reads_dicts_and_outputs_with_logits() -> None:
 def test_names_of_scores_have_other_spellings() -> None:
     assert named("MSE") is named("mean-squared_error")
     assert named("Cross_Entropy").direction == "minimize"
+
+
+def test_the_training_of_the_docs_is_a_study_that_trains() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "your-own-loop.md").read_text()
+    source = page.partition("```python\n")[2].partition("```")[0]
+    pasted: dict[str, Any] = {}
+    exec(source, pasted)
+    study = pasted["STUDY"]
+    assert [p.baseline for p in study.parameters if p.name == "dropout"] == [0.1]
+    run = Run(plan=cycle(study.task, 4, max_lr=0.02), seed=0, sealed_split="test")
+    result = study.task.trainer(SITE).fit(run)
+    assert result.score is not None
+    assert result.sealed_score is not None
+    assert min(result.score, result.sealed_score) > 0.8
