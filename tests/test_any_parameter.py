@@ -152,7 +152,10 @@ def test_the_baseline_and_what_is_fixed_are_said(anything: str, main_here: Main)
     folder = Path(make_url(anything).database or "").parent
     out = (folder / "out").read_text()
     own = "optimizer sgd, width 64, anneal_strategy cos, three_phase False"
-    assert "baseline: torch's default 1cycle at the proposed max_lr: max_lr" in out
+    assert (
+        "baseline: torch's default 1cycle at the max_lr that the range test proposed: max_lr"
+        in out
+    )
     assert own in out
     assert "held fixed in all of them: held 0.25, max_momentum 0.93" in out
     page = (folder / "a-any.html").read_text()

@@ -251,6 +251,6 @@ def test_the_data_folder_reaches_an_own_loop(tmp_path: Path) -> None:
 def test_a_result_as_json_is_what_the_command_prints(finished: Finished) -> None:
     document = api.run(finished.study_file, storage=finished.storage).as_json()
     printed = json.loads(finished.first.out)
-    for beside in ("report", "next", "provenance"):
+    for beside in ("report", "next", "provenance", "train"):
         del printed[beside]
     assert json.loads(json.dumps(document, allow_nan=False)) == printed

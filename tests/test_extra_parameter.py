@@ -28,7 +28,7 @@ from search.views.terminal.live_view import View
 from studies.database import open_engine, reading, transaction
 from studies.definition import Space
 from studies.protocol import declared
-from studies.registry import load
+from studies.registry import Definition, load
 from studies.tables import StudyRow, WorkRow
 from tests.conftest import ROOT, Ended, Finished
 from tests.extra_study import STUDY
@@ -296,7 +296,11 @@ def test_what_is_shown_while_it_runs_has_its_columns(extra: Extra, tmp_path: Pat
         row = session.scalars(select(StudyRow)).one()
         held = session.scalars(select(WorkRow).where(WorkRow.state == "running")).all()
     site: Any = Site(device="cpu", data=None, cache=tmp_path)
-    parts: dict[str, Any] = {"definition": None, "trainer": None, "site": site}
+    parts: dict[str, Any] = {
+        "definition": Definition(STUDY, "", ""),
+        "trainer": None,
+        "site": site,
+    }
     plan = costs(STUDY, n_trials=14)
     view = View(engine, Started(row, **parts, costs=plan, n_workers=1, images_per_s=100.0))
     assert view.look()
@@ -314,7 +318,8 @@ def test_what_is_shown_while_it_runs_has_its_columns(extra: Extra, tmp_path: Pat
     assert now.best is not None
     best = now.best.params
     assert best is not None
-    assert f"dropout {best['dropout']:.3g}, optimizer {best['optimizer']}" in lines[-2]
+    end = " ".join(line.strip() for line in lines[-3:])
+    assert f"dropout {best['dropout']:.3g}, optimizer {best['optimizer']}" in end
     engine.dispose()
 
 

@@ -109,7 +109,7 @@ def test_the_head_of_the_page_has_the_values_the_gain_and_what_it_cost(found: Fi
         "pct_start 0.40 baseline 0.30",
         f"winner minus baseline, test {100 * difference.mean:+.2f} points",
         f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}, n\xa0=\xa03 seeds",
-        "16 s 11 runs, 70,400 training samples, on TestChip",
+        "16 s 11 runs, 70,400 training images, on TestChip",
     ):
         assert one_line(words) in head
 

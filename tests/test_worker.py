@@ -340,9 +340,17 @@ def test_the_owner_beats_while_it_trains(bench: Bench) -> None:
     assert beats[0] >= 3
 
 
-@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, 1e300, -1e300, 0.05])
-def test_a_score_that_is_no_number_or_worse_than_a_broken_cycles_is_a_divergence(
-    bench: Bench, score: float
+@pytest.mark.parametrize(
+    ("score", "outcome"),
+    [
+        (math.nan, "score no number"),
+        (-math.inf, "score no number"),
+        (1e300, "score no number"),
+        (0.05, "did not learn"),
+    ],
+)
+def test_a_score_that_is_no_number_or_worse_than_a_broken_cycles_is_worth_as_much(
+    bench: Bench, score: float, outcome: str
 ) -> None:
     class NoScore(Table):
         def fit(self, run: Run) -> RunResult:
@@ -350,11 +358,12 @@ def test_a_score_that_is_no_number_or_worse_than_a_broken_cycles_is_a_divergence
             return dataclasses.replace(result, score=score) if run.split else result
 
     assert bench.work(trainer=NoScore(bench.site)) == "failed"
-    assert {(row.outcome, row.score) for row in bench.rows()} == {("diverged", 0.1)}
+    assert {(row.outcome, row.score) for row in bench.rows()} == {(outcome, 0.1)}
     with reading(bench.engine) as session:
         reason = session.get_one(StudyRow, bench.row.id).reason or ""
-    assert reason.startswith("each of its 5 cycles broke: ")
-    assert "diverged_value (0.1)" in reason
+    assert reason.startswith("none of its 5 cycles has a usable score: ")
+    words = {"score no number": "the score was no number in 5", "did not learn": "(0.1) in 5"}
+    assert words[outcome] in reason
 
 
 @pytest.mark.parametrize(

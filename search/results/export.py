@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 from search.text import printable
 from studies.params import Value
-from trainers.sweeps.result import baseline_text
 
 if TYPE_CHECKING:
     from search.results.result import StudyResult
@@ -54,6 +53,9 @@ def _baseline(result: "StudyResult") -> str:
     """Return a line that says whose the baseline's max_lr is, where no range test proposed it."""
     if result.proposal.origin == "edge":
         return ""
+    # Here, for the help of `export` must not wait for numpy.
+    from trainers.sweeps.result import baseline_text
+
     return f"\n# The baseline is torch's default 1cycle at {baseline_text(result.proposal)}."
 
 
