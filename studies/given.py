@@ -21,7 +21,8 @@ def check_part(name: str, value: object, kind: type) -> None:
 
 def check_task(task: object) -> None:
     """Raise ValueError for what cannot be trained as it is: a model, a loader, a class."""
-    needed = ("trainer", "own_values", "at")
+    # Not steps_per_epoch: a folder of images has none until it is counted.
+    needed = ("trainer", "own_values", "at", "batch_size")
     if not isinstance(task, type) and all(hasattr(task, name) for name in needed):
         return
     hint = ""
