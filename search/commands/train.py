@@ -20,10 +20,10 @@ from search.workers.patience import START_PATIENCE_S
 _EXAMPLES = """Examples:
 
 \b
-onecycle train --name digits --out model.pt
-onecycle train --name digits --out model.pt --seeds 5
-onecycle train --name digits --out model.pt --on train+validation
-onecycle train --name digits --out slot3.pt --slot 3
+onecycle train --study digits --out model.pt
+onecycle train --study digits --out model.pt --seeds 5
+onecycle train --study digits --out model.pt --on train+validation
+onecycle train --study digits --out slot3.pt --slot 3
 
 Load it:
 

@@ -230,6 +230,8 @@ class FinalTraining:
         """What a reader of the scores has to know."""
         n = self.chosen.n_comparisons
         if n is None:
+            if self.row.answer is not None:
+                return ("The study has scored nothing on a test split.",)
             return ("The test split is still sealed: the study has not ended.",)
         count = "comparison" if n == 1 else "comparisons"
         return (

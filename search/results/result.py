@@ -138,6 +138,11 @@ class StudyResult(Shown):
         better = (self.comparison.difference.mean > 0) == (self.direction == "maximize")
         return self.winner if better else self.baseline
 
+    @property
+    def has_test(self) -> bool:
+        """Whether anything was scored on a test split; a training may have none."""
+        return any(candidate.test is not None for candidate in self.candidates)
+
     def ranked(self) -> list[Candidate]:
         """Return the candidates, best mean validation score first."""
         best_first = -1 if self.direction == "maximize" else 1

@@ -22,13 +22,16 @@ def summary(findings: Findings) -> str:
     """Return the answer, what it rests on, what to try next and provenance."""
     result = findings.result
     values = ", ".join(f"`{name}` {text}" for name, text in result.winner.params.texts().items())
+    tested = "the training has no test split"
+    if result.has_test:
+        tested = "the test split is read for winner and baseline only"
     blocks = [
         f"## Study {literal(result.name)}",
         f"**{values}.** {literal(result.verdict())}",
         _candidates(result),
         f"{literal(result.metric.title.capitalize())}: mean ± half of the 95 % interval over n "
         "fresh seeds. The baseline is torch's default 1cycle at "
-        f"{baseline_text(result.proposal)}; the test split is read for winner and baseline only.",
+        f"{baseline_text(result.proposal)}; {tested}.",
         CALL_EXPLAINED,
         f"```python\n{call_code(result)}\n```",
         *([_hint(TRAIN_EXPLAINED, [findings.train])] if findings.train else []),

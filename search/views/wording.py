@@ -37,7 +37,7 @@ def candidate_cells(candidate: Candidate, result: StudyResult) -> tuple[str, ...
         candidate_name(candidate, result),
         *(candidate.params.texts()[name] for name in _searched(result)),
         interval(candidate.scores),
-        "sealed" if candidate.test is None else interval(candidate.test),
+        interval(candidate.test) if candidate.test else "sealed" if result.has_test else "none",
     )
 
 
