@@ -314,10 +314,13 @@ class Study:
         ends |= {name: (value,) for name, value in self.space.fixed().items()}
         warm_up_steps = float(ends["pct_start"][0]) * shortest
         if warm_up_steps < 2:
+            high = float(ends["pct_start"][-1])
+            least = math.ceil(200 / shortest) / 100
+            wider = f", as in Space(pct_start=({least:g}, {high:g}))" if least < high else ""
             raise ValueError(
                 f"a cycle of {shortest} steps leaves {warm_up_steps:.2g} warm-up steps at "
                 f"pct_start={ends['pct_start'][0]:g}; at least 2 are needed: "
-                "train longer or raise pct_start"
+                f"train longer or raise pct_start{wider}"
             )
         names = [name for name in ends if name in (*CYCLE, *TORCHS_OWN)]
         for values in product(*(ends[name] for name in names)):
