@@ -323,6 +323,7 @@ def test_a_reader_neither_waits_for_a_writer_nor_holds_one_up(copy: URL) -> None
     writer.close()
 
 
+@pytest.mark.first_start
 def test_the_command_waits_for_the_tables_answers_and_ends_when_told(
     url: URL, start_onecycle: Callable[..., "subprocess.Popen[str]"]
 ) -> None:

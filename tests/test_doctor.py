@@ -20,6 +20,8 @@ from tests.postgres import PASSWORD, PostgresServer
 from tests.rows import study_row
 from trainers.data import Digits, open_splits
 
+pytestmark = pytest.mark.first_start
+
 Main = Callable[..., Ended]
 NEXT = f"{int(HEAD) + 1:04}"
 
@@ -37,8 +39,6 @@ server:/x /twice nfs rw 0 0
 NEXT_MIGRATION = f'''
 import sqlalchemy as sa
 from alembic import op
-
-pytestmark = pytest.mark.first_start
 
 revision = "{NEXT}"
 down_revision = "{HEAD}"

@@ -146,7 +146,7 @@ def test_a_figure_is_plotted_by_its_name(finished: Finished) -> None:
     assert result.plot("search") != result.plot("schedule")
     with pytest.raises(UsageError, match=r"plot\('loss'\): .* take confirmation, search"):
         result.plot("loss")
-    with pytest.raises(UsageError, match="plot\\(64\\): no range test at that batch size"):
+    with pytest.raises(UsageError, match="plot\\(64\\): no range test at that setting"):
         result.measured.plot(64)
 
 

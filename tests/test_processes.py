@@ -73,11 +73,21 @@ def test_a_study_survives_the_sudden_death_of_everything(
     wait_for(lambda: n_done(url) >= 3)
     everything = [first.pid, *descendants(first.pid)]
     assert len(everything) == 3, "a parent and two workers"
+
+    def stands_still_at_work() -> bool:
+        for pid in everything:
+            os.kill(pid, signal.SIGSTOP)
+        if query(url, "SELECT count(*) FROM work WHERE state = 'running'") != [(0,)]:
+            return True
+        for pid in everything:
+            os.kill(pid, signal.SIGCONT)
+        return False
+
+    wait_for(stands_still_at_work)
     for pid in everything:
         os.kill(pid, signal.SIGKILL)
     first.wait()
     assert n_done(url) < N_TRIALS
-    assert query(url, "SELECT count(*) FROM work WHERE state = 'running'") != [(0,)]
     second = onecycle(*run_arguments(url, 2))
     assert second.code == 0, second.err
     assert_exact(url)
@@ -185,9 +195,10 @@ def test_a_loop_that_always_raises_ends_with_exit_code_1_and_its_exception(
     )
     ended = onecycle(*arguments)
     assert ended.code == 1, ended.err
-    last = ended.err.strip().splitlines()[-1]
-    assert last.startswith("no result: study 'broken'")
-    assert "6 attempts in a row failed, the last with RuntimeError: the layer does not fit" in last
+    lines = ended.err.strip().splitlines()
+    (told,) = [line for line in lines if line.startswith("no result: study 'broken'")]
+    assert "6 attempts in a row failed, the last with RuntimeError: the layer does not fit" in told
+    assert lines[-1].endswith("with --fresh to start the study again")
     assert onecycle(*arguments).code == 1, "and so does every later start"
 
 
