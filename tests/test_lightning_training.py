@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from search import api
+from search.final.loading import loading_lines
 from studies.definition import Confirmation, RangeTest, Screening, Space, Study
 from studies.protocol import declared
 from tests.adapters import Searched, trained
@@ -21,6 +22,7 @@ from tests.killed import Search, compare, killed_at_last
 from trainers.adapters.lightning import LightningTraining
 from trainers.device import Site
 from trainers.errors import DataError, TaskError
+from trainers.final import facts_file
 from trainers.run import Run, Trainer
 from trainers.sweeps.sweep import Sweep
 
@@ -155,6 +157,16 @@ def test_the_final_model_is_a_checkpoint_that_scores_what_was_said(
         name: float((net.net(x).argmax(1) == y).float().mean()) for name, (x, y) in splits.items()
     }
     assert model.facts.scores == pytest.approx(scores, abs=1e-6)
+    # A module that saved no arguments is told those that were searched.
+    bare = tmp_path / "bare.ckpt"
+    content = torch.load(model.path, weights_only=True)
+    del content["hyper_parameters"]
+    torch.save(content, bare)
+    facts_file(bare).write_text(model.facts.text())
+    (line,) = loading_lines(bare, searched.study.task, "")
+    names: dict[str, Any] = {"YourModule": Net}
+    exec(line, names)
+    assert names["model"].hparams == net.hparams
 
 
 def test_what_is_read_of_module_and_loader() -> None:
@@ -198,6 +210,7 @@ import os, signal, sys
 from search.__main__ import main
 from trainers.adapters import progress
 from trainers.checkpoint import Checkpoint
+from trainers.final import facts_file
 from trainers.run import Run, Trainer
 
 progress._SECONDS_BETWEEN_CHECKPOINTS = 0.0
@@ -249,7 +262,7 @@ def test_a_study_with_loader_processes_killed_and_stopped_ends_in_the_same_rows(
         "from tests.lightning_study import study\n"
         "STUDY = study(epochs=4, n_workers=2, batch_sizes=(32, 64))\n"
     )
-    compare(tmp_path, ("--study", str(file)), seed=1, n_signals=3)
+    compare(tmp_path, ("--study", str(file)), seed=1, n_signals=2)
 
 
 def test_a_reported_loss_is_the_mean_of_the_batches_accumulated() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import IterableDataset
 
 from search import api
 from studies.definition import Confirmation, RangeTest, Screening
@@ -17,7 +18,7 @@ from tests.killed import compare
 from trainers.adapters.transformers import TransformersTraining
 from trainers.device import Site
 from trainers.errors import DataError, TaskError
-from trainers.run import Run
+from trainers.run import Run, Trainer
 from trainers.sweeps.sweep import Sweep
 
 try:
@@ -146,20 +147,24 @@ def test_training_arguments_are_read_as_what_they_change(tmp_path: Path) -> None
     assert str(tmp_path) not in made.args
 
 
-@pytest.mark.parametrize("stop_after", [4, pytest.param(6, marks=pytest.mark.slow)])
-def test_a_stopped_run_resumes_bit_for_bit(stop_after: int, tmp_path: Path) -> None:
-    """Within an epoch, and at its end."""
-    trainer = task().trainer(HERE)
+def is_resumed(trainer: Trainer, folder: Path, *, stop_after: int) -> None:
+    """Check that a cycle that was stopped ends as one that was not, bit for bit."""
     for name in ("whole", "parts"):
-        (tmp_path / name).mkdir()
-    whole = trained(trainer, weights_in, tmp_path / "whole", total_steps=12, sealed_split="test")
+        (folder / name).mkdir()
+    whole = trained(trainer, weights_in, folder / "whole", total_steps=12, sealed_split="test")
     assert whole.result.sealed_score is not None
-    first = trained(trainer, weights_in, tmp_path / "parts", total_steps=12, stop_after=stop_after)
+    first = trained(trainer, weights_in, folder / "parts", total_steps=12, stop_after=stop_after)
     assert (first.result.outcome, first.result.n_steps) == ("stopped", stop_after)
-    rest = trained(trainer, weights_in, tmp_path / "parts", total_steps=12)
+    rest = trained(trainer, weights_in, folder / "parts", total_steps=12)
     assert rest.result.outcome == "completed"
     assert rest.result.score == whole.result.score
     assert rest.is_that_of(whole)
+
+
+@pytest.mark.parametrize("stop_after", [4, pytest.param(6, marks=pytest.mark.slow)])
+def test_a_stopped_run_resumes_bit_for_bit(stop_after: int, tmp_path: Path) -> None:
+    """Within an epoch, and at its end."""
+    is_resumed(task().trainer(HERE), tmp_path, stop_after=stop_after)
 
 
 @pytest.mark.slow
@@ -169,7 +174,7 @@ def test_a_study_with_loader_processes_killed_and_stopped_ends_in_the_same_rows(
 ) -> None:
     file = tmp_path / "study.py"
     file.write_text("from tests.transformers_study import study\n\nSTUDY = study(n_workers=2)\n")
-    compare(tmp_path, ("--study", str(file)), seed=1, n_signals=3)
+    compare(tmp_path, ("--study", str(file)), seed=1, n_signals=2)
 
 
 def tokens(n: int) -> list[dict[str, Any]]:
@@ -200,6 +205,27 @@ def test_other_heads_are_swept_at_the_rates_of_the_plan(kind: str) -> None:
     run = Run(plan=Sweep(start_lr=1e-5, end_lr=1e-2, total_steps=12), seed=1, split=None)
     assert trainer.fit(run).outcome == "completed"
     assert [point.lr for point in run.points] == pytest.approx(run.plan.lrs())
+
+
+class Stream(IterableDataset[Any]):
+    def __init__(self, *, is_endless: bool) -> None:
+        self.is_endless = is_endless
+
+    def __iter__(self) -> Any:
+        yield from sentences(96, 0)
+        while self.is_endless:
+            yield from sentences(96, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_endless", [False, True])
+def test_a_stream_needs_the_steps_of_an_epoch_and_resumes_bit_for_bit(
+    is_endless: bool, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="steps_per_epoch="):
+        task(train=Stream(is_endless=is_endless))
+    made = task(train=Stream(is_endless=is_endless), steps_per_epoch=6)
+    is_resumed(made.trainer(HERE), tmp_path, stop_after=4)
 
 
 @pytest.mark.parametrize(
