@@ -232,6 +232,8 @@ main()
 """
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_worker_killed_within_a_cycle_is_resumed_exactly(
     tmp_path: Path, main_here: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
