@@ -7,9 +7,20 @@ from typing import Any
 
 import torch
 
+from search.results.result import StudyResult
+from studies.definition import Study
 from trainers.checkpoint import Checkpoint
 from trainers.onecycle import OneCycle
 from trainers.run import Run, RunResult, Trainer
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A study at its end, where it is stored, and its answer."""
+
+    study: Study
+    storage: str
+    answer: StudyResult
 
 
 @dataclass

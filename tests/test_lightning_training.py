@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from search import api
-from search.results.result import StudyResult
+from search.final.loading import loading_lines
 from studies.definition import Confirmation, RangeTest, Screening, Space, Study
 from studies.protocol import declared
-from tests.adapters import trained
-from tests.conftest import ROOT, unavailable
+from tests.adapters import Searched, trained
+from tests.conftest import ROOT, Ended, unavailable
+from tests.killed import Search, compare, killed_at_last
 from trainers.adapters.lightning import LightningTraining
 from trainers.device import Site
 from trainers.errors import DataError, TaskError
-from trainers.run import Run
+from trainers.final import facts_file
+from trainers.run import Run, Trainer
 from trainers.sweeps.sweep import Sweep
 
 try:
@@ -105,7 +108,7 @@ def weights_in(path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def answer(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     """The study of the documents, on a small module, brought to its end."""
     folder = tmp_path_factory.mktemp("lightning")
     page = (ROOT / "docs" / "lightning-transformers.md").read_text()
@@ -124,19 +127,46 @@ def answer(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
             screening=Screening(n_trials=3, n_initial=2),
             confirmation=Confirmation(n_finalists=1, n_seeds=2),
         )
-        result = api.run(study, storage=f"sqlite:///{folder}/a.db")
+        storage = f"sqlite:///{folder}/a.db"
+        result = api.run(study, storage=storage)
     left = {each.name for each in folder.iterdir()}
     assert {name for name in left if not name.startswith("a.db")} == {"cache"}
-    return result
+    return Searched(study, storage, result)
 
 
-def test_the_study_of_the_documents_runs_to_its_answer(answer: StudyResult) -> None:
+def test_the_study_of_the_documents_runs_to_its_answer(searched: Searched) -> None:
+    answer = searched.answer
     assert answer.n_trials == 3
     # 200 samples in batches of 32 accumulated by 2: 7 batches, the last alone in its step.
     assert (answer.batch_size, answer.steps_per_epoch) == (64, 4)
     assert answer.metric.name == "val_acc"
     assert {"dropout"} <= answer.winner.params.keys()
     assert all(0.5 < each.validation.mean <= 1 for each in answer.candidates)
+
+
+def test_the_final_model_is_a_checkpoint_that_scores_what_was_said(
+    searched: Searched, tmp_path: Path
+) -> None:
+    final = api.train(searched.study, tmp_path / "net.ckpt", storage=searched.storage)
+    (model,) = final.models
+    assert final.loading == (f"model = YourModule.load_from_checkpoint({str(model.path)!r})",)
+    net = Net.load_from_checkpoint(model.path).eval()
+    assert net.hparams["dropout"] == searched.answer.recommended.params["dropout"]
+    splits = {"validation": samples(96, 96).tensors, "test": samples(97, 97).tensors}
+    scores = {
+        name: float((net.net(x).argmax(1) == y).float().mean()) for name, (x, y) in splits.items()
+    }
+    assert model.facts.scores == pytest.approx(scores, abs=1e-6)
+    # A module that saved no arguments is told those that were searched.
+    bare = tmp_path / "bare.ckpt"
+    content = torch.load(model.path, weights_only=True)
+    del content["hyper_parameters"]
+    torch.save(content, bare)
+    facts_file(bare).write_text(model.facts.text())
+    (line,) = loading_lines(bare, searched.study.task, "")
+    names: dict[str, Any] = {"YourModule": Net}
+    exec(line, names)
+    assert names["model"].hparams == net.hparams
 
 
 def test_what_is_read_of_module_and_loader() -> None:
@@ -150,19 +180,91 @@ def test_what_is_read_of_module_and_loader() -> None:
         made.at(batch_size=33)
 
 
-@pytest.mark.parametrize("stop_after", [3, 7, 13])
-def test_a_stopped_run_resumes_bit_for_bit(stop_after: int, tmp_path: Path) -> None:
-    """Within an epoch, at its end, before the last step."""
-    trainer = task().trainer(HERE)
+def is_resumed(trainer: Trainer, folder: Path, *, total_steps: int, stop_after: int) -> None:
+    """Check that a cycle that was stopped ends as one that was not, bit for bit."""
     for name in ("whole", "parts"):
-        (tmp_path / name).mkdir()
-    whole = trained(trainer, weights_in, tmp_path / "whole", total_steps=14)
-    first = trained(trainer, weights_in, tmp_path / "parts", total_steps=14, stop_after=stop_after)
+        (folder / name).mkdir()
+    whole = trained(trainer, weights_in, folder / "whole", total_steps=total_steps)
+    first = trained(
+        trainer, weights_in, folder / "parts", total_steps=total_steps, stop_after=stop_after
+    )
     assert (first.result.outcome, first.result.n_steps) == ("stopped", stop_after)
-    rest = trained(trainer, weights_in, tmp_path / "parts", total_steps=14)
+    rest = trained(trainer, weights_in, folder / "parts", total_steps=total_steps)
     assert rest.result.outcome == "completed"
     assert rest.result.score == whole.result.score
     assert rest.is_that_of(whole)
+
+
+@pytest.mark.parametrize(
+    "stop_after",
+    [3, pytest.param(7, marks=pytest.mark.slow), pytest.param(13, marks=pytest.mark.slow)],
+)
+def test_a_stopped_run_resumes_bit_for_bit(stop_after: int, tmp_path: Path) -> None:
+    """Within an epoch, at its end, before the last step."""
+    is_resumed(task().trainer(HERE), tmp_path, total_steps=14, stop_after=stop_after)
+
+
+# The command line, killed in its second cycle, two steps after the last checkpoint.
+DIES_WITHIN_A_CYCLE = """
+import os, signal, sys
+from search.__main__ import main
+from trainers.adapters import progress
+from trainers.checkpoint import Checkpoint
+from trainers.final import facts_file
+from trainers.run import Run, Trainer
+
+progress._SECONDS_BETWEEN_CHECKPOINTS = 0.0
+save, report, cycles = Checkpoint.save, Run.report, set()
+
+def save_at_first(self, state):
+    if state["state"]["step"] <= 7:
+        save(self, state)
+
+def report_and_die(self, step, *values, **named):
+    report(self, step, *values, **named)
+    cycles.add(self.seed)
+    if len(cycles) == 2 and step == 9:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Checkpoint.save, Run.report = save_at_first, report_and_die
+sys.argv[0] = "onecycle"
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_worker_killed_within_a_cycle_is_resumed_exactly(
+    tmp_path: Path, main_here: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = ("--study", str(ROOT / "tests" / "lightning_study.py"))
+    killed, whole = (Search(tmp_path / name, study) for name in ("killed", "whole"))
+    for search in (killed, whole):
+        (search.folder / "checkpoints").mkdir(parents=True)
+    with killed_at_last(killed.start(DIES_WITHIN_A_CYCLE)) as worker:
+        _, said = worker.communicate(timeout=300)
+    assert worker.returncode == -9, said
+    assert killed.is_checkpointed()
+    for search in (killed, whole):
+        for name, place in search.places.items():
+            monkeypatch.setenv(name, place)
+        ended = main_here("run", *study, "--workers", "1")
+        assert ended.code == 0, ended.err
+    assert killed.n_claims() == whole.n_claims() + 1
+    assert killed.facts() == whole.facts()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_study_with_loader_processes_killed_and_stopped_ends_in_the_same_rows(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "study.py"
+    file.write_text(
+        "from tests.lightning_study import study\n"
+        "STUDY = study(epochs=4, n_workers=2, batch_sizes=(32, 64))\n"
+    )
+    compare(tmp_path, ("--study", str(file)), seed=1, n_signals=2)
 
 
 def test_a_reported_loss_is_the_mean_of_the_batches_accumulated() -> None:
@@ -248,13 +350,14 @@ class Endless(IterableDataset[Any]):
             yield from zip(x, y, strict=True)
 
 
-def test_a_loader_without_a_length_needs_the_steps_and_then_trains() -> None:
+def test_a_loader_without_a_length_needs_the_steps_and_then_trains(tmp_path: Path) -> None:
     fixed = DataLoader(samples(64, 0), 16)
     loaders = {"train": DataLoader(Endless(), 16), "validation": fixed, "test": fixed}
     with pytest.raises(ValueError, match="steps_per_epoch="):
         task(data=loaders)
     made = task(data=loaders, steps_per_epoch=5, trainer={})
     assert (made.batch_size, made.steps_per_epoch) == (16, 5)
+    is_resumed(made.trainer(HERE), tmp_path, total_steps=10, stop_after=7)
 
 
 def test_the_protocol_is_the_same_in_every_process() -> None:

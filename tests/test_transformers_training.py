@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import IterableDataset
 
 from search import api
-from search.results.result import StudyResult
 from studies.definition import Confirmation, RangeTest, Screening
-from tests.adapters import trained
+from tests.adapters import Searched, trained
 from tests.conftest import ROOT, unavailable
+from tests.killed import compare
 from trainers.adapters.transformers import TransformersTraining
 from trainers.device import Site
 from trainers.errors import DataError, TaskError
-from trainers.run import Run
+from trainers.run import Run, Trainer
 from trainers.sweeps.sweep import Sweep
 
 try:
@@ -69,7 +70,7 @@ def weights_in(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def answer(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     """The study of the documents, on a tiny model, brought to its end."""
     folder = tmp_path_factory.mktemp("transformers")
     page = (ROOT / "docs" / "lightning-transformers.md").read_text()
@@ -89,18 +90,42 @@ def answer(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
             screening=Screening(n_trials=2, n_initial=1),
             confirmation=Confirmation(n_finalists=1, n_seeds=2),
         )
-        result = api.run(study, storage=f"sqlite:///{folder}/a.db")
+        storage = f"sqlite:///{folder}/a.db"
+        result = api.run(study, storage=storage)
     left = {each.name for each in folder.iterdir() if not each.name.startswith("a.db")}
     assert left == {"cache"}, "Transformers wrote files of its own"
-    return result
+    return Searched(study, storage, result)
 
 
-def test_the_study_of_the_documents_runs_to_its_answer(answer: StudyResult) -> None:
+def test_the_study_of_the_documents_runs_to_its_answer(searched: Searched) -> None:
+    answer = searched.answer
     assert answer.n_trials == 2
     assert (answer.batch_size, answer.steps_per_epoch) == (32, 15)
     assert answer.metric.name == "eval_accuracy"
     assert "dropout" in answer.winner.params
     assert all(0 < each.validation.mean <= 1 for each in answer.candidates)
+
+
+def test_the_final_model_is_a_folder_that_scores_what_was_said(
+    searched: Searched, tmp_path: Path
+) -> None:
+    final = api.train(searched.study, tmp_path / "bert", storage=searched.storage)
+    (model,) = final.models
+    assert final.loading[-1] == (
+        f"model = BertForSequenceClassification.from_pretrained({str(model.path)!r})"
+    )
+    net = transformers.BertForSequenceClassification.from_pretrained(model.path).eval()
+    dropout = searched.answer.recommended.params["dropout"]
+    assert net.config.hidden_dropout_prob == pytest.approx(dropout)
+    assert model.facts.scores == pytest.approx({name: share(net, SPLITS[name]) for name in SPLITS})
+
+
+@torch.no_grad()
+def share(net: Any, samples: list[dict[str, Any]]) -> float:
+    """Return the share of sentences that a model labels right."""
+    logits = net(input_ids=torch.stack([each["input_ids"] for each in samples])).logits
+    labels = torch.tensor([each["labels"] for each in samples])
+    return float((logits.argmax(-1) == labels).double().mean())
 
 
 def test_what_is_read_of_arguments_and_data() -> None:
@@ -122,20 +147,34 @@ def test_training_arguments_are_read_as_what_they_change(tmp_path: Path) -> None
     assert str(tmp_path) not in made.args
 
 
-@pytest.mark.parametrize("stop_after", [4, 6])
-def test_a_stopped_run_resumes_bit_for_bit(stop_after: int, tmp_path: Path) -> None:
-    """Within an epoch, and at its end."""
-    trainer = task().trainer(HERE)
+def is_resumed(trainer: Trainer, folder: Path, *, stop_after: int) -> None:
+    """Check that a cycle that was stopped ends as one that was not, bit for bit."""
     for name in ("whole", "parts"):
-        (tmp_path / name).mkdir()
-    whole = trained(trainer, weights_in, tmp_path / "whole", total_steps=12, sealed_split="test")
+        (folder / name).mkdir()
+    whole = trained(trainer, weights_in, folder / "whole", total_steps=12, sealed_split="test")
     assert whole.result.sealed_score is not None
-    first = trained(trainer, weights_in, tmp_path / "parts", total_steps=12, stop_after=stop_after)
+    first = trained(trainer, weights_in, folder / "parts", total_steps=12, stop_after=stop_after)
     assert (first.result.outcome, first.result.n_steps) == ("stopped", stop_after)
-    rest = trained(trainer, weights_in, tmp_path / "parts", total_steps=12)
+    rest = trained(trainer, weights_in, folder / "parts", total_steps=12)
     assert rest.result.outcome == "completed"
     assert rest.result.score == whole.result.score
     assert rest.is_that_of(whole)
+
+
+@pytest.mark.parametrize("stop_after", [4, pytest.param(6, marks=pytest.mark.slow)])
+def test_a_stopped_run_resumes_bit_for_bit(stop_after: int, tmp_path: Path) -> None:
+    """Within an epoch, and at its end."""
+    is_resumed(task().trainer(HERE), tmp_path, stop_after=stop_after)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_study_with_loader_processes_killed_and_stopped_ends_in_the_same_rows(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "study.py"
+    file.write_text("from tests.transformers_study import study\n\nSTUDY = study(n_workers=2)\n")
+    compare(tmp_path, ("--study", str(file)), seed=1, n_signals=2)
 
 
 def tokens(n: int) -> list[dict[str, Any]]:
@@ -166,6 +205,27 @@ def test_other_heads_are_swept_at_the_rates_of_the_plan(kind: str) -> None:
     run = Run(plan=Sweep(start_lr=1e-5, end_lr=1e-2, total_steps=12), seed=1, split=None)
     assert trainer.fit(run).outcome == "completed"
     assert [point.lr for point in run.points] == pytest.approx(run.plan.lrs())
+
+
+class Stream(IterableDataset[Any]):
+    def __init__(self, *, is_endless: bool) -> None:
+        self.is_endless = is_endless
+
+    def __iter__(self) -> Any:
+        yield from sentences(96, 0)
+        while self.is_endless:
+            yield from sentences(96, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_endless", [False, True])
+def test_a_stream_needs_the_steps_of_an_epoch_and_resumes_bit_for_bit(
+    is_endless: bool, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="steps_per_epoch="):
+        task(train=Stream(is_endless=is_endless))
+    made = task(train=Stream(is_endless=is_endless), steps_per_epoch=6)
+    is_resumed(made.trainer(HERE), tmp_path, stop_after=4)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from studies.registry import BUNDLED
-from trainers.final import plain_content, state_dict_of
+from trainers.adapters.adapter import Adapter
+from trainers.final import facts_of, plain_content, state_dict_of
 from trainers.task import Workload
 
 
@@ -15,9 +16,7 @@ def loading_lines(model: Path, task: Workload, spec: str) -> tuple[str, ...]:
         return _of_a_folder(model)
     content = plain_content(model)
     if isinstance(content, dict) and "pytorch-lightning_version" in content:
-        module = getattr(task, "module", None)
-        name = module.__name__ if isinstance(module, type) else "YourModule"
-        return (f"model = {name}.load_from_checkpoint({str(model)!r})",)
+        return _of_lightning(model, task, knows_arguments="hyper_parameters" in content)
     if state_dict_of(model) is None:
         return (f"# {model.name} is as your loop wrote it: read it likewise",)
     where = _factory(task, spec)
@@ -30,6 +29,18 @@ def loading_lines(model: Path, task: Workload, spec: str) -> tuple[str, ...]:
     elif spec.endswith(".py") and "STUDY" in where:
         lines.insert(0, f"# where {Path(spec).name} can be imported, as in its folder:")
     return tuple(lines)
+
+
+def _of_lightning(model: Path, task: Workload, *, knows_arguments: bool) -> tuple[str, ...]:
+    """Return how Lightning reads a checkpoint; a module that saved no arguments is told them."""
+    module = getattr(task, "module", None)
+    name = module.__name__ if isinstance(module, type) else "YourModule"
+    told = ""
+    if not knows_arguments and isinstance(task, Adapter) and "module" in task.factories:
+        params = facts_of(model).params
+        names = (each for each in task.factories["module"].defaults if each in params)
+        told = "".join(f", {each}={params[each]!r}" for each in names)
+    return (f"model = {name}.load_from_checkpoint({str(model)!r}{told})",)
 
 
 def _of_a_folder(model: Path) -> tuple[str, ...]:

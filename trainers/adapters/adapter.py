@@ -14,6 +14,7 @@ class Adapter:
     monitor: str
     direction: Literal["maximize", "minimize"]
     batch_size: int
+    steps_per_epoch: int
     factories: Mapping[str, Factory]
 
     takes_any: ClassVar[bool] = True  # check_searched() says what it does not take

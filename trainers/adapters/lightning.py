@@ -90,7 +90,7 @@ class LightningTraining(Adapter):
         self._set_factories(module=module, data=data)
         if batch_size is None or steps_per_epoch is None or adaptive is None:
             needed("lightning", extra="lightning")
-            from trainers.adapters.lightning_fit import look
+            from trainers.adapters.lightning_look import look
 
             seen = look(self, steps_per_epoch=steps_per_epoch)
             batch_size = seen.batch_size if batch_size is None else batch_size
@@ -119,7 +119,7 @@ class LightningTraining(Adapter):
                 f"batch_size must be a multiple of accumulate_grad_batches ({self.accumulated}), "
                 f"whose batches make a step, got {batch_size}"
             )
-        from trainers.adapters.lightning_fit import look
+        from trainers.adapters.lightning_look import look
 
         seen = look(self, params={"batch_size": batch_size})
         if seen.batch_size != batch_size or seen.steps_per_epoch is None:
@@ -134,7 +134,7 @@ class LightningTraining(Adapter):
     def trainer(self, site: Site) -> Trainer:
         """Return what trains one run at a time at `site`."""
         needed("lightning", extra="lightning")
-        from trainers.adapters.lightning_fit import LightningTrainer
+        from trainers.adapters.lightning_trainer import LightningTrainer
 
         return LightningTrainer(self, site)
 

@@ -121,7 +121,7 @@ class TransformersTraining(Adapter):
         self._set(steps_per_epoch=steps_per_epoch or self._steps(self.batch_size))
         if adaptive is None:
             needed("transformers", extra="transformers")
-            from trainers.adapters.transformers_fit import steps_adaptively
+            from trainers.adapters.transformers_trainer import steps_adaptively
 
             adaptive = steps_adaptively(self)
         self._set(adaptive=adaptive)
@@ -178,7 +178,7 @@ class TransformersTraining(Adapter):
     def trainer(self, site: Site) -> Trainer:
         """Return what trains one run at a time at `site`."""
         needed("transformers", extra="transformers")
-        from trainers.adapters.transformers_fit import TransformersTrainer
+        from trainers.adapters.transformers_trainer import TransformersTrainer
 
         return TransformersTrainer(self, site)
 
