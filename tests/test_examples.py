@@ -17,12 +17,12 @@ from search.results.result import StudyResult
 from studies.registry import load
 from tests.conftest import ROOT
 from tests.folders import digit_folder
+from trainers.calls.audit import audit_run
 from trainers.device import Site
 from trainers.errors import TaskError
 from trainers.final import Facts, load_final
 from trainers.onecycle import OneCycle
 from trainers.run import Run, RunResult
-from trainers.task import OwnLoop
 from trainers.training import Training
 
 EXAMPLES = ROOT / "docs" / "examples"
@@ -261,3 +261,25 @@ def test_two_optimizers_at_once_are_refused_with_the_way_on() -> None:
     assert "must return one optimizer, got a tuple of 2: a cycle drives one" in str(refused.value)
     (document,) = re.findall(r"docs/\S+\.md", str(refused.value))
     assert "register_step_post_hook" in (ROOT / document).read_text()
+
+
+def test_a_loop_of_ones_own_may_have_a_second_optimizer_at_its_own_rate() -> None:
+    run = Run(plan=OneCycle(max_lr=0.01, total_steps=20), seed=0)
+    torch.manual_seed(run.seed)
+    generator, discriminator = nn.Linear(2, 1), nn.Linear(1, 1)
+    maker = torch.optim.Adam(generator.parameters(), maximize=True)
+    critic = torch.optim.Adam(discriminator.parameters(), lr=1e-3)
+    scheduler = run.plan.scheduler(maker)
+    for step in range(20):
+        loss = discriminator(generator(torch.randn(8, 2))).square().mean()
+        loss.backward()
+        run.report(step, loss.detach(), lrs=[maker.param_groups[0]["lr"]])
+        for optimizer in (maker, critic):
+            optimizer.step()
+            optimizer.zero_grad()
+        if step < 19:
+            scheduler.step()
+    run.look()
+    result = RunResult(score=0.0, outcome="completed", n_steps=20, n_images=160, seconds=0.0)
+    audit_run(run.plan, run.points, result)
+    assert critic.param_groups[0]["lr"] == 1e-3

@@ -525,3 +525,29 @@ def test_a_score_by_name_reads_dicts_and_outputs_with_logits() -> None:
 def test_names_of_scores_have_other_spellings() -> None:
     assert named("MSE") is named("mean-squared_error")
     assert named("Cross_Entropy").direction == "minimize"
+
+
+def test_texts_one_after_the_other_count_as_samples_and_not_as_words() -> None:
+    def bags(samples: list[Any]) -> Any:
+        words = [words for words, _ in samples]
+        starts = torch.tensor([0, *map(len, words[:-1])]).cumsum(0)
+        return torch.cat(words), starts, torch.tensor([topic for _, topic in samples])
+
+    def texts(n: int, seed: int) -> list[Any]:
+        return [(torch.arange(2 + k % 5) + seed, k % 2) for k in range(n)]
+
+    class Bag(nn.EmbeddingBag):
+        def __init__(self) -> None:
+            super().__init__(20, 2)
+
+    training = plain(
+        model=Bag,
+        data=splits(texts),
+        loss=lambda model, batch: functional.cross_entropy(model(*batch[:2]), batch[2]),
+        score="macro F1",
+        loader={"collate_fn": bags},
+    )
+    run = Run(plan=cycle(training), seed=0, params={"batch_size": 4})
+    result = training.trainer(SITE).fit(run)
+    assert result.outcome == "completed"
+    audit_batches(4, result)
