@@ -539,3 +539,29 @@ def test_the_training_of_the_docs_is_a_study_that_trains() -> None:
     assert result.score is not None
     assert result.sealed_score is not None
     assert min(result.score, result.sealed_score) > 0.8
+
+
+def test_texts_one_after_the_other_count_as_samples_and_not_as_words() -> None:
+    def bags(samples: list[Any]) -> Any:
+        words = [words for words, _ in samples]
+        starts = torch.tensor([0, *map(len, words[:-1])]).cumsum(0)
+        return torch.cat(words), starts, torch.tensor([topic for _, topic in samples])
+
+    def texts(n: int, seed: int) -> list[Any]:
+        return [(torch.arange(2 + k % 5) + seed, k % 2) for k in range(n)]
+
+    class Bag(nn.EmbeddingBag):
+        def __init__(self) -> None:
+            super().__init__(20, 2)
+
+    training = plain(
+        model=Bag,
+        data=splits(texts),
+        loss=lambda model, batch: functional.cross_entropy(model(*batch[:2]), batch[2]),
+        score="macro F1",
+        loader={"collate_fn": bags},
+    )
+    run = Run(plan=cycle(training), seed=0, params={"batch_size": 4})
+    result = training.trainer(SITE).fit(run)
+    assert result.outcome == "completed"
+    audit_batches(4, result)

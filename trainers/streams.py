@@ -125,6 +125,7 @@ class Stream:
         device: torch.device,
     ) -> None:
         self.seed, self.device, self.per_reading = seed, device, per_reading
+        self.part = part
         self.reading = self.position = 0
         self._order: _Order | None = None
         if is_map_style(data):
@@ -151,6 +152,10 @@ class Stream:
                 raise DataError("the train split gives no batch; at least 1 is needed")
             self.reading, self.position = self.reading + 1, 0
             self._iterator = self._read(0)
+
+    def n_samples_of(self, batch: Any) -> int:
+        """Return the samples in a batch; of a data set as asked for, whatever a collate made."""
+        return self.part if self._order is not None else n_samples(batch, self.part)
 
     def resume(self, reading: int, position: int) -> None:
         """Take up an earlier owner's reading after `position` batches of it."""

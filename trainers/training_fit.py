@@ -18,7 +18,7 @@ from trainers.device import synchronize
 from trainers.errors import TaskError
 from trainers.gradients import gradient_norm
 from trainers.run import EpochRow, Outcome, Run, RunResult
-from trainers.streams import Stream, n_full_batches, n_samples
+from trainers.streams import Stream, n_full_batches
 
 if TYPE_CHECKING:
     from trainers.training_loop import TrainingLoop
@@ -134,7 +134,7 @@ class Fit:
             share = loss / self.accumulate if self.accumulate > 1 else loss
             self.scaler.scale(share).backward()  # type: ignore[no-untyped-call]
             total = share.detach() if total is None else total + share.detach()
-            n += n_samples(batch, self.part)
+            n += self.stream.n_samples_of(batch)
         assert total is not None
         return total, n
 

@@ -19,7 +19,7 @@ def padded(samples):
 
 
 task = Training(
-    model=lambda n=16: nn.Sequential(nn.EmbeddingBag(401, n, padding_idx=0), nn.Linear(n, 4)),
+    model=lambda d=16: nn.Sequential(nn.EmbeddingBag(401, d, padding_idx=0), nn.Linear(d, 4)),
     optimizer=lambda model: optim.AdamW(model.parameters()),
     data={"train": texts[:1600], "validation": texts[1600:2400], "test": texts[2400:]},
     batch_size=32,
@@ -27,4 +27,4 @@ task = Training(
     score="macro F1",
     loader={"collate_fn": padded},
 )
-STUDY = Study(name="text", task=task, epochs=6, space=Space(extra={"n": (8, 64)}))
+STUDY = Study(name="text", task=task, epochs=6, space=Space(extra={"d": (8, 64)}))

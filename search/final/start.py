@@ -1,5 +1,6 @@
 """One start of `train`: the study found, its definition loaded, its configuration trained."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from search.final.asked import FinalAsked
@@ -87,7 +88,8 @@ def train(
             trainer = final.task.trainer(site)
         models = FinalTraining(
             row=row,
-            study=final,
+            # Measured when the study was made, where its author does not say it.
+            study=replace(final, diverged_value=row.diverged_value),
             chosen=pick,
             asked=asked,
             trainer=trainer,

@@ -159,28 +159,32 @@ def estimate(
     )
 
 
-_FIRST_ROUND_S = 10.0  # loading kernels and autotuning take a few seconds, once
+# Loading kernels and autotuning take a few seconds, once; on a busy machine ten times as long.
+_FIRST_ROUND_S = 10.0
 _TIMED_S = 0.5  # the clock and the allocator's noise are then below a percent
+_MOST_TIMED_STEPS = 512
 
 
 def warm_up(trainer: Trainer, study: Study) -> float:
     """Return training images per second of one worker, from a few steps at vanishing rates.
 
-    The first round pays for what is loaded once; it counts only where steps take seconds.
+    The first round pays for what is loaded once, and never counts.
     """
-    n_steps, seconds = 2, 0.0
-    # Rounds of 2, 8, 32, 128 and 512 steps: the first that takes long enough to be timed counts.
-    for at_least_s in (_FIRST_ROUND_S, *[_TIMED_S] * 4):
-        plan = Sweep(start_lr=1e-9, end_lr=1e-8, total_steps=n_steps)
-        started = time.perf_counter()
-        run = Run(plan=plan, seed=0, split=None, params=study.told_outside())
-        with user_code("in the first steps of training"):
-            trainer.fit(run)
-        seconds = time.perf_counter() - started
-        if seconds > at_least_s:
-            break
+    n_steps = 2
+    if _timed(trainer, study, n_steps) < _FIRST_ROUND_S:
         n_steps *= 4
-    return plan.total_steps * study.task.batch_size / seconds
+    # Rounds of 8, 32, 128 and 512 steps: the first that takes long enough to be timed counts.
+    while (seconds := _timed(trainer, study, n_steps)) < _TIMED_S and n_steps < _MOST_TIMED_STEPS:
+        n_steps *= 4
+    return n_steps * study.task.batch_size / seconds
+
+
+def _timed(trainer: Trainer, study: Study, n_steps: int) -> float:
+    plan = Sweep(start_lr=1e-9, end_lr=1e-8, total_steps=n_steps)
+    started = time.perf_counter()
+    with user_code("in the first steps of training"):
+        trainer.fit(Run(plan=plan, seed=0, split=None, params=study.told_outside()))
+    return time.perf_counter() - started
 
 
 def devices(kind: DeviceKind) -> int:
