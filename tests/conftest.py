@@ -277,10 +277,10 @@ class FinishedStudy:
 
 @pytest.fixture(scope="session")
 def finished_digits(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
-    """The bundled study `digits`, trained for real by four workers on SQLite."""
+    """The bundled study `digits`, trained for real by two workers on SQLite."""
 
     def search(folder: Path) -> None:
-        search_into(folder, "digits", workers=4)
+        search_into(folder, "digits", workers=2)
 
     folder = made_once("digits", search, tmp_path_factory)
     url = make_url(f"sqlite:///{folder}/studies.db")

@@ -28,6 +28,7 @@ def torment(*flags: str, timeout_s: float) -> dict[str, object]:
     return counted
 
 
+@pytest.mark.slow
 def test_workers_killed_on_a_server_that_restarts_lose_and_double_nothing(
     postgres_server: PostgresServer,
 ) -> None:

@@ -133,7 +133,7 @@ STUDY = Study(
 """
 
 
-@pytest.mark.parametrize("shielded", [True, False])
+@pytest.mark.parametrize("shielded", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_signal_to_the_group_of_a_loop_with_a_loader_is_a_stop_and_never_a_failure(
     shielded: bool,
     sqlite_url: URL,

@@ -102,6 +102,7 @@ run(TABLE, storage="sqlite:///table.db").n_trials
     assert kernel.run("kept").value["text/plain"] == "'still here'"
 
 
+@pytest.mark.slow
 def test_run_works_in_a_coroutine_and_in_its_thread(kernel: Kernel, shown: list[Shown]) -> None:
     cell = """
 import asyncio

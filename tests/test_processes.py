@@ -169,7 +169,7 @@ def test_workers_give_their_work_back_when_their_parent_is_killed(
     assert query(sqlite_url, "SELECT count(*) FROM work WHERE state = 'running'") == [(0,)]
 
 
-@SQLITE_SLOWLY
+@pytest.mark.slow
 def test_independent_starts_join_one_study(url: URL, start_onecycle: Start) -> None:
     starts = [start_onecycle(*run_arguments(url, 1)) for _ in range(3)]
     errors = [start.communicate(timeout=300)[1] for start in starts]
@@ -228,7 +228,7 @@ STUDY = Study(
 """
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_out_of_memory_is_tried_again_in_a_new_process(
     workers: int, sqlite_url: URL, start_onecycle: Start, tmp_path: Path
 ) -> None:
@@ -282,6 +282,7 @@ STUDY = dataclasses.replace(
 """
 
 
+@SQLITE_SLOWLY
 @pytest.mark.first_start
 def test_sixteen_first_starts_at_once_run_one_range_test(url: URL, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
