@@ -1,4 +1,4 @@
-"""The bundled study `digits`, searched to its end by four real workers."""
+"""The bundled study `digits`, searched to its end by two real workers."""
 
 import json
 import math
