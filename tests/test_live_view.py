@@ -13,9 +13,11 @@ from sqlalchemy import Engine, make_url, update
 from search.starting.cost import StageCost, Started
 from search.views.terminal.live_view import View
 from studies.database import open_engine, transaction
+from studies.registry import Definition
 from studies.states import Stage
 from studies.tables import Base, EpochRecord, StudyRow, WorkRow
 from tests.rows import study_row
+from tests.table_study import STUDY
 from trainers.table import epoch_row
 
 PLAN = (
@@ -52,7 +54,8 @@ def work(slot: int, **columns: Any) -> WorkRow:
 def view(engine: Engine) -> View:
     with transaction(engine) as session:
         row = session.get_one(StudyRow, "s")
-    parts: dict[str, Any] = dict.fromkeys(("definition", "site", "trainer"))
+    definition = Definition(STUDY, "", "")
+    parts: dict[str, Any] = {"definition": definition, "site": None, "trainer": None}
     view = View(engine, Started(row, **parts, costs=PLAN, n_workers=2, images_per_s=490.0))
     assert view.look()
     return view

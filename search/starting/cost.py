@@ -11,7 +11,6 @@ from search.starting.places import check_folders
 from search.tracebacks import tell_where
 from studies.definition import Study
 from studies.params import size_of
-from studies.protocol import trained_on
 from studies.registry import Definition
 from studies.states import Stage
 from studies.tables import StudyRow
@@ -19,6 +18,7 @@ from trainers.device import DeviceKind, Precision, Site, cache_folder
 from trainers.errors import UserError
 from trainers.run import Run, Trainer
 from trainers.sweeps.sweep import Sweep
+from trainers.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Started:
     @property
     def trained_on(self) -> str:
         """What is counted: 'images', or 'samples' where others are trained on."""
-        return trained_on(self.row.declared)
+        return "images" if isinstance(self.definition.study.task, Task) else "samples"
 
     @property
     def seconds(self) -> float:
