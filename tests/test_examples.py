@@ -206,9 +206,8 @@ def test_the_exported_call_of_two_groups_makes_the_searched_weights_bit_for_bit(
     )
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("mobilenet_folder", marks=pytest.mark.slow), "photos"]
-)
+@pytest.mark.slow  # by default tests/test_folders.py loads both folders
+@pytest.mark.parametrize("name", ["mobilenet_folder", "photos"])
 def test_a_folder_is_searched_and_its_weights_are_loaded(name: str, tmp_path: Path) -> None:
     counts = {0: 60, 1: 50, 2: 40}
     data = tmp_path / "images"
