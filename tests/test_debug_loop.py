@@ -1,17 +1,21 @@
 """From a study that fails to one that runs: the user's own lines, --fresh, a corrected file."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
 
+from search.starting import cost
 from search.tracebacks import headline, in_short, message_of, place_of, text_of
 from studies.database import open_engine, transaction
 from studies.tables import WorkerRow
 from tests.conftest import Ended
 from tests.rows import query
+from tests.table_study import STUDY as TABLE
+from trainers.run import Run, RunResult
 
 Main = Callable[..., Ended]
 
@@ -265,3 +269,19 @@ def test_no_file_is_written_over_or_beside_what_was_asked(
     assert (ended.code, words in ended.err) == (2, True), ended.err
     assert [file.name for file in tmp_path.iterdir()] == ["there.py"]
     assert (tmp_path / "there.py").read_text() == "mine"
+
+
+def test_a_first_round_that_loads_for_long_is_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loads:
+        n_fits = 0
+
+        def fit(self, run: Run) -> RunResult:
+            time.sleep(0.5 if self.n_fits == 0 else 0.01)
+            self.n_fits += 1
+            n = run.plan.total_steps
+            return RunResult(score=None, outcome="completed", n_steps=n, n_images=n, seconds=0.0)
+
+    monkeypatch.setattr(cost, "_FIRST_ROUND_S", 0.2)
+    monkeypatch.setattr(cost, "_TIMED_S", 0.005)
+    rate = cost.warm_up(Loads(), TABLE)
+    assert rate > 2 * TABLE.task.batch_size / 0.2

@@ -206,6 +206,7 @@ def test_the_exported_call_of_two_groups_makes_the_searched_weights_bit_for_bit(
     )
 
 
+@pytest.mark.slow  # by default tests/test_folders.py loads both folders
 @pytest.mark.parametrize("name", ["mobilenet_folder", "photos"])
 def test_a_folder_is_searched_and_its_weights_are_loaded(name: str, tmp_path: Path) -> None:
     counts = {0: 60, 1: 50, 2: 40}
@@ -215,7 +216,7 @@ def test_a_folder_is_searched_and_its_weights_are_loaded(name: str, tmp_path: Pa
         digit_folder(data / "val", counts, size=44)
     else:
         digit_folder(data, counts)
-    done = Done(name, tmp_path, epochs=3, data=data)
+    done = Done(name, tmp_path, epochs=10, data=data)
     assert set(done.facts.scores) == {"validation", "test"}
     assert done.facts.task["classes"] == ["0", "1", "2"]
     assert not done.loaded().training
@@ -235,7 +236,7 @@ def test_a_lightning_module_is_searched_and_its_checkpoint_scores_what_was_said(
 def test_a_fine_tune_is_searched_and_its_folder_scores_what_was_said(tmp_path: Path) -> None:
     from transformers import BertForSequenceClassification
 
-    done = Done("tiny_bert", tmp_path, epochs=1)
+    done = Done("tiny_bert", tmp_path, epochs=2)
     model = BertForSequenceClassification.from_pretrained(done.model.path)
     samples = done.task.evaluation["validation"]
     with torch.no_grad():
