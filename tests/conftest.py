@@ -70,9 +70,9 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 SQLITE_SLOWLY = pytest.mark.parametrize(
-    "url", [pytest.param("sqlite", marks=pytest.mark.slow), "postgresql"], indirect=True
+    "url", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"], indirect=True
 )
-"""For a dear test whose subject is not the database: on PostgreSQL always, on SQLite as slow."""
+"""For a dear test whose subject is not the database: on PostgreSQL always, on SQLite as long."""
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ from tests.browser import Tab
 from tests.conftest import ROOT, FinishedStudy, plain
 from tests.rows import query
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "s3cret: ü"
 CARDS = ("range-test", "search", "confirmation", "schedules")
 

@@ -17,6 +17,8 @@ from tests.browser import Tab
 from tests.conftest import FinishedStudy
 from tests.finished_rows import NAME, put
 
+pytestmark = pytest.mark.slow
+
 OpenTab = Callable[..., Tab]
 FIGURES = ["confirmation", "importance", "range_test", "schedule", "search"]
 
@@ -180,7 +182,7 @@ SORTING = """number => {
 }"""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_page_of_3000_trials_opens_within_5_s_and_20_mb(
     tmp_path: Path, open_tab: OpenTab
 ) -> None:

@@ -28,7 +28,7 @@ def torment(*flags: str, timeout_s: float) -> dict[str, object]:
     return counted
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_killed_on_a_server_that_restarts_lose_and_double_nothing(
     postgres_server: PostgresServer,
 ) -> None:
@@ -48,7 +48,7 @@ def test_workers_killed_on_a_sqlite_file_lose_and_double_nothing() -> None:
     assert int(str(counted["kills"])) >= 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("flags", [(), ("--sqlite", "--workers", "4")])
 def test_five_hundred_configurations_survive_a_kill_every_second(

@@ -574,9 +574,10 @@ INTERRUPTED = ("search", signal.SIGINT, 130)
     ("workers", "stops"),
     [
         ("1", [TERMINATED, INTERRUPTED]),
-        pytest.param("2", [INTERRUPTED], marks=pytest.mark.slow),
+        pytest.param("2", [INTERRUPTED], marks=pytest.mark.long),
     ],
 )
+@pytest.mark.slow
 def test_signals_give_work_back_and_the_next_start_finishes_with_exact_counts(
     workers: str,
     stops: list[tuple[str, int, int]],

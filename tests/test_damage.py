@@ -104,6 +104,7 @@ def test_flipped_bytes_are_read_or_told_but_never_a_traceback(
         assert len(ended.err.splitlines()) == (0 if ended.code == 0 else 1)
 
 
+@pytest.mark.slow
 def test_damage_in_the_middle_of_work_ends_in_one_line(
     sqlite_url: URL, start_onecycle: Callable[..., "subprocess.Popen[str]"]
 ) -> None:

@@ -239,7 +239,7 @@ def test_a_new_study_file_runs_as_it_is(kind: str, tmp_path: Path, main_here: Ma
     assert "study fresh" in ended.out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["training", "images", "lightning", "transformers"])
 def test_a_new_study_file_gives_a_range_test(
     kind: str, tmp_path: Path, onecycle: Callable[..., Ended]

@@ -32,7 +32,8 @@ def wait_for_runs(url: URL, n: int, *workers: "subprocess.Popen[str]") -> None:
 
 
 @SQLITE_SLOWLY
-@pytest.mark.parametrize("n_workers", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("n_workers", [pytest.param(1, marks=pytest.mark.long), 3])
+@pytest.mark.slow
 def test_who_works_on_a_study_is_named_and_ends_in_words_when_it_is_deleted(
     url: URL, n_workers: int, start_onecycle: Start, onecycle: Callable[..., Ended]
 ) -> None:

@@ -20,6 +20,8 @@ from trainers.onecycle import OneCycle
 from trainers.run import Run
 from trainers.seeding import run_seed_for
 
+pytestmark = pytest.mark.slow
+
 
 def query(study: FinishedStudy, statement: str) -> list[tuple[object, ...]]:
     engine = create_engine(study.url)

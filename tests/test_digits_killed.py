@@ -20,14 +20,14 @@ STUDY = replace(
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_short_study_killed_and_stopped_ends_in_the_same_rows(tmp_path: Path) -> None:
     (tmp_path / "short.py").write_text(SHORT)
     compare(tmp_path, ("--study", str(tmp_path / "short.py")), seed=1, n_signals=2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("seed", [2, 3])
 def test_a_whole_study_killed_at_random_moments_ends_in_the_same_rows(

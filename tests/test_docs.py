@@ -124,7 +124,7 @@ def test_a_page_of_long_tables_names_the_command_that_writes_it(page: Path) -> N
     assert written[2].endswith(f"--write docs/benchmarks/{page.name}")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_the_page_of_diagnose_is_what_it_says_today() -> None:
     assert matrix(50) in (ROOT / "docs" / "benchmarks" / "diagnose.md").read_text()

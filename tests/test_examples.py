@@ -25,6 +25,8 @@ from trainers.onecycle import OneCycle
 from trainers.run import Run, RunResult
 from trainers.training import Training
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = ROOT / "docs" / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 MOST_LINES = 30
@@ -206,7 +208,7 @@ def test_the_exported_call_of_two_groups_makes_the_searched_weights_bit_for_bit(
     )
 
 
-@pytest.mark.slow  # by default tests/test_folders.py loads both folders
+@pytest.mark.long  # by default tests/test_folders.py loads both folders
 @pytest.mark.parametrize("name", ["mobilenet_folder", "photos"])
 def test_a_folder_is_searched_and_its_weights_are_loaded(name: str, tmp_path: Path) -> None:
     counts = {0: 60, 1: 50, 2: 40}

@@ -197,7 +197,7 @@ def is_resumed(trainer: Trainer, folder: Path, *, total_steps: int, stop_after: 
 
 @pytest.mark.parametrize(
     "stop_after",
-    [3, pytest.param(7, marks=pytest.mark.slow), pytest.param(13, marks=pytest.mark.slow)],
+    [3, pytest.param(7, marks=pytest.mark.long), pytest.param(13, marks=pytest.mark.long)],
 )
 def test_a_stopped_run_resumes_bit_for_bit(stop_after: int, tmp_path: Path) -> None:
     """Within an epoch, at its end, before the last step."""
@@ -232,7 +232,7 @@ main()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_worker_killed_within_a_cycle_is_resumed_exactly(
     tmp_path: Path, main_here: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
@@ -254,7 +254,7 @@ def test_a_worker_killed_within_a_cycle_is_resumed_exactly(
     assert killed.facts() == whole.facts()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_study_with_loader_processes_killed_and_stopped_ends_in_the_same_rows(
     tmp_path: Path,

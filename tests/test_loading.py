@@ -14,9 +14,12 @@ from tests.conftest import ROOT, Ended, plain
 from tests.rows import query
 from tests.waits import wait_for
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(signal, "sigwaitinfo"), reason="this system does not tell who sent a signal"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not hasattr(signal, "sigwaitinfo"), reason="this system does not tell who sent a signal"
+    ),
+]
 
 LOADER = """
 import os
@@ -133,7 +136,7 @@ STUDY = Study(
 """
 
 
-@pytest.mark.parametrize("shielded", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("shielded", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_a_signal_to_the_group_of_a_loop_with_a_loader_is_a_stop_and_never_a_failure(
     shielded: bool,
     sqlite_url: URL,

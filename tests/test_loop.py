@@ -490,11 +490,12 @@ def own(folder: str, cache: str, interval_s: float, life: int) -> None:
 @pytest.mark.parametrize(
     ("number", "interval_s"),
     [
-        pytest.param(0, 0.0, marks=pytest.mark.slow),
+        pytest.param(0, 0.0, marks=pytest.mark.long),
         (1, 0.0),
-        pytest.param(2, 0.002, marks=pytest.mark.slow),
+        pytest.param(2, 0.002, marks=pytest.mark.long),
     ],
 )
+@pytest.mark.slow
 def test_a_run_whose_owners_are_killed_at_random_steps_ends_in_the_same_bits(
     classify: Callable[..., Classifier],
     cache: Path,

@@ -15,6 +15,8 @@ from tests.browser import Tab
 from tests.conftest import ROOT, Finished, unavailable
 from tests.kernels import Kernel, Shown
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "notebook.md").read_text()
 CELLS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
@@ -102,7 +104,7 @@ run(TABLE, storage="sqlite:///table.db").n_trials
     assert kernel.run("kept").value["text/plain"] == "'still here'"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_run_works_in_a_coroutine_and_in_its_thread(kernel: Kernel, shown: list[Shown]) -> None:
     cell = """
 import asyncio

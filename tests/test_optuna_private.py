@@ -180,7 +180,7 @@ def test_trials_go_with_all_that_hangs_on_them_and_those_of_others_stay(url: URL
     close_optuna(storage)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_five_thousand_trials_are_deleted_in_seconds(sqlite_url: URL) -> None:
     engine = open_engine(sqlite_url)
     prepare(engine)

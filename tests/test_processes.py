@@ -20,6 +20,8 @@ from tests.postgres import PostgresServer
 from tests.rows import query
 from tests.waits import wait_for
 
+pytestmark = pytest.mark.slow
+
 N_TRIALS = 12
 CPU = ("--device", "cpu")  # so that a start need not load torch
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -169,7 +171,7 @@ def test_workers_give_their_work_back_when_their_parent_is_killed(
     assert query(sqlite_url, "SELECT count(*) FROM work WHERE state = 'running'") == [(0,)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_independent_starts_join_one_study(url: URL, start_onecycle: Start) -> None:
     starts = [start_onecycle(*run_arguments(url, 1)) for _ in range(3)]
     errors = [start.communicate(timeout=300)[1] for start in starts]
@@ -228,7 +230,7 @@ STUDY = Study(
 """
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_run_out_of_memory_is_tried_again_in_a_new_process(
     workers: int, sqlite_url: URL, start_onecycle: Start, tmp_path: Path
 ) -> None:

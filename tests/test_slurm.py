@@ -23,6 +23,8 @@ from tests.slurm import SlurmCluster, missing_programs
 from tests.test_processes import assert_exact
 from tests.waits import wait_for
 
+pytestmark = pytest.mark.slow
+
 Main = Callable[..., Ended]
 SCHEDULED = (str(ROOT / "deploy" / "slurm" / "scheduled.sh"),)
 SUBMIT = ("submit", "--study", str(TABLE_STUDY))
@@ -243,7 +245,7 @@ def test_what_sbatch_refuses_is_said_in_one_line(site: Site) -> None:
     assert "invalid partition specified: nosuch" in ended.err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_task_that_meets_its_time_limit_goes_on_where_it_was(site: Site) -> None:
     job = site.started("--time-min", "4", workers=1, TABLE_SLEEP_S="0.15")
@@ -255,7 +257,7 @@ def test_a_task_that_meets_its_time_limit_goes_on_where_it_was(site: Site) -> No
     assert query(site.url, "SELECT sum(failures), sum(deaths) FROM work") == [(0, 0)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_an_array_brings_digits_to_its_end(site: Site) -> None:
     ended = site.submit("--workers", "2", study="digits")

@@ -25,6 +25,8 @@ from tests.postgres import PASSWORD, program
 from tests.test_processes import assert_exact
 from tests.waits import wait_for
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., "subprocess.Popen[str]"]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 SLURM = ROOT / "deploy" / "slurm"

@@ -374,7 +374,7 @@ def test_watching_repaints_a_terminal(sqlite: Engine) -> None:
     assert b"study table: finished" in seen.partition(b"\x1b[1A")[2]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_three_thousand_finished_runs_are_told_in_half_a_second(engine: Engine) -> None:
     ended = {"state": "done", "score": 0.5, "n_images": 400, "seconds": 1.0, "owner": "a:1:a"}
     with transaction(engine) as session:

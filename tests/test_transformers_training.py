@@ -161,13 +161,13 @@ def is_resumed(trainer: Trainer, folder: Path, *, stop_after: int) -> None:
     assert rest.is_that_of(whole)
 
 
-@pytest.mark.parametrize("stop_after", [4, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stop_after", [4, pytest.param(6, marks=pytest.mark.long)])
 def test_a_stopped_run_resumes_bit_for_bit(stop_after: int, tmp_path: Path) -> None:
     """Within an epoch, and at its end."""
     is_resumed(task().trainer(HERE), tmp_path, stop_after=stop_after)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_study_with_loader_processes_killed_and_stopped_ends_in_the_same_rows(
     tmp_path: Path,
@@ -217,7 +217,7 @@ class Stream(IterableDataset[Any]):
             yield from sentences(96, 0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("is_endless", [False, True])
 def test_a_stream_needs_the_steps_of_an_epoch_and_resumes_bit_for_bit(
     is_endless: bool, tmp_path: Path

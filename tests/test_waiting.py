@@ -47,6 +47,7 @@ def away(postgres_server: PostgresServer, postgres_url: URL) -> Iterator[URL]:
     postgres_server.start_if_down()
 
 
+@pytest.mark.slow
 def test_a_start_waits_for_its_database_and_goes_on(
     away: URL, postgres_server: PostgresServer, start_onecycle: Start
 ) -> None:
