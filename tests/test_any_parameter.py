@@ -23,6 +23,8 @@ from tests.conftest import ROOT, Ended
 from tests.rows import query
 from tests.table_study import STUDY as TABLE
 
+pytestmark = pytest.mark.slow
+
 Main = Callable[..., Ended]
 
 

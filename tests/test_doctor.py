@@ -15,7 +15,7 @@ from studies.database import open_engine, prepare, transaction
 from studies.errors import DatabaseError
 from studies.mounts import file_system_of, is_network
 from studies.tables import HEAD, VERSION_TABLE, EpochRecord, WorkRow
-from tests.conftest import ROOT, Ended, Finished, plain
+from tests.conftest import ROOT, SQLITE_SLOWLY, Ended, Finished, plain
 from tests.postgres import PASSWORD, PostgresServer
 from tests.rows import study_row
 from trainers.data import Digits, open_splits
@@ -434,6 +434,7 @@ def test_no_database_is_made_by_an_upgrade(sqlite_url: URL, main_here: Main) -> 
     assert not Path(str(sqlite_url.database)).exists()
 
 
+@SQLITE_SLOWLY
 def test_the_next_version_of_the_product_upgrades_and_keeps_every_row(
     url: URL, tmp_path: Path, main_here: Main
 ) -> None:

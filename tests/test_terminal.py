@@ -222,6 +222,7 @@ def run_in_a_terminal(folder: Path, *flags: str, **environment: str) -> tuple[st
     return seen.decode(), out
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_bars_and_runs_and_the_answer_stays_on_stdout(tmp_path: Path) -> None:
     seen, out = run_in_a_terminal(tmp_path, NO_COLOR="1")
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen)
@@ -237,6 +238,7 @@ def test_a_terminal_shows_bars_and_runs_and_the_answer_stays_on_stdout(tmp_path:
     assert table_of(out)[1].split() == HEADINGS
 
 
+@pytest.mark.slow
 def test_a_terminal_that_nobody_looks_at_gets_a_line_per_event(tmp_path: Path) -> None:
     seen, _ = run_in_a_terminal(tmp_path, CI="true")
     lines = seen.replace("\r\n", "\n").splitlines()

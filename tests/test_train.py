@@ -35,6 +35,8 @@ from trainers.run import Run, RunResult
 from trainers.task import OwnLoop
 from trainers.training import Training
 
+pytestmark = pytest.mark.slow
+
 NET = "studies.digits:STUDY.task.model"
 
 # The command line, which saves at every step of 140 and is killed after the 40th.

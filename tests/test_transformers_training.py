@@ -97,6 +97,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     return Searched(study, storage, result)
 
 
+@pytest.mark.slow
 def test_the_study_of_the_documents_runs_to_its_answer(searched: Searched) -> None:
     answer = searched.answer
     assert answer.n_trials == 2
@@ -106,6 +107,7 @@ def test_the_study_of_the_documents_runs_to_its_answer(searched: Searched) -> No
     assert all(0 < each.validation.mean <= 1 for each in answer.candidates)
 
 
+@pytest.mark.slow
 def test_the_final_model_is_a_folder_that_scores_what_was_said(
     searched: Searched, tmp_path: Path
 ) -> None:
