@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,31 @@ class Factory:
     def __str__(self) -> str:
         more = [*self.defaults, *(["**"] if self.takes_any else [])]
         return f"{self.role} ({', '.join(more) or 'none'})"
+
+
+def defaults_of(factories: Iterable[Factory]) -> dict[str, Any]:
+    """Return the parameters that factories name, each with its default."""
+    return {name: value for each in factories for name, value in each.defaults.items()}
+
+
+def plain_defaults(factories: Iterable[Factory]) -> dict[str, float | int | str | bool]:
+    """Return those defaults that a study may sample: numbers, texts and truth values."""
+    every = defaults_of(factories).items()
+    return {n: v for n, v in every if isinstance(v, (int, float, str, bool))}
+
+
+def check_taken(factories: Sequence[Factory], names: Iterable[str]) -> None:
+    """Raise ValueError for a searched parameter that none of the factories takes."""
+    if any(factory.takes_any for factory in factories):
+        return
+    known = {"batch_size", *defaults_of(factories)}
+    for name in names:
+        if name not in known:
+            taken = "; ".join(map(str, factories))
+            raise ValueError(
+                f"no function of the training takes the parameter {name!r}; they take: "
+                f"{taken}. Write such as {factories[0].role}=lambda {name}=...: ..."
+            )
 
 
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -262,9 +262,9 @@ class _Fit:
         self.tally = self._fresh_tally()
         self.clock = time.perf_counter()
         # Last: a state is loaded into the objects made above.
-        kept = run.load()
+        kept = run.load_on(self.classifier.kind)
         if kept is not None:
-            self._take_over(kept)
+            self._restore(kept)
 
     def to_the_end(self) -> RunResult:
         """Train until the plan ends, training breaks or the run is asked to stop."""
@@ -378,18 +378,6 @@ class _Fit:
     def _fresh_tally(self) -> _Tally:
         device = self.classifier.device
         return _Tally(torch.zeros((), device=device), torch.zeros((), device=device))
-
-    def _take_over(self, kept: dict[str, Any]) -> None:
-        """Resume an earlier owner's state; start over if its device was of another kind.
-
-        Devices of two kinds compute different numbers.
-        """
-        here, there = self.classifier.kind, kept["device"]
-        if there == here:
-            self._restore(kept)
-        else:
-            log.warning("the checkpoint is of a run on %s, not %s: it starts over", there, here)
-            self.run.start_over()
 
     def _state(self) -> dict[str, Any]:
         self._read_clock()

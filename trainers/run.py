@@ -1,5 +1,6 @@
 """The seam between a search and a training loop: a Run goes in, a RunResult comes out."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler
 
     from trainers.groups import Driven
+
+log = logging.getLogger(__name__)
 
 Outcome = Literal["completed", "diverged", "stopped"]
 Split = Literal["validation", "test"]
@@ -274,6 +277,19 @@ class Run:
         for values in kept["epochs"]:
             self.epoch(EpochRow(*values))
         return dict(kept["state"])
+
+    def load_on(self, device: str) -> dict[str, Any] | None:
+        """Return load()'s state if its "device" is of the kind `device`; None to start over.
+
+        Devices of two kinds compute different numbers.
+        """
+        kept = self.load()
+        if kept is None or kept["device"] == device:
+            return kept
+        there = kept["device"]
+        log.warning("the checkpoint is of a run on %s, not %s: it starts over", there, device)
+        self.start_over()
+        return None
 
     def start_over(self) -> None:
         """Drop what load() brought back: its state is of no use here."""

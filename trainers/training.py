@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from trainers.device import Site
-from trainers.factories import Factory
+from trainers.factories import Factory, check_taken, defaults_of, plain_defaults
 from trainers.run import Trainer
 from trainers.scored import Scored, named
 from trainers.splits import Joined, Splits
@@ -82,7 +82,7 @@ class Training:
     @property
     def defaults(self) -> dict[str, Any]:
         """The parameters that the functions name, each with its default."""
-        return {n: v for factory in self.factories() for n, v in factory.defaults.items()}
+        return defaults_of(self.factories())
 
     def _check_defaults(self) -> None:
         known: dict[str, tuple[Factory, Any]] = {}
@@ -128,20 +128,11 @@ class Training:
 
     def own_values(self) -> Mapping[str, float | int | str | bool]:
         """Return what it trains with outside of a search: the defaults, and the batch size."""
-        plain = {n: v for n, v in self.defaults.items() if isinstance(v, (int, float, str, bool))}
-        return {**plain, "batch_size": self.batch_size}
+        return {**plain_defaults(self.factories()), "batch_size": self.batch_size}
 
     def check_searched(self, names: "tuple[str, ...]") -> None:
         """Raise ValueError for a searched parameter that no function takes."""
-        if any(factory.takes_any for factory in self.factories()):
-            return
-        for name in names:
-            if name not in ("batch_size", *self.defaults):
-                taken = "; ".join(str(factory) for factory in self.factories())
-                raise ValueError(
-                    f"no function of the training takes the parameter {name!r}; they take: "
-                    f"{taken}. Write such as model=lambda {name}=...: ..."
-                )
+        check_taken(self.factories(), names)
 
     def at(self, *, batch_size: int | None = None) -> "Training":
         """Return the same training with another batch size; None leaves its own."""

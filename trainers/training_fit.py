@@ -2,20 +2,19 @@
 
 import logging
 import math
-import random
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from trainers.calls.applied import Applied
 from trainers.device import synchronize
 from trainers.errors import TaskError
+from trainers.generators import generators, put_back
 from trainers.gradients import gradient_norm
 from trainers.run import EpochRow, Outcome, Run, RunResult
 from trainers.streams import Stream, n_full_batches
@@ -77,9 +76,9 @@ class Fit:
         self.tally = self._fresh_tally()
         self.clock = time.perf_counter()
         # Last: a state is loaded into the objects made above.
-        kept = run.load()
+        kept = run.load_on(loop.kind)
         if kept is not None:
-            self._take_over(kept)
+            self._restore(kept)
 
     def to_the_end(self) -> RunResult:
         """Train until the plan ends, training breaks or the run is asked to stop."""
@@ -243,18 +242,6 @@ class Fit:
     def _fresh_tally(self) -> _Tally:
         return _Tally(torch.zeros((), device=self.loop.device))
 
-    def _take_over(self, kept: dict[str, Any]) -> None:
-        """Resume an earlier owner's state; start over if its device was of another kind.
-
-        Devices of two kinds compute different numbers.
-        """
-        here, there = self.loop.kind, kept["device"]
-        if there == here:
-            self._restore(kept)
-        else:
-            log.warning("the checkpoint is of a run on %s, not %s: it starts over", there, here)
-            self.run.start_over()
-
     def _state(self) -> dict[str, Any]:
         self._read_clock()
         return {
@@ -263,7 +250,7 @@ class Fit:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "generators": _generators(self.loop.kind),
+            "generators": generators(self.loop.kind),
             "tally": asdict(self.tally),
             "stream": [self.stream.reading, self.stream.position],
             **{name: getattr(self, name) for name in _PLAIN},
@@ -282,34 +269,10 @@ class Fit:
             setattr(self, name, state[name])
         self.stream.resume(*state["stream"])
         # Last: the stream seeds them for its reading, and they had gone on from there.
-        _set_generators(state["generators"])
+        put_back(state["generators"], self.loop.kind)
 
 
 _PLAIN = ("step", "n_samples", "n_skipped", "skipped_in_a_row", "seconds", "score")
-
-
-def _generators(kind: str) -> dict[str, Any]:
-    """Return the states of all generators, in the types that a checkpoint takes."""
-    name, keys, *rest = np.random.get_state()
-    states: dict[str, Any] = {
-        "torch": {"cpu": torch.get_rng_state()},
-        "python": random.getstate(),
-        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
-    }
-    if kind != "cpu":
-        states["torch"][kind] = torch.get_device_module(kind).get_rng_state()
-    return states
-
-
-def _set_generators(states: Mapping[str, Any]) -> None:
-    random.setstate(states["python"])
-    name, keys, *rest = states["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    for kind, state in states["torch"].items():
-        if kind == "cpu":
-            torch.set_rng_state(state)
-        else:
-            torch.get_device_module(kind).set_rng_state(state)
 
 
 def _all_finite(parameters: list[Tensor]) -> bool:

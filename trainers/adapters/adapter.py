@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from trainers.adapters.names import is_share
-from trainers.factories import Factory
+from trainers.factories import Factory, check_taken, defaults_of, plain_defaults
 from trainers.scored import Scored
 
 
@@ -43,8 +43,7 @@ class Adapter:
         """Return `given`, or what it makes of the parameters that it names if it is a function."""
         if role not in self.factories:
             return given
-        named = {name for factory in self.factories.values() for name in factory.defaults}
-        return self.factories[role](params=params, named=named)
+        return self.factories[role](params=params, named=defaults_of(self.factories.values()))
 
     @property
     def scored(self) -> Scored:
@@ -60,22 +59,11 @@ class Adapter:
 
     def own_values(self) -> Mapping[str, float | int | str | bool]:
         """Return what it trains with outside of a search: the defaults, and the batch size."""
-        defaults = {n: v for each in self.factories.values() for n, v in each.defaults.items()}
-        plain = {n: v for n, v in defaults.items() if isinstance(v, (int, float, str, bool))}
-        return {**plain, "batch_size": self.batch_size}
+        return {**plain_defaults(self.factories.values()), "batch_size": self.batch_size}
 
     def check_searched(self, names: tuple[str, ...]) -> None:
         """Raise ValueError for a searched parameter that no function takes."""
-        if any(factory.takes_any for factory in self.factories.values()):
-            return
-        known = {name for factory in self.factories.values() for name in factory.defaults}
-        for name in names:
-            if name != "batch_size" and name not in known:
-                taken = "; ".join(map(str, self.factories.values()))
-                raise ValueError(
-                    f"no function of the training takes the parameter {name!r}; they take: "
-                    f"{taken}. Write such as {next(iter(self.factories))}=lambda {name}=...: ..."
-                )
+        check_taken(tuple(self.factories.values()), names)
 
     def at(self, *, batch_size: int | None = None) -> Self:
         """Return the same with another batch size; None leaves its own."""

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from trainers.adapters.seeded import generators, put_back, seed_all
+from trainers.adapters.seeded import seed_all
+from trainers.generators import generators, put_back
 from trainers.loading import ignore_stop_signals
 from trainers.seeding import seed_for
 

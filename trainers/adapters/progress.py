@@ -1,23 +1,20 @@
 """What one run has done so far, whichever library's loop trains it."""
 
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from trainers.adapters.adapter import Adapter
-from trainers.adapters.seeded import generators, put_back
 from trainers.calls.applied import Applied
 from trainers.device import DeviceKind, synchronize
+from trainers.generators import generators, put_back
 from trainers.run import EpochRow, Run, RunResult
 
 if TYPE_CHECKING:
     import torch
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
-
-log = logging.getLogger(__name__)
 
 # The most training that a kill can cost.
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
@@ -56,16 +53,8 @@ class Progress:
 
     def resumed(self) -> dict[str, Any] | None:
         """Take over what an earlier owner saved, and return it; None to start over."""
-        kept = self.run.load()
+        kept = self.run.load_on(self.device)
         if kept is None:
-            return None
-        if kept["device"] != self.device:
-            log.warning(
-                "the checkpoint is of a run on %s, not %s: it starts over",
-                kept["device"],
-                self.device,
-            )
-            self.run.start_over()
             return None
         self.step, self.n_skipped = kept["step"], kept["n_skipped"]
         self._epoch_loss, self._epoch_step = kept["epoch_loss"], kept["epoch_step"]

@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from sqlalchemy import Engine
 from search.starting.cost import Started
 from search.starting.start import Watch
 from search.text import printable
+from search.views.beside import beside
 from search.views.terminal.answer import plan_text
 from search.views.terminal.live_view import View
 from studies.urls import masked_text
@@ -49,17 +51,11 @@ def _watched(engine: Engine, started: Started) -> Iterator[None]:
     view = View(engine, started)
     view.look()
     shown = display(_picture(view, head), raw=True, display_id=True)  # type: ignore[no-untyped-call]
-    over = threading.Event()
-    thread = threading.Thread(target=_show, args=(view, head, over, shown), daemon=True)
-    thread.start()
-    try:
+    with beside(partial(_show, view, head, shown)):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
-def _show(view: View, head: str, over: threading.Event, shown: Any) -> None:
+def _show(view: View, head: str, shown: Any, over: threading.Event) -> None:
     ending = False
     while not ending:
         ending = over.wait(max(_EVERY_S, _SHARE * view.look_s))

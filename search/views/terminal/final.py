@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,6 +16,7 @@ from search.final.models import FinalModel, FinalModels
 from search.final.training import Watch
 from search.starting.cost import duration_text
 from search.text import printable
+from search.views.beside import beside
 from search.views.terminal.answer import on_stdout, open_table, say
 from search.views.terminal.progress import Progress as SearchProgress
 from trainers.run import Run
@@ -30,19 +32,14 @@ def shown() -> Iterator[Watch]:
 
         @contextmanager
         def watch(run: Run, title: str) -> Iterator[None]:
-            over, console = threading.Event(), progress.console if progress.live else None
-            thread = threading.Thread(target=_show, args=(run, title, over, console), daemon=True)
-            thread.start()
-            try:
+            console = progress.console if progress.live else None
+            with beside(partial(_show, run, title, console)):
                 yield
-            finally:
-                over.set()
-                thread.join()
 
         yield watch
 
 
-def _show(run: Run, title: str, over: threading.Event, console: Console | None) -> None:
+def _show(run: Run, title: str, console: Console | None, over: threading.Event) -> None:
     if console is None:
         _print_steps(run, title, over)
     else:

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 
 from rich.console import Console, RenderableType
@@ -15,6 +16,7 @@ from sqlalchemy import Engine
 
 from search.starting.cost import Started
 from search.text import printable
+from search.views.beside import beside
 from search.views.terminal.answer import plan_text
 from search.views.terminal.live_view import View
 from studies.urls import masked_text
@@ -59,18 +61,14 @@ class Progress:
         print(plan_text(started), file=sys.stderr, flush=True)
         view = View(engine, started)
         view.look()  # what has ended by now is not news, what ends from now on is
-        over = threading.Event()
         show = self._show_live if self.live else self._print_lines
-        thread = threading.Thread(target=show, args=(view, over), daemon=True)
         worker_log = logging.getLogger("search.workers.worker")
         level = worker_log.level
         worker_log.setLevel(logging.WARNING)  # the view shows what a worker here would tell
-        thread.start()
         try:
-            yield
+            with beside(partial(show, view)):
+                yield
         finally:
-            over.set()
-            thread.join()
             worker_log.setLevel(level)
 
     def _show_live(self, view: View, over: threading.Event) -> None:
