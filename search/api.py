@@ -41,6 +41,7 @@ from studies.counts import counted_as_stored, counted_now
 from studies.database import reading
 from studies.definition import Study
 from studies.errors import ProtocolError
+from studies.kept import with_stored_sampler
 from studies.protocol import compare, declared
 from studies.registry import Definition, load
 from studies.states import Stage
@@ -176,6 +177,7 @@ def range_test(
         row = catalog.stored(engine, asked.name)
         if row is not None:
             definition = counted_as_stored(definition, row.declared)
+            definition = with_stored_sampler(definition, row.declared)
             try:
                 catalog.check_matches(row, definition, seed=seed, target=asked.target)
             except ProtocolError as error:

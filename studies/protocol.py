@@ -18,9 +18,12 @@ _NOT_PROTOCOL = frozenset({"name", "epochs", "task.data.path"})
 _NOT_COMPARED = frozenset({"data read"})
 """Facts in words, for people, whose wording may change; others hold what they rest on."""
 _SEEDS = "seeds of the runs"
+_SEARCH_SEEDS = "seeds of the search"
 _CODE = "code of the study file"
 _ONLY_WHERE_GIVEN = {
     "range_test.required": "False",
+    "screening.exact": "False",
+    "screening.stop_below": "None",
     "space.max_lr": "None",
     "space.weight_decay": "None",
     "space.batch_size": "None",
@@ -51,6 +54,7 @@ def declared(study: Study, source: str) -> dict[str, str]:
             if field in fields:
                 fields[f"baseline.{name}"] = fields.pop(field)
     fields[_SEEDS] = "fit 32 bits"
+    fields[_SEARCH_SEEDS] = "one for all configurations"
     fields |= code_fields(source) if is_of_object(source) else {_CODE: _code_digest(source)}
     # From the package's metadata: importing torch takes two seconds. To the minor version, because
     # patch releases of torch mend regressions only.
@@ -69,6 +73,11 @@ def has_long_seeds(stored: Mapping[str, str]) -> bool:
     return _SEEDS not in stored
 
 
+def has_seed_of_slots(stored: Mapping[str, str]) -> bool:
+    """Whether a stored study is from before a search had one seed: each slot keeps its own."""
+    return _SEARCH_SEEDS not in stored
+
+
 def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Raise ProtocolError naming the first field in which `now` differs from what is stored."""
     keys = [*stored, *(key for key in now if key not in stored)]
@@ -78,6 +87,8 @@ def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> Non
         ]
     for key in keys:
         if key == _SEEDS and has_long_seeds(stored):
+            continue
+        if key == _SEARCH_SEEDS and has_seed_of_slots(stored):
             continue
         if key not in _NOT_COMPARED and stored.get(key) != now.get(key):
             made = f"{key} = {_short(stored.get(key))}, now it is {_short(now.get(key))}"

@@ -120,6 +120,7 @@ def conclude(session: Session, row: StudyRow, study: Study) -> Answer | NoAnswer
         versions=versions(),
         choices=(*_choices(study), *study.space.fixed()),
         fixed=tuple(study.space.fixed()),
+        search_end=row.search_end,
     )
 
 

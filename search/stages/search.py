@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from search.params import Params
@@ -15,6 +16,8 @@ from trainers.seeding import seed_for
 
 BASELINE_SLOT = 0
 """The first slot is torch's default 1cycle at the proposal."""
+N_FIRST_CHOICES = 3
+"""Slots after the baseline's that the sampler `kg` begins with."""
 
 
 def work_of(row: StudyRow, slots: Sequence[int]) -> list[WorkRow]:
@@ -34,26 +37,40 @@ def given(
 ) -> Params | None:
     """Return the configuration of a slot that needs no results, None where the sampler proposes.
 
-    These are the baseline and the points of a scrambled Sobol sequence (scipy.stats.qmc).
+    These are the baseline, the first choices of the sampler `kg`, and the points of a scrambled
+    Sobol sequence (scipy.stats.qmc).
     """
     if slot == BASELINE_SLOT:
         return ranges.baseline()
-    if screening.sampler != "qmc" and slot > screening.n_initial:
+    if screening.sampler != "qmc" and slot > n_first(screening):
         return None
-    from scipy.stats import qmc
+    return space_filling(slot, study_seed=study_seed, ranges=ranges)
 
-    number = slot - 1
-    # scipy calls it rng since 1.15, and still takes the old name.
-    sobol = qmc.Sobol(ranges.n_dimensions, scramble=True, seed=seed_for(study_seed, "sobol"))
-    # Powers of two keep a Sobol sequence balanced (scipy.stats.qmc.Sobol). A longer draw begins
-    # with the same points, so that a slot's point depends on its number alone.
-    return ranges.at(sobol.random_base2(number.bit_length())[number].tolist())
+
+def n_first(screening: Screening) -> int:
+    """Return how many slots after the baseline's need no results."""
+    return screening.n_initial + (N_FIRST_CHOICES if screening.sampler == "kg" else 0)
+
+
+def space_filling(slot: int, *, study_seed: int, ranges: Ranges) -> Params:
+    """Return the configuration of a slot by a scrambled Sobol sequence, from slot 1 on."""
+    return ranges.candidates(slot, seed=seed_for(study_seed, "sobol"))[-1]
 
 
 def cycles_of(session: Session, row: StudyRow) -> list[WorkRow]:
     """Return the finished cycles of the search by slot."""
     done = search_rows(row).where(WorkRow.state == RunState.DONE)
     return list(session.scalars(done.order_by(WorkRow.slot)))
+
+
+def next_slot(session: Session, row: StudyRow) -> int:
+    """Return the slot of a configuration that is added: after those there are, or are to come."""
+    last = session.scalar(
+        select(func.max(WorkRow.slot)).where(
+            WorkRow.study_id == row.id, WorkRow.stage == Stage.SEARCH
+        )
+    )
+    return row.n_trials if last is None else last + 1
 
 
 def conclude(session: Session, row: StudyRow) -> str | None:

@@ -89,8 +89,15 @@ def find_or_create(
         if row is not None:
             check_matches(row, definition, seed=seed, target=target)
             return row
-        budget = None if target.budget is None else target.budget.text
-        return _create(engine, definition, name=name, seed=seed, n_trials=n_trials, budget=budget)
+        return _create(
+            engine,
+            definition,
+            name=name,
+            seed=seed,
+            n_trials=n_trials,
+            budget=None if target.budget is None else target.budget.text,
+            exact=target.n_trials is not None,
+        )
 
 
 def check_matches(
@@ -108,9 +115,10 @@ def check_matches(
             f"--seed {seed}: study {name!r} was made with seed {row.seed}; "
             "leave --seed out, or start a new study with --name"
         )
-    if target.n_trials not in (None, row.n_trials):
+    if target.n_trials not in (None, row.n_trials if row.exact else None):
+        most = "a target of" if row.exact else "at most"
         raise UsageError(
-            f"--trials {target.n_trials}: study {name!r} has a target of {row.n_trials}; "
+            f"--trials {target.n_trials}: study {name!r} has {most} {row.n_trials}; "
             "leave --trials out, add to it with --trials +N, or start a new study with --name"
         )
     if target.budget is not None and target.budget.text != row.budget:
@@ -135,13 +143,15 @@ def extend(engine: Engine, row: StudyRow, *, more: int) -> StudyRow:
                 f"--trials +{more}: study {name!r} ended without a result, which more "
                 "configurations do not change; start a new study with --name"
             )
-        if stored.n_trials + more > MOST_RUNS:
+        first = search.next_slot(session, stored)
+        if first + more > MOST_RUNS:
             raise UsageError(
-                f"--trials +{more}: study {name!r} has {stored.n_trials:,}, and trials must be at "
+                f"--trials +{more}: study {name!r} has {first:,}, and trials must be at "
                 f"most {MOST_RUNS:,}"
             )
-        slots = range(stored.n_trials, stored.n_trials + more)
-        stored.n_trials += more
+        slots = range(first, first + more)
+        # A number that was asked for is trained, whatever the search had been.
+        stored.n_trials, stored.exact, stored.search_end = first + more, True, None
         if stored.stage != Stage.RANGE_TEST:
             session.add_all(search.work_of(stored, slots))
             session.execute(
@@ -163,6 +173,7 @@ def _create(
     seed: int | None,
     n_trials: int | None,
     budget: str | None,
+    exact: bool,
 ) -> StudyRow:
     from search.history.optuna_study import History
 
@@ -181,6 +192,7 @@ def _create(
         steps_per_epoch=study.task.steps_per_epoch,
         batch_sizes=_searched_settings(study),
         n_trials=study.screening.n_trials if n_trials is None else n_trials,
+        exact=study.screening.exact or exact,
         epochs=study.epochs,
         budget=budget,
         beat_s=BEAT_S,

@@ -20,6 +20,7 @@ from search.starting.travel import can_travel
 from search.workers.stop import Stop
 from studies.counts import counted_as_stored, counted_now
 from studies.errors import ProtocolError
+from studies.kept import with_stored_sampler
 from studies.registry import Definition
 from studies.states import Stage, WorkEnd
 from studies.tables import StudyRow
@@ -48,6 +49,7 @@ def stored(engine: Engine, asked: Asked) -> tuple[StudyRow | None, Asked]:
             )
         return None, _counted(asked)
     as_stored = counted_as_stored(asked.definition, row.declared)
+    as_stored = with_stored_sampler(as_stored, row.declared)
     if as_stored.spec:  # its code is compared: a changed file is seen
         as_stored = with_stored_range_test(as_stored, row)
     try:
