@@ -1,6 +1,6 @@
 """A whole search in one process, by the product's own functions, on a clock of training images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,16 +10,16 @@ from search.history.optuna_study import History
 from search.params import Params
 from search.stages import range_test
 from search.stages.believed import Belief, Tried, believe, candidates_seed
-from search.stages.expected import expected_scores
 from search.stages.propose import is_enough, next_params, unvisited
 from search.stages.search import BASELINE_SLOT, given, space_filling
 from search.stages.space import Ranges
-from search.stages.statistics import choose, finalists, noise_of_neighbours, spread_finalists
+from search.stages.statistics import choose, finalists, spread_finalists
 from studies.definition import Study
 from trainers.run import Point
 from trainers.seeding import run_seed_for
 from trainers.sweeps.judgement import Proposal
-from trainers.sweeps.result import concluded
+from trainers.sweeps.result import concluded, judged
+from trainers.sweeps.stopping import next_sweep
 from trainers.sweeps.sweep import Sweep
 from trainers.table import Table
 
@@ -67,8 +67,9 @@ class Simulator:
     ) -> Simulation | None:
         """Search to the end; None where the sweeps propose nothing.
 
-        A search that `ends` does so by itself, after at most `n_trials`. Without confirmation the winner is the configuration with the best expected score; where
-        it `expects` not, the best single score counts, for finalists too.
+        A search that `ends` does so by itself, after at most `n_trials`. Without confirmation the
+        winner is the configuration with the best expected score; where it `expects` not, the best
+        single score counts, for finalists too.
         """
         said = self.proposal
         if said is None:
@@ -101,12 +102,16 @@ class Simulator:
     def proposal(self) -> Proposal | None:
         """What the range test says."""
         settings = self.study.range_test
-        sweeps = [settings.n_steps] * settings.n_sweeps + [settings.slow_steps]
-        *points, slow = (self._swept(slot, n_steps) for slot, n_steps in enumerate(sweeps))
+        fast, slow = tuple[tuple[Point, ...], ...](), None
+        while kind := next_sweep(judged(fast), most=settings.n_sweeps, slow=slow is not None):
+            if kind == "fast":
+                fast = (*fast, self._swept(len(fast), settings.n_steps))
+            else:
+                slow = self._swept(settings.n_sweeps, settings.slow_steps)
         self._range_test_images = self.images
         plan = self._sweep(settings.n_steps)
         steps = self.study.cycle_steps
-        return concluded(plan, tuple(points), slow, seconds=0.0, cycle_steps=steps).proposal
+        return concluded(plan, fast, slow, seconds=0.0, cycle_steps=steps).proposal
 
     def _sweep(self, n_steps: int) -> Sweep:
         adaptive = self.study.task.adaptive
@@ -191,16 +196,16 @@ class Simulator:
     ) -> list[int]:
         study, ranges = self.study, self._ranges(said)
         places = {c.slot: ranges.position(c.params) for c in cycles}
-        whole = {c.slot: c.score for c in cycles if c.score != study.diverged_value}
-        scores = {c.slot: c.score for c in cycles}
-        if expects:
-            scores = expected_scores(scores, places, direction=study.direction)
+        scores: Mapping[int, float] = {c.slot: c.score for c in cycles}
+        belief = self._belief(cycles, said, slot=0)
+        if expects and belief is not None:
+            scores = belief.expected_of_slots
         if not confirm:
             return finalists(scores, n=1, direction=study.direction)
         return spread_finalists(
             {slot: score for slot, score in scores.items() if slot != BASELINE_SLOT},
             places,
-            noise_of_neighbours(whole, places),
+            None if belief is None else belief.noise,
             n=study.confirmation.n_finalists,
             direction=study.direction,
         )

@@ -55,8 +55,8 @@ def _at_least(low: int, **values: int) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RangeTest:
-    """`n_sweeps` seeded sweeps of `n_steps` optimizer steps each, from `start_lr` to `end_lr`, and
-    a slow one of twice the steps.
+    """Seeded sweeps of `n_steps` optimizer steps each, from `start_lr` to `end_lr`: two where they
+    agree, else `n_sweeps` at most and a slow one of twice the steps (trainers.sweeps.stopping).
 
     The reading moves with the number of steps, so it is part of the protocol, and the slow sweep
     tells how far; fewer than 100 say little.
@@ -67,7 +67,7 @@ class RangeTest:
     """
 
     # One sweep lost up to 2.4 points in `no-norm`, the median of five at most 0.3
-    # (docs/benchmarks.md).
+    # (docs/benchmarks.md); more than two are made only where these disagree.
     n_sweeps: int = 5
     # In `cifar-small` the edge moves by 0.9 decades from 100 to 200 steps, then stands still.
     n_steps: int = 200
@@ -126,9 +126,10 @@ class Screening:
     the unit of the metric (None: 0.05 points of an accuracy, or as much of another metric). Where
     the number is `exact`, all `n_trials` are trained.
 
-    After the baseline, the first choices of the sampler `kg`, and `n_initial` points of a
-    scrambled Sobol sequence the `sampler` proposes: the knowledge gradient (search.stages.propose)
-    or one of Optuna's. `n_initial` is 0 for `kg` and 8 for the others where it is not said.
+    After the first choices (search.stages.first), of which the baseline is one, and `n_initial`
+    points of a scrambled Sobol sequence the `sampler` proposes: the knowledge gradient
+    (search.stages.propose) or one of Optuna's. `n_initial` is 0 for `kg` and 8 for the others
+    where it is not said.
     """
 
     # After 20 cycles 12 more gained nothing that was shown; --trials changes it.

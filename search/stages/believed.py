@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _N_CANDIDATES = 256
 _N_NEAR = 32  # the best of 256 points lies about a tenth of the cube's side from the optimum
 _REACH = 0.1
-_AT_ONCE = 500  # predicted together, which bounds the tables of distances
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +58,9 @@ class Belief:
 
     def expected(self, params: Iterable[Params]) -> list[float]:
         """Return the expected score of each configuration."""
-        import numpy as np
-
-        points = _points(self.ranges, params)
-        parts = [points[i : i + _AT_ONCE] for i in range(0, len(points), _AT_ONCE)]
-        means = [self.surrogate.mean(part) for part in parts]
-        return (_sign(self.direction) * np.concatenate(means)).tolist() if means else []
+        means = self.surrogate.mean(_points(self.ranges, params))
+        scores: list[float] = (_sign(self.direction) * means).tolist()
+        return scores
 
     @cached_property
     def expected_of_slots(self) -> Mapping[int, float]:
@@ -131,7 +127,12 @@ def believe(
         return None
     import numpy as np
 
-    from search.stages.surrogate import SHARES, Observations, metric_unit, surrogate
+    from search.stages.surrogate import (
+        Observations,
+        metric_unit,
+        surrogate,
+        unit_is_guessed,
+    )
 
     sign = _sign(direction)
     scores = [sign * sum(each.scores) / len(each.scores) for each in tried]
@@ -145,7 +146,7 @@ def believe(
         ),
         unit=unit,
         deviation=replicates if replicates.freedom else None,
-        guessed_unit=metric not in SHARES,
+        guessed_unit=unit_is_guessed(metric),
     )
     every = ranges.candidates(_N_CANDIDATES, seed=seed)
     first = Belief(ranges, fitted, tuple(tried), tuple(every), direction, unit)

@@ -6,12 +6,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from search.queue.rows import done_rows, params_of
-from search.stages.expected import expected_scores
+from search.stages.believed import Belief, belief_of
 from search.stages.search import BASELINE_SLOT, cycles_of, none_of_use
 from search.stages.space import Ranges
-from search.stages.statistics import choose, compare, noise_of_neighbours, spread_finalists
+from search.stages.statistics import choose, compare, spread_finalists
 from search.stages.versions import versions
-from studies.answer import Answer, NoAnswer, Noise
+from studies.answer import Answer, NoAnswer
 from studies.definition import Study
 from studies.params import Choice
 from studies.states import BROKEN, Stage
@@ -23,7 +23,8 @@ _SCHEDULE_POINTS = 400  # of a curve 800 pixels wide: more are not seen
 def work_of(session: Session, row: StudyRow, study: Study) -> list[WorkRow]:
     """Return the rows of work of a new round: each candidate with every seed, baseline first."""
     by_slot = {work.slot: work for work in cycles_of(session, row)}
-    chosen = [BASELINE_SLOT, *_finalists(row, study, by_slot)]
+    belief = _belief(session, row, study)
+    chosen = [BASELINE_SLOT, *_finalists(row, study, by_slot, belief)]
     n_seeds = study.confirmation.n_seeds
     this_round = _next_round(session, row)
     return [
@@ -51,27 +52,28 @@ def _next_round(session: Session, row: StudyRow) -> int:
     return 0 if last is None else last + 1
 
 
-def _finalists(row: StudyRow, study: Study, works: Mapping[int, WorkRow]) -> list[int]:
+def _belief(session: Session, row: StudyRow, study: Study) -> Belief | None:
+    """Return what all finished cycles say, those of confirmations included."""
+    confirmed = done_rows(session, row.id, Stage.CONFIRMATION)
+    return belief_of(row, study, cycles_of(session, row), confirmed)
+
+
+def _finalists(
+    row: StudyRow, study: Study, works: Mapping[int, WorkRow], belief: Belief | None
+) -> list[int]:
     """Return the finalists beside the baseline; the winner of a round before is the first."""
-    scores = {slot: w.score for slot, w in works.items() if w.score is not None}
-    places = positions(row, study, works.values())
-    expected = expected_scores(scores, places, direction=study.direction)
+    if belief is None:
+        return []
     before = BASELINE_SLOT if row.answer is None else row.answer.winner
     kept = [] if before == BASELINE_SLOT else [before]
+    expected = belief.expected_of_slots
     return kept + spread_finalists(
         {s: v for s, v in expected.items() if s not in (BASELINE_SLOT, *kept)},
-        places,
-        search_noise(row, study, works.values()),
+        positions(row, study, works.values()),
+        belief.noise,
         n=max(1, study.confirmation.n_finalists - len(kept)),
         direction=study.direction,
     )
-
-
-def search_noise(row: StudyRow, study: Study, works: Iterable[WorkRow]) -> Noise | None:
-    """Return the noise of a seed from the cycles that did not diverge."""
-    whole = [w for w in works if w.outcome not in BROKEN]
-    scores = {w.slot: w.score for w in whole if w.score is not None}
-    return noise_of_neighbours(scores, positions(row, study, whole))
 
 
 def positions(
@@ -108,6 +110,7 @@ def conclude(session: Session, row: StudyRow, study: Study) -> Answer | NoAnswer
     test = {slot: tuple(by[s] for s in seeds) for slot, by in whole_test.items()}
     compared = winner != BASELINE_SLOT and set(finalists) <= set(test)
     before = () if row.answer is None else row.answer.comparisons
+    belief = _belief(session, row, study)
     return Answer(
         winner=winner,
         comparisons=(
@@ -115,7 +118,7 @@ def conclude(session: Session, row: StudyRow, study: Study) -> Answer | NoAnswer
         ),
         compared=compared,
         test=test,
-        search_noise=search_noise(row, study, cycles_of(session, row)),
+        search_noise=None if belief is None else belief.noise,
         schedules=_schedules(ended, study),
         versions=versions(),
         choices=(*_choices(study), *study.space.fixed()),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from search.params import Params
 from search.stages.believed import Belief
-from search.stages.search import n_first
+from search.stages.first import first_choices
 from studies.definition import Screening
 
 _STOP_BELOW = 0.05
@@ -37,8 +37,10 @@ def is_enough(
 
     None where the search goes on. The pending ones end as usual, so theirs is not counted.
     """
-    least = max(_LEAST_TRIED, 1 + n_first(screening))
-    if belief is None or len(belief.tried) < least:
+    if belief is None:
+        return None
+    n_given = len(first_choices(belief.ranges)) + screening.n_initial
+    if len(belief.tried) < max(_LEAST_TRIED, n_given):
         return None
     gain = belief.gain(pending)
     below = screening.stop_below

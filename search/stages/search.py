@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from search.params import Params
 from search.queue.rows import search_rows
+from search.stages.first import first_choices
 from search.stages.space import Ranges
 from studies.definition import Screening
 from studies.states import BROKEN, RunOutcome, RunState, Stage
@@ -16,8 +17,6 @@ from trainers.seeding import seed_for
 
 BASELINE_SLOT = 0
 """The first slot is torch's default 1cycle at the proposal."""
-N_FIRST_CHOICES = 3
-"""Slots after the baseline's that the sampler `kg` begins with."""
 
 
 def work_of(row: StudyRow, slots: Sequence[int]) -> list[WorkRow]:
@@ -37,24 +36,21 @@ def given(
 ) -> Params | None:
     """Return the configuration of a slot that needs no results, None where the sampler proposes.
 
-    These are the baseline, the first choices of the sampler `kg`, and the points of a scrambled
+    These are the first choices, of which the baseline is the first, and the points of a scrambled
     Sobol sequence (scipy.stats.qmc).
     """
-    if slot == BASELINE_SLOT:
-        return ranges.baseline()
-    if screening.sampler != "qmc" and slot > n_first(screening):
+    first = first_choices(ranges)
+    if slot < len(first):
+        return first[slot]
+    number = slot - len(first)
+    if screening.sampler != "qmc" and number >= screening.n_initial:
         return None
-    return space_filling(slot, study_seed=study_seed, ranges=ranges)
+    return space_filling(number, study_seed=study_seed, ranges=ranges)
 
 
-def n_first(screening: Screening) -> int:
-    """Return how many slots after the baseline's need no results."""
-    return screening.n_initial + (N_FIRST_CHOICES if screening.sampler == "kg" else 0)
-
-
-def space_filling(slot: int, *, study_seed: int, ranges: Ranges) -> Params:
-    """Return the configuration of a slot by a scrambled Sobol sequence, from slot 1 on."""
-    return ranges.candidates(slot, seed=seed_for(study_seed, "sobol"))[-1]
+def space_filling(number: int, *, study_seed: int, ranges: Ranges) -> Params:
+    """Return a configuration of the study's scrambled Sobol sequence; the first has number 0."""
+    return ranges.candidates(number + 1, seed=seed_for(study_seed, "sobol"))[-1]
 
 
 def cycles_of(session: Session, row: StudyRow) -> list[WorkRow]:

@@ -51,10 +51,10 @@ class Budget:
         images = self.seconds * images_per_s if self.seconds else (self.epochs or 0.0) * epoch
 
         def fits(n_trials: int) -> bool:
-            return sum(cost.n_images for cost in costs(study, n_trials=n_trials)) <= images
+            return sum(cost.most_images for cost in costs(study, n_trials=n_trials)) <= images
 
         if not fits(1):
-            least = sum(cost.n_images for cost in costs(study, n_trials=1))
+            least = sum(cost.most_images for cost in costs(study, n_trials=1))
             here = f"{least / epoch:.0f}epochs, here about {least / images_per_s:.0f}s"
             raise UsageError(
                 f"--budget {self.text}: does not pay for one configuration with range test and "
