@@ -115,10 +115,12 @@ def check_matches(
             f"--seed {seed}: study {name!r} was made with seed {row.seed}; "
             "leave --seed out, or start a new study with --name"
         )
-    if target.n_trials not in (None, row.n_trials if row.exact else None):
-        most = "a target of" if row.exact else "at most"
+    if target.n_trials not in (None, row.n_trials) or (target.n_trials and row.search_end):
+        has = f"a target of {row.n_trials}"
+        if row.search_end is not None:
+            has = f"ended its search after {row.search_end.n_cycles} of at most {row.n_trials}"
         raise UsageError(
-            f"--trials {target.n_trials}: study {name!r} has {most} {row.n_trials}; "
+            f"--trials {target.n_trials}: study {name!r} has {has}; "
             "leave --trials out, add to it with --trials +N, or start a new study with --name"
         )
     if target.budget is not None and target.budget.text != row.budget:
@@ -127,6 +129,14 @@ def check_matches(
             f"--budget {target.budget.text}: study {name!r} was made {made} and has a target of "
             f"{row.n_trials}; leave --budget out, or start a new study with --name"
         )
+
+
+def make_exact(engine: Engine, row: StudyRow) -> StudyRow:
+    """Have a search that might end by itself train all its configurations, as --trials asks."""
+    with transaction(engine) as session:
+        stored = stored_study(session, row, lock=True)
+        stored.exact = stored.search_end is None
+        return stored
 
 
 def extend(engine: Engine, row: StudyRow, *, more: int) -> StudyRow:

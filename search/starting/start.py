@@ -35,8 +35,8 @@ Watch = Callable[[Engine, Started], AbstractContextManager[object]]
 
 
 def stored(engine: Engine, asked: Asked) -> tuple[StudyRow | None, Asked]:
-    """Return the stored study, its target raised if that was asked for, and what is still asked:
-    with the range test that is stored.
+    """Return the stored study, its target raised or made exact if that was asked for, and what is
+    still asked: with the range test that is stored.
 
     None where there is none, or where it makes way for another definition. See
     catalog.check_matches(), catalog.extend() and renewal.make_way() for what is raised.
@@ -57,6 +57,8 @@ def stored(engine: Engine, asked: Asked) -> tuple[StudyRow | None, Asked]:
     except ProtocolError as error:
         return None, _counted(make_way(engine, row, asked, error))
     asked = replace(asked, definition=as_stored)
+    if asked.target.n_trials is not None and not row.exact:
+        row = catalog.make_exact(engine, row)
     if more:
         row, asked = catalog.extend(engine, row, more=more), replace(asked, target=Target())
     return row, asked
