@@ -8,14 +8,15 @@ better here; the caller negates a minimised one.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
 import numpy as np
+from numpy.typing import NDArray
 
-from search.stages.gains import expected_gain
+from search.stages.gains import FARTHEST, expected_gain
 from search.stages.hypotheses import Hypotheses, hypotheses_of
 from search.stages.kernel import (
     Constants,
@@ -36,12 +37,14 @@ _JITTER = 1e-7
 """In squared scales: what keeps a covariance of twice the same point positive definite."""
 _LEAST_WEIGHT = 1e-3  # of the heaviest hypothesis; the others count for nothing
 _SHARE_FOR_GAINS = 0.95
-_MOST_FOR_GAINS = 6
+_MOST_FOR_GAINS = 5
 _SHARES = ("accuracy", "macro F1")  # between 0 and 1; people call 0.01 of them a point
 _SHARE_OF_SPAN = 0.02  # one point of the 50 that lie between chance and a usual accuracy
+_AT_ONCE = 1_000
 _N_DRAWS = 2_000
 _MOST_JOINTLY = 400  # points drawn jointly: time grows with their cube
-_MOST_AVERAGED = 64  # points that an importance averages over: it takes their square
+_BROKEN = 5.0  # scales below the best
+_N_AVERAGED = 64  # points that an importance averages over: it takes their square
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,20 +119,20 @@ class Surrogate:
 
         Each hypothesis gives the median of its score, the unfolded mean of its process.
         """
-        result: Floats = self._weights @ self._medians(self._means(self._cross(points)))
-        return result
+        blocks = [self._weights @ self._medians(m) for _, m in self._in_blocks(points)]
+        return np.concatenate(blocks)
 
     def deviation(self, points: Floats) -> Floats:
         """Return the standard deviation of the noiseless score at each point, (m,)."""
-        cross = self._cross(points)
-        means = self._means(cross)
-        explained = ((self._inverse_factors @ cross) ** 2).sum(axis=1)
-        deviations = np.sqrt(np.maximum(variance(points.shape[1], self._known) - explained, 0))
-        within = self._spread(means, deviations) ** 2
-        medians = self._medians(means)
-        between = (medians - self._weights @ medians) ** 2
-        result: Floats = np.sqrt(self._weights @ (within + between))
-        return result
+        blocks = []
+        for cross, means in self._in_blocks(points):
+            explained = ((self._inverse_factors @ cross) ** 2).sum(axis=1)
+            left = np.maximum(variance(points.shape[1], self._known) - explained, 0)
+            medians = self._medians(means)
+            between = (medians - self._weights @ medians) ** 2
+            within = self._spread(means, np.sqrt(left)) ** 2
+            blocks.append(np.sqrt(self._weights @ (within + between)))
+        return np.concatenate(blocks)
 
     def covariance(self, points: Floats) -> Floats:
         """Return the covariance of the noiseless scores of points, (m, m)."""
@@ -157,25 +160,42 @@ class Surrogate:
         Ginsbourger, Le Riche, Carraro 2010).
         """
         choices = np.concatenate([self._points, candidates])
-        cross = self._cross(choices)
-        factor = self._unit * self._scales
-        means = -((self._weights * factor) @ self._means(cross))
-        prior = covariance(candidates, choices, self._known)
-        own = variance(candidates.shape[1], self._known)
         n_used = int(np.searchsorted(np.cumsum(self._weights), _SHARE_FOR_GAINS)) + 1
         n_used = min(n_used, _MOST_FOR_GAINS, len(self._weights))
+        cross = self._cross(choices)
+        means = -((self._weights * self._scales) @ self._means(cross))
         inverse_factors = self._inverse_factors[:n_used]
         if pending is not None and len(pending):
             cross = np.concatenate([cross, covariance(pending, choices, self._known)])
             inverse_factors = self._with_pending(pending, n_used)
+        halves = inverse_factors @ cross
+        hopeful = self._hopeful(means, choices, halves)
+        prior = covariance(candidates, choices[hopeful], self._known)
+        own = variance(candidates.shape[1], self._known)
         total = np.zeros(len(candidates))
-        for index, inverse in enumerate(inverse_factors):
-            halves = inverse @ cross
-            there = halves[:, len(self._points) :]
-            left = np.maximum(own - (there**2).sum(axis=0), 0)
-            slopes = (prior - there.T @ halves) / np.sqrt(left + self._ratios[index] ** 2)[:, None]
-            total += self._weights[index] * expected_gain(means, factor[index] * slopes)
-        result: Floats = total / self._weights[:n_used].sum()
+        for index, half in enumerate(halves):
+            there = half[:, len(self._points) :]
+            left = np.maximum(own - (there**2).sum(axis=0), 0) + self._ratios[index] ** 2
+            moved = (prior - there.T @ half[:, hopeful]) * (self._scales[index] / np.sqrt(left))[
+                :, None
+            ]
+            total += self._weights[index] * expected_gain(means[hopeful], moved)
+        result: Floats = total * (self._unit / self._weights[:n_used].sum())
+        return result
+
+    def _hopeful(self, means: Floats, choices: Floats, halves: Floats) -> NDArray[np.bool_]:
+        """Return which choices one cycle may bring above the best.
+
+        No cycle moves the difference of two scores by more than what is unknown of it.
+        """
+        best = int(means.argmax())
+        to_best = covariance(choices, choices[[best]], self._known)[:, 0]
+        shared = to_best - np.einsum("hi,hij->hj", halves[:, :, best], halves)
+        left = variance(choices.shape[1], self._known) - (halves**2).sum(axis=1)
+        apart = np.sqrt(np.maximum(left + left[:, [best]] - 2 * shared, 0))
+        scales = self._scales[: len(halves), None]
+        result: NDArray[np.bool_] = means + FARTHEST * (scales * apart).max(axis=0) > means[best]
+        result[best] = True
         return result
 
     def draws(self, points: Floats, n: int, *, rng: np.random.Generator) -> Floats:
@@ -212,30 +232,38 @@ class Surrogate:
 
         The main effects of a functional ANOVA (Hooker 2007) over `points`, which are taken as
         spread evenly and independently: in each coordinate the mean is averaged over all others.
-        Of the folded mean, so that a cliff does not count for everything. The shares sum to at
-        most 1; what is missing is interaction. All 0 where the mean is flat.
+        Deficits count up to five scales, so that a cliff does not count for everything. The shares
+        sum to at most 1; what is missing is interaction. All 0 where the mean is flat.
         """
-        some = points[
-            np.linspace(0, len(points) - 1, min(len(points), _MOST_AVERAGED)).astype(int)
-        ]
-        variances = []
-        for column in range(points.shape[1]):
-            crossed = np.repeat(some[None, :, :], len(some), axis=0)
-            crossed[:, :, column] = some[:, column][:, None]
-            heights = self._heights(crossed.reshape(-1, points.shape[1]))
-            variances.append(heights.reshape(len(some), len(some)).mean(axis=1).var())
-        total = max(float(self._heights(some).var()), sum(variances))
-        return np.array(variances) / total if total > 0 else np.zeros(points.shape[1])
+        places = np.linspace(0, len(points) - 1, min(len(points), _N_AVERAGED)).astype(int)
+        shares = (np.arange(_N_AVERAGED) + 0.5) / _N_AVERAGED
+        effects = []
+        for column, values in enumerate(np.quantile(points, shares, axis=0).T):
+            crossed = np.tile(points[places], (len(values), 1))
+            crossed[:, column] = np.repeat(values, len(places))
+            effects.append(self._depths(crossed).reshape(len(values), -1).mean(axis=1).var())
+        total = max(float(self._depths(points).var()), sum(effects))
+        return np.array(effects) / total if total > 0 else np.zeros(points.shape[1])
 
     def _cross(self, points: Floats) -> Floats:
         """Return the prior covariance of what was measured and points, (n, m)."""
         return covariance(self._points, points, self._known)
 
-    def _heights(self, points: Floats) -> Floats:
-        """Return the folded posterior mean at each point, in units."""
-        means = self._means(self._cross(points))
-        result: Floats = -((self._weights * self._scales) @ means)
-        return result
+    def _in_blocks(self, points: Floats) -> Iterator[tuple[Floats, Floats]]:
+        """Yield _cross() and _means() of some points at a time, which bounds the memory."""
+        for start in range(0, len(points), _AT_ONCE):
+            cross = self._cross(points[start : start + _AT_ONCE])
+            yield cross, self._means(cross)
+
+    def _depths(self, points: Floats) -> Floats:
+        """Return the posterior mean deficit at each point, in units, cut where a cycle broke."""
+        weights = self._weights * self._scales
+        return np.concatenate(
+            [
+                weights @ np.minimum(unfolded(means, self._known.fold), _BROKEN)
+                for _, means in self._in_blocks(points)
+            ]
+        )
 
     def _means(self, cross: Floats) -> Floats:
         """Return each hypothesis's mean folded deficit, (hypotheses, m)."""
