@@ -68,6 +68,7 @@ def dense_process(observations: Observations, noise: float) -> GaussianProcessRe
 
 def test_the_posterior_of_one_hypothesis_is_the_dense_process_of_another_library() -> None:
     points, elsewhere = places(20, 1), places(30, 2)
+    points[15:] = points[:5]  # measured twice
     scores = 0.6 + np.random.default_rng(3).normal(0, 0.01, 20)
     observations = Observations(points, scores, np.arange(1, 21))
     model = surrogate(observations, unit=UNIT, known=sure_of(0.5))

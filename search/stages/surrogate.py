@@ -68,7 +68,9 @@ class Observations:
 class Surrogate:
     """The posterior of the noiseless score; made by surrogate().
 
-    `noise` is the posterior mean of a seed's standard deviation, in the metric's unit.
+    `noise` is the posterior mean of a seed's standard deviation, in the metric's unit;
+    `log_evidence` the log of the density of the scores before they were seen, up to a constant
+    of the metric's unit.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Surrogate:
             - (len(observations.scores) - 1) * np.log(hypotheses.scales)
             + log_slope(deficits, known.fold).sum(axis=1)
         )
+        self.log_evidence = _log_sum(log_weights) - _log_sum(hypotheses.log_weights)
         weights = np.exp(log_weights - log_weights.max())
         kept = np.flatnonzero(weights > _LEAST_WEIGHT)
         kept = kept[np.argsort(-weights[kept], kind="stable")]
@@ -309,7 +312,7 @@ def surrogate(
     likelihood. One from neighbours is not used: these are the observations themselves. `known`
     takes the place of the product's constants.
 
-    Above 300 rows neighbours go in as their mean (`merging.py`).
+    Above 300 distinct points neighbours go in as their mean (`merging.py`).
     """
     known = constants() if known is None else known
     scale = known.guessed_scale if guessed_unit else known.scale
@@ -322,6 +325,11 @@ def _noise(ratios: Floats, n_seeds: Floats) -> Floats:
     diagonal = ratios[:, None] ** 2 / n_seeds + _JITTER
     result: Floats = diagonal[:, :, None] * np.eye(len(n_seeds))
     return result
+
+
+def _log_sum(logs: Floats) -> float:
+    """Return the log of the sum of numbers given by their logs."""
+    return float(np.logaddexp.reduce(logs))
 
 
 def metric_unit(metric: str, scores: Sequence[float], diverged_value: float) -> float:
