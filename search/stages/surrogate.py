@@ -36,10 +36,10 @@ from trainers.scored import named
 _JITTER = 1e-7
 """In squared scales: what keeps a covariance of twice the same point positive definite."""
 _LEAST_WEIGHT = 1e-3  # of the heaviest hypothesis; the others count for nothing
-_SHARE_FOR_GAINS = 0.95
-_MOST_FOR_GAINS = 5
 _SHARES = ("accuracy", "macro F1")  # between 0 and 1; people call 0.01 of them a point
 _SHARE_OF_SPAN = 0.02  # one point of the 50 that lie between chance and a usual accuracy
+_RATIO_STEP = 0.5  # in logarithms: noises over scale that are one kind
+_LEAST_OF_A_KIND = 0.02
 _AT_ONCE = 1_000
 _N_DRAWS = 2_000
 _MOST_JOINTLY = 400  # points drawn jointly: time grows with their cube
@@ -158,35 +158,49 @@ class Surrogate:
         """Return what one more cycle at each candidate is expected to gain, (m,); never below 0.
 
         The knowledge gradient over what may be chosen afterwards, the measured points and the
-        candidates, averaged over the hypotheses that carry 95 % of the weight. `pending` (k, d)
+        candidates, averaged over the hypotheses (`_kinds`). `pending` (k, d)
         are being trained: they are believed to come out at their means (the kriging believer of
         Ginsbourger, Le Riche, Carraro 2010).
         """
         choices = np.concatenate([self._points, candidates])
-        n_used = int(np.searchsorted(np.cumsum(self._weights), _SHARE_FOR_GAINS)) + 1
-        n_used = min(n_used, _MOST_FOR_GAINS, len(self._weights))
+        kinds = self._kinds()
         cross = self._cross(choices)
         means = -((self._weights * self._scales) @ self._means(cross))
-        inverse_factors = self._inverse_factors[:n_used]
+        inverse_factors = self._inverse_factors[kinds.heaviest]
         if pending is not None and len(pending):
             cross = np.concatenate([cross, covariance(pending, choices, self._known)])
-            inverse_factors = self._with_pending(pending, n_used)
+            inverse_factors = self._with_pending(pending, kinds)
         halves = inverse_factors @ cross
-        hopeful = self._hopeful(means, choices, halves)
+        hopeful = self._hopeful(means, choices, kinds.scales[:, None], halves)
         prior = covariance(candidates, choices[hopeful], self._known)
         own = variance(candidates.shape[1], self._known)
         total = np.zeros(len(candidates))
+        ratios = self._ratios[kinds.heaviest]
         for index, half in enumerate(halves):
             there = half[:, len(self._points) :]
-            left = np.maximum(own - (there**2).sum(axis=0), 0) + self._ratios[index] ** 2
-            moved = (prior - there.T @ half[:, hopeful]) * (self._scales[index] / np.sqrt(left))[
-                :, None
-            ]
-            total += self._weights[index] * expected_gain(means[hopeful], moved)
-        result: Floats = total * (self._unit / self._weights[:n_used].sum())
-        return result
+            left = np.maximum(own - (there**2).sum(axis=0), 0) + ratios[index] ** 2
+            moved = (prior - there.T @ half[:, hopeful]) / np.sqrt(left)[:, None]
+            moved *= kinds.scales[index]
+            total += kinds.weights[index] * expected_gain(means[hopeful], moved)
+        return total * self._unit
 
-    def _hopeful(self, means: Floats, choices: Floats, halves: Floats) -> NDArray[np.bool_]:
+    def _kinds(self) -> "_Kinds":
+        """Return the hypotheses in a few groups of about the same noise over scale.
+
+        That ratio decides how far a process moves with a score, up to its scale. A group stands
+        for its hypotheses by the heaviest of them, at their mean scale.
+        """
+        _, group = np.unique(np.round(np.log(self._ratios) / _RATIO_STEP), return_inverse=True)
+        weights = np.bincount(group, self._weights)
+        kept = np.flatnonzero(weights > _LEAST_OF_A_KIND)
+        # The heaviest hypotheses stand first.
+        heaviest = np.array([np.flatnonzero(group == number)[0] for number in kept])
+        scales = np.bincount(group, self._weights * self._scales) / weights
+        return _Kinds(weights[kept] / weights[kept].sum(), scales[kept], heaviest)
+
+    def _hopeful(
+        self, means: Floats, choices: Floats, scales: Floats, halves: Floats
+    ) -> NDArray[np.bool_]:
         """Return which choices one cycle may bring above the best.
 
         No cycle moves the difference of two scores by more than what is unknown of it.
@@ -196,7 +210,6 @@ class Surrogate:
         shared = to_best - np.einsum("hi,hij->hj", halves[:, :, best], halves)
         left = variance(choices.shape[1], self._known) - (halves**2).sum(axis=1)
         apart = np.sqrt(np.maximum(left + left[:, [best]] - 2 * shared, 0))
-        scales = self._scales[: len(halves), None]
         result: NDArray[np.bool_] = means + FARTHEST * (scales * apart).max(axis=0) > means[best]
         result[best] = True
         return result
@@ -289,11 +302,20 @@ class Surrogate:
         scales = self._scales[index]
         return self._unit * half * (scales[:, None] if np.ndim(scales) else scales)
 
-    def _with_pending(self, pending: Floats, n_used: int) -> Floats:
+    def _with_pending(self, pending: Floats, kinds: "_Kinds") -> Floats:
         points = np.concatenate([self._points, pending])
         n_seeds = np.concatenate([self._n_seeds, np.ones(len(pending))])
-        prior = covariance(points, points, self._known)
-        return np.linalg.inv(np.linalg.cholesky(prior + _noise(self._ratios[:n_used], n_seeds)))
+        noise = _noise(self._ratios[kinds.heaviest], n_seeds)
+        return np.linalg.inv(np.linalg.cholesky(covariance(points, points, self._known) + noise))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kinds:
+    """Groups of hypotheses: weight, mean scale, and which is the heaviest of each."""
+
+    weights: Floats
+    scales: Floats
+    heaviest: Counts
 
 
 def surrogate(
