@@ -30,6 +30,7 @@ RECORDED = Path(__file__).parent / "recorded"
 FIRST = ((1.5, 0.45, 15.0), (1.0, 0.3, 25.0), (0.63, 0.45, 15.0), (3.2, 0.45, 15.0))
 """What a search starts with: max_lr over the proposal, pct_start, div_factor."""
 AFTER = (6, 12)
+_N_FOLDS = 5
 _N_SUBSETS = 6
 _N_DRAWS = 400
 _TIGHT = 0.4
@@ -261,14 +262,17 @@ def _measured(
     )
 
 
-def folds(families: Sequence[Measured]) -> list[list[Measured]]:
-    """Return the families in groups that share neither net nor data with another group."""
+def folds(families: Sequence[Measured], *, n: int = _N_FOLDS) -> list[list[Measured]]:
+    """Return the families in at most n folds that share neither net nor data with each other."""
     groups: list[list[Measured]] = []
     for family in families:
         near = [g for g in groups if any(family.shares & other.shares for other in g)]
         groups = [g for g in groups if not any(g is each for each in near)]
         groups.append([*(member for group in near for member in group), family])
-    return groups
+    parts: list[list[Measured]] = [[] for _ in range(min(n, len(groups)))]
+    for group in sorted(groups, key=len, reverse=True):
+        min(parts, key=len).extend(group)
+    return parts
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -290,7 +294,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     families = measured_families(asked.recorded)
     path = Path(str(files("search.stages").joinpath("surrogate.json")))
     stored = json.loads(path.read_text(encoding="utf-8"))
-    print(f"{len(families)} families in {len(folds(families))} groups that share nothing")
+    print(f"{len(families)} families in {len(folds(families))} folds that share nothing")
     before = _print_checks("the product's constants", [(constants(), families)])
     if asked.no_fit:
         return 0
@@ -299,7 +303,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rest = [family for family in families if family not in group]
         parts.append((Constants.of(fitted(rest, stored, n_steps=asked.steps)), group))
         print(f"fitted without {', '.join(family.name for family in group)}", file=sys.stderr)
-    after = _print_checks("fitted to the other groups", parts)
+    after = _print_checks("fitted to the other folds", parts)
     lead = fmean(after) - fmean(before)
     n_ahead = sum(a > b for a, b in zip(after, before, strict=True))
     print(f"the fit is denser by {lead:+.3f} on average, in {n_ahead} of {len(after)} families")
