@@ -24,6 +24,7 @@ from search.commands.flags import (
 from search.workers.patience import START_PATIENCE_S
 
 if TYPE_CHECKING:
+    from search.starting.asked import Asked
     from studies.tables import StudyRow
 
 
@@ -37,7 +38,8 @@ def run(
         str | None,
         typer.Option(
             "--budget",
-            help="What a new study may cost, instead of --trials: 200epochs, 90min or 2h.",
+            help="What a new study may cost, instead of --trials: 200epochs, 90min, 2h, or "
+            "range-test: its first choice, unconfirmed.",
             show_default=False,
         ),
     ] = None,
@@ -95,6 +97,9 @@ def run(
     if dry_run:
         terminal.print_plan(api.costed(asked), json=json)
         return
+    if asked.target.only is not None:
+        _first_choice(asked, report=report, json=json)
+        return
     url = storage_url(storage)
     if report is not None:
         check_file(report, flag="--report")
@@ -110,6 +115,30 @@ def run(
         if report is not None or not _is_current(page, row):
             write_report(answer, page)
     terminal.print_findings(answer, page, json=json)
+
+
+def _first_choice(asked: "Asked", *, report: Path | None, json: bool) -> None:
+    """Make the range test alone, and print the first choice; what has ended answers as ever."""
+    from search import api
+    from search.errors import UsageError
+    from search.results.first import first_choice
+    from search.starting.slurm import coming_back
+    from search.views.findings import shell_of
+    from search.views.terminal.first import print_first
+    from search.views.terminal.progress import Progress
+
+    if report is not None:
+        raise UsageError(
+            f"--report {report}: a range test alone has no page; `onecycle range-test --save "
+            "curve.html` draws its curves"
+        )
+    with (
+        coming_back(),
+        Progress() as progress,
+        api.brought_to_end(asked, watch=progress.watch) as (engine, row),
+    ):
+        first, shell = first_choice(engine, row), shell_of(engine, row)
+    print_first(first, shell, json=json)
 
 
 def _is_current(page: Path, row: "StudyRow") -> bool:
