@@ -4,6 +4,7 @@ import json as json_module
 
 from search.results.first import UNCONFIRMED, FirstChoice
 from search.results.provenance import Shell
+from search.stages.first import WHY_FIRST
 from search.text import printable
 from search.views.terminal.answer import on_stdout, say
 from search.views.wording import CALL_EXPLAINED, code_of, proposal_lines
@@ -18,6 +19,8 @@ def print_first(first: FirstChoice, shell: Shell, *, json: bool) -> None:
     console, measured = on_stdout(), first.measured
     assert measured.proposal is not None  # without one there is no first choice
     say(console, f"first choice, {UNCONFIRMED}: {first.params}")
+    factor = first.params.max_lr / measured.proposal.max_lr
+    say(console, f"{factor:.2g} times the proposed max_lr: {WHY_FIRST}")
     say(console, "")
     for line in proposal_lines(measured.proposal, {}):
         say(console, line)
