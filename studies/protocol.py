@@ -18,6 +18,7 @@ _NOT_PROTOCOL = frozenset({"name", "epochs", "task.data.path"})
 _NOT_COMPARED = frozenset({"data read"})
 """Facts in words, for people, whose wording may change; others hold what they rest on."""
 _SEEDS = "seeds of the runs"
+_RACE = "rule of the confirmation"
 _CODE = "code of the study file"
 _ONLY_WHERE_GIVEN = {
     "range_test.required": "False",
@@ -51,6 +52,7 @@ def declared(study: Study, source: str) -> dict[str, str]:
             if field in fields:
                 fields[f"baseline.{name}"] = fields.pop(field)
     fields[_SEEDS] = "fit 32 bits"
+    fields[_RACE] = "a race, then pairs"
     fields |= code_fields(source) if is_of_object(source) else {_CODE: _code_digest(source)}
     # From the package's metadata: importing torch takes two seconds. To the minor version, because
     # patch releases of torch mend regressions only.
@@ -78,6 +80,9 @@ def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> Non
         ]
     for key in keys:
         if key == _SEEDS and has_long_seeds(stored):
+            continue
+        # Of before, when n_seeds was a number of seeds: it is the most now, and more by default.
+        if key in (_RACE, "confirmation.n_seeds") and _RACE not in stored:
             continue
         if key not in _NOT_COMPARED and stored.get(key) != now.get(key):
             made = f"{key} = {_short(stored.get(key))}, now it is {_short(now.get(key))}"

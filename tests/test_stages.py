@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import URL, Engine, select
 
+from search.params import Params
 from search.stages import range_test
+from search.stages.expected import expected_scores
 from search.stages.order import advance
 from search.stages.space import Ranges
 from studies.answer import Answer
@@ -194,20 +196,32 @@ def test_a_batch_size_without_an_edge_has_the_proposal_of_the_nearest_that_has_o
     assert all(each.proposal is not None for each in (measured, *measured.others.values()))
 
 
-def test_finalists_and_baseline_are_confirmed_with_the_same_seeds(engine: Engine) -> None:
+def test_the_finalists_are_the_best_by_expected_score_and_race_with_the_same_seeds(
+    engine: Engine,
+) -> None:
     scores = [0.5, 0.9, 0.2, 0.8, 0.7]
     add_study(
         engine, *(work("search", n, score=score) for n, score in enumerate(scores)), stage="search"
     )
     assert stage_after(engine) == "confirmation"
-    confirmed = rows_of(engine, "confirmation")
-    assert [(row.candidate, row.replicate) for row in confirmed] == [
-        (slot, replicate) for slot in (0, 4, 1) for replicate in range(3)
-    ], "the best, and of those within noise the one farthest from it"
-    assert {(row.params or {})["max_lr"] for row in confirmed if row.candidate == 4} == {0.14}
+    opened = rows_of(engine, "confirmation")
+    expected = expected_scores(
+        dict(enumerate(scores)),
+        {
+            n: Ranges.of(study_of(engine), STUDY).position(Params(**params_at(0.1 + n / 100)))
+            for n in range(5)
+        },
+        direction="maximize",
+    )
+    first, second = sorted(range(1, 5), key=lambda n: -expected[n])[:2]
+    assert [(row.slot, row.candidate, row.replicate) for row in opened] == [
+        (1, first, 0),
+        (2, second, 0),
+    ]
+    assert (opened[0].params or {})["max_lr"] == 0.1 + first / 100
 
 
-def test_a_lucky_score_among_poor_neighbours_is_not_the_first_finalist(engine: Engine) -> None:
+def test_a_lucky_score_among_poor_neighbours_is_no_finalist(engine: Engine) -> None:
     scores = [0.80 + 0.09 * slot / 19 for slot in range(20)]
     scores[4] = 0.895
     add_study(
@@ -219,8 +233,7 @@ def test_a_lucky_score_among_poor_neighbours_is_not_the_first_finalist(engine: E
         stage="search",
     )
     assert stage_after(engine) == "confirmation"
-    candidates = list(dict.fromkeys(row.candidate for row in rows_of(engine, "confirmation")))
-    assert candidates[:2] == [0, 19]
+    assert {row.candidate for row in rows_of(engine, "confirmation")} == {18, 19}
 
 
 def test_a_configuration_that_was_given_up_is_no_finalist(engine: Engine) -> None:
@@ -232,7 +245,7 @@ def test_a_configuration_that_was_given_up_is_no_finalist(engine: Engine) -> Non
         stage="search",
     )
     assert stage_after(engine) == "confirmation"
-    assert {row.candidate for row in rows_of(engine, "confirmation")} == {0, 2}
+    assert {row.candidate for row in rows_of(engine, "confirmation")} <= {0, 2}
 
 
 def test_without_a_baseline_there_is_no_result(engine: Engine) -> None:
