@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -95,15 +96,24 @@ class Racers:
 def expected_loss(racers: Racers) -> float:
     """Return how much the leader is expected to lie below the best, in the unit of the scores."""
     import numpy as np
+
+    values, vectors = np.linalg.eigh(racers.covariance)
+    spread = np.sqrt(np.maximum(values, 0.0)) * vectors
+    drawn = racers.mean + _draws(len(racers.slots)) @ spread.T
+    leading = drawn[:, racers.slots.index(racers.leader)]
+    return float((drawn.max(axis=1) - leading).mean())
+
+
+@cache
+def _draws(n: int) -> "np.ndarray":
+    """Return standard normal draws (_N_DRAWS, n), the same each time: whoever asks gets the same
+    answer."""
+    import numpy as np
     from scipy.special import ndtri
     from scipy.stats import qmc
 
-    # The same draws each time: whoever asks gets the same answer.
-    uniform = qmc.Sobol(len(racers.slots), scramble=True, seed=0).random(_N_DRAWS)
-    values, vectors = np.linalg.eigh(racers.covariance)
-    drawn = racers.mean + ndtri(uniform) * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
-    leading = drawn[:, racers.slots.index(racers.leader)]
-    return float((drawn.max(axis=1) - leading).mean())
+    # scipy calls it rng since 1.15, and still takes the old name.
+    return np.asarray(ndtri(qmc.Sobol(n, scramble=True, seed=0).random(_N_DRAWS)))
 
 
 def next_cycles(prior: Racers, scores: Scores) -> list[int]:

@@ -71,7 +71,7 @@ def compare_in_looks(
     """
     n, most = len(differences), looks[-1]
     mean = fmean(differences)
-    squares = spread.squares + sum((each - mean) ** 2 for each in differences)
+    squares = spread.squares + math.fsum((each - mean) ** 2 for each in differences)
     freedom = spread.freedom + n - 1
     deviation = math.sqrt(squares / freedom)
     reach = boundary(looks, n, spread.freedom)
@@ -122,6 +122,7 @@ def _chance(
     return float(stdtr(freedom, (mean - needed) / (deviation * math.sqrt(1 / n - 1 / most))))
 
 
+@cache
 def boundary(looks: tuple[int, ...], n: int, freedom: int) -> float:
     """Return how many standard errors a difference must exceed at the look of `n` pairs.
 
@@ -228,6 +229,7 @@ def _reach(n: int, freedom: int, level: float) -> float:
     return math.sqrt(n) * t / math.hypot(t, math.sqrt(degrees))
 
 
+@cache
 def _t_quantile(probability: float, freedom: int) -> float:
     from scipy.special import stdtrit
 
