@@ -27,12 +27,12 @@ class Noise:
     """The standard deviation of a score over seeds, and what it was estimated from.
 
     `replicates`: cycles of one configuration with several seeds; `neighbours`: configurations
-    that lie close together, with one seed each.
+    that lie close together, with one seed each; `surrogate`: its posterior mean, from both.
     """
 
     deviation: float
     freedom: int
-    source: Literal["replicates", "neighbours"]
+    source: Literal["replicates", "neighbours", "surrogate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,21 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SearchEnd:
+    """Where a search ended by itself: after `n_cycles` of `at_most`, those under way included.
+
+    One more was expected to gain `gain`, in the unit of the metric. `unvisited` is the slot of a
+    configuration that was added then, for it was expected to score better than all before it;
+    None where there was none.
+    """
+
+    n_cycles: int
+    at_most: int
+    gain: float
+    unvisited: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
     """What a confirmation concluded.
 
@@ -98,7 +113,7 @@ class Answer:
     slot and seed. `schedules`: (step, rate) of each candidate, so that no page needs torch to
     draw them. `choices` names the parameters that are no range, `fixed` those of them that were
     held at one value; None where an earlier version kept no word of it. `importances` is None
-    until somebody has computed them.
+    until somebody has computed them. `search_end`: None where all configurations were trained.
 
     `n_raced`: cycles of the race that chose the winner; None where every finalist was trained with
     every seed.
@@ -115,6 +130,7 @@ class Answer:
     fixed: tuple[str, ...] = ()
     importances: Mapping[str, float] | None = None
     n_raced: int | None = None
+    search_end: SearchEnd | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer as plain JSON values."""
@@ -131,6 +147,7 @@ class Answer:
             "fixed": list(self.fixed),
             "importances": None if self.importances is None else dict(self.importances),
             "n_raced": self.n_raced,
+            "search_end": None if self.search_end is None else asdict(self.search_end),
         }
 
     @classmethod
@@ -139,10 +156,10 @@ class Answer:
 
         Studies of before version 0.1.0 may lack `compared` (then each round compared),
         `search_noise`, `versions` and `importances`; those of before 0.2.0 `choices`, `fixed`
-        and `n_raced`.
+        and `n_raced`, and `search_end` where it is None.
         """
         comparisons = tuple(Comparison.from_json(each) for each in stored["comparisons"])
-        noise = stored.get("search_noise")
+        noise, search_end = stored.get("search_noise"), stored.get("search_end")
         return cls(
             winner=stored["winner"],
             comparisons=comparisons,
@@ -158,6 +175,7 @@ class Answer:
             fixed=tuple(stored.get("fixed", ())),
             importances=stored.get("importances"),
             n_raced=stored.get("n_raced"),
+            search_end=None if search_end is None else SearchEnd(**search_end),
         )
 
 

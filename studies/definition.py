@@ -37,7 +37,10 @@ from trainers.task import Workload
 
 # The width of the column (studies.tables.StudyRow.name).
 MAX_NAME_LENGTH = 200
-SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random")
+SAMPLERS = ("kg", "tpe", "gp", "cmaes", "qmc", "random")
+_INITIAL = 8
+"""Points before one of Optuna's samplers; a power of two, at which a Sobol sequence is balanced
+(scipy.stats.qmc.Sobol)."""
 MOST_WEIGHT_DECAY = {"sgd": 0.02, "adaptive": 0.1}
 """A larger one moves the edge by more than the noise of a sweep, so that one range test would not
 do for the whole range (docs/log.md); by the type of optimizer."""
@@ -52,8 +55,8 @@ def _at_least(low: int, **values: int) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RangeTest:
-    """`n_sweeps` seeded sweeps of `n_steps` optimizer steps each, from `start_lr` to `end_lr`, and
-    a slow one of twice the steps.
+    """Seeded sweeps of `n_steps` optimizer steps each, from `start_lr` to `end_lr`: two where they
+    agree, else `n_sweeps` at most and a slow one of twice the steps (trainers.sweeps.stopping).
 
     The reading moves with the number of steps, so it is part of the protocol, and the slow sweep
     tells how far; fewer than 100 say little.
@@ -64,7 +67,7 @@ class RangeTest:
     """
 
     # One sweep lost up to 2.4 points in `no-norm`, the median of five at most 0.3
-    # (docs/benchmarks.md).
+    # (docs/benchmarks.md); more than two are made only where these disagree.
     n_sweeps: int = 5
     # In `cifar-small` the edge moves by 0.9 decades from 100 to 200 steps, then stands still.
     n_steps: int = 200
@@ -100,29 +103,57 @@ def _check_epochs(epochs: int) -> None:
     _at_least(1, epochs=int(epochs) if isinstance(epochs, _Taken) else epochs)
 
 
+def _check_stop_below(value: object, *, exact: bool) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 < float(value) < math.inf:  # type: ignore[arg-type]
+        raise ValueError(
+            f"stop_below must be a number above 0 in the unit of the metric, got {value!r}; "
+            "exact=True trains all n_trials"
+        )
+    if exact:
+        raise ValueError(
+            f"exact=True trains all n_trials, so stop_below={value:g} would mean nothing: "
+            "leave one of the two out"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Screening:
-    """`n_trials` configurations, each trained for one complete cycle of `epochs`: the study's,
-    where it is not said here.
+    """At most `n_trials` configurations, each trained for one complete cycle of `epochs`: the
+    study's, where it is not said here.
 
-    After the baseline and `n_initial` points of a scrambled Sobol sequence the `sampler` proposes.
+    The search ends by itself once one more cycle is expected to gain less than `stop_below`, in
+    the unit of the metric (None: 0.05 points of an accuracy, or as much of another metric). Where
+    the number is `exact`, all `n_trials` are trained.
+
+    After the first choices (search.stages.first), of which the baseline is one, and `n_initial`
+    points of a scrambled Sobol sequence the `sampler` proposes: the knowledge gradient
+    (search.stages.propose) or one of Optuna's. `n_initial` is 0 for `kg` and 8 for the others
+    where it is not said.
     """
 
-    # Twice the 8 of the start and more, as in the bundled studies; --trials changes it.
+    # After 20 cycles 12 more gained nothing that was shown; --trials changes it.
     n_trials: int = 24
     epochs: int | None = None
-    sampler: str = "tpe"
-    # A power of two, at which a Sobol sequence is balanced (scipy.stats.qmc.Sobol).
-    n_initial: int = 8
+    sampler: str = "kg"
+    n_initial: int = None  # type: ignore[assignment]
+    exact: bool = False
+    stop_below: float | None = None
 
     def __post_init__(self) -> None:
         tidy(self)
         _at_least(1, n_trials=self.n_trials)
         if self.epochs is not None:
             _check_epochs(self.epochs)
-        _at_least(0, n_initial=self.n_initial)
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}")
+        if self.n_initial is None:
+            object.__setattr__(self, "n_initial", 0 if self.sampler == "kg" else _INITIAL)
+        _at_least(0, n_initial=self.n_initial)
+        if type(self.exact) is not bool:
+            raise ValueError(f"exact must be True or False, got {self.exact!r}")
+        if self.stop_below is not None:
+            _check_stop_below(self.stop_below, exact=self.exact)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

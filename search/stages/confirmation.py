@@ -1,15 +1,16 @@
 """Stage 3: finalists and baseline race, then the pick is paired with the baseline."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 from sqlalchemy.orm import Session
 
 from search.queue.rows import done_rows
-from search.stages.ending import GIVEN_UP, answer_of, ending_at_once
-from search.stages.finalists import finalists_of, racers_of, sign_of, unit_of
+from search.stages.believed import Belief, belief_of
+from search.stages.ending import GIVEN_UP, Cycles, answer_of, ending_at_once
+from search.stages.finalists import finalists_of, racers_of, sign_of
 from search.stages.race import (
     AT_ONCE,
     GOOD_ENOUGH,
@@ -62,32 +63,22 @@ def go_on(session: Session, row: StudyRow, study: Study) -> list[WorkRow] | Answ
     """
     this = newest_round(session, row)
     if this.is_of_before:
-        return ending_at_once(row, study, this, searched_of(session, row))
+        return ending_at_once(row, study, this, _cycles_of(session, row))
     return _Confirmation.of(session, row, study, this).go_on()
 
 
 @dataclass(frozen=True, eq=False)
 class _Confirmation:
-    """One round, and what it rests on.
-
-    `searched` are the cycles of the search by slot, `confirmed` the finished ones of all rounds.
-    """
+    """One round, and what it rests on."""
 
     row: StudyRow
     study: Study
     this: Round
-    searched: Mapping[int, WorkRow]
-    confirmed: list[WorkRow]
+    cycles: Cycles
 
     @classmethod
     def of(cls, session: Session, row: StudyRow, study: Study, this: Round) -> "_Confirmation":
-        return cls(
-            row=row,
-            study=study,
-            this=this,
-            searched=searched_of(session, row),
-            confirmed=done_rows(session, row.id, Stage.CONFIRMATION),
-        )
+        return cls(row, study, this, _cycles_of(session, row))
 
     def go_on(self) -> list[WorkRow] | Answer | NoAnswer:
         """Return the runs that open next, or what the confirmation concludes."""
@@ -108,7 +99,7 @@ class _Confirmation:
             self.row,
             self.study,
             self.this,
-            self.searched,
+            self.cycles,
             winner=pick,
             comparison=None if pick == BASELINE_SLOT else self._comparison(pick),
         )
@@ -130,14 +121,24 @@ class _Confirmation:
         return self.this.out_of_the_race | lost
 
     @cached_property
+    def _belief(self) -> Belief:
+        """What was believed when the round opened."""
+        earlier = [w for w in self.cycles.confirmed if w.round < self.this.number]
+        belief = belief_of(self.row, self.study, self.cycles.searched, earlier)
+        assert belief is not None  # no search in which every cycle broke comes here
+        return belief
+
+    @cached_property
     def _racers(self) -> Racers:
         """The baseline and those finalists who are left, as the search saw them."""
         began = {work.candidate for work in self.this.works if work.candidate is not None}
-        finalists = finalists_of(self.row, self.study, self.searched)
+        before = BASELINE_SLOT if self.row.answer is None else self.row.answer.winner
+        n = self.study.confirmation.n_finalists
+        finalists = finalists_of(self._belief, n=n, before=before)
         # Who was trained stays one, should another machine's rounding rank others.
         slots = dict.fromkeys((BASELINE_SLOT, *finalists, *sorted(began)))
         left = [slot for slot in slots if slot not in self._gone]
-        return racers_of(self.row, self.study, self.searched, slots=left)
+        return racers_of(self._belief, left)
 
     @cached_property
     def _now(self) -> Racers:
@@ -145,17 +146,17 @@ class _Confirmation:
         return self._racers.after(self._scores(done(self.this.works)))
 
     def _scores(self, works: Iterable[WorkRow]) -> Scores:
-        sign = sign_of(self.row)
+        sign = sign_of(self.row.direction)
         scores = by_candidate(works, "score")
         return {slot: {r: sign * v for r, v in by.items()} for slot, by in scores.items()}
 
     def _next_in_race(self) -> list[int]:
         """Return the slots that the race trains next; none once there is a pick."""
-        racers, most = self._racers, MOST_EACH * (self.study.confirmation.n_finalists + 1)
+        racers, most = self._racers, most_raced(self.study, len(self.cycles.searched))
         if len(racers.slots) > 1 and len(self.this.race) + AT_ONCE <= most:
             scores = self._scores(done(self.this.race))
             now = racers.after(scores)
-            if expected_loss(now) > GOOD_ENOUGH * unit_of(self.row):
+            if expected_loss(now) > GOOD_ENOUGH * self._belief.unit:
                 return next_cycles(racers, scores)
         if self._now.leader != BASELINE_SLOT:
             return []
@@ -186,7 +187,7 @@ class _Confirmation:
             [getattr(own, column) - getattr(other, column) for own, other in whole],
             self._spread(column),
             looks=looks_with_losses([two in whole for two in pairs], most),
-            sign=sign_of(self.row),
+            sign=sign_of(self.row.direction),
             split="test" if sealed else "validation",
         )
 
@@ -197,7 +198,7 @@ class _Confirmation:
         difference is looked at.
         """
         scores: dict[int, dict[tuple[int, int], float]] = {}
-        for work in self.confirmed:
+        for work in self.cycles.confirmed:
             value, replicate = getattr(work, column), work.replicate
             paired = work.round == self.this.number and (replicate or 0) >= PAIRS_FROM
             if value is None or paired or work.outcome in BROKEN:
@@ -224,6 +225,7 @@ class _Confirmation:
 
     def _runs(self, runs: Iterable[tuple[int, int]]) -> list[WorkRow]:
         """Return runs, each of a candidate with a replicate."""
+        params = {work.slot: work.params for work in self.cycles.searched}
         return [
             WorkRow(
                 study_id=self.row.id,
@@ -233,12 +235,16 @@ class _Confirmation:
                 slot=self.this.next_slot + n,
                 candidate=candidate,
                 replicate=replicate,
-                params=self.searched[candidate].params,
+                params=params[candidate],
             )
             for n, (candidate, replicate) in enumerate(runs)
         ]
 
 
-def searched_of(session: Session, row: StudyRow) -> dict[int, WorkRow]:
-    """Return the finished cycles of the search by slot."""
-    return {work.slot: work for work in cycles_of(session, row)}
+def most_raced(study: Study, n_trials: int) -> int:
+    """Return the cycles that a race takes at most, after a search of `n_trials`."""
+    return MOST_EACH * (min(study.confirmation.n_finalists, n_trials - 1) + 1)
+
+
+def _cycles_of(session: Session, row: StudyRow) -> Cycles:
+    return Cycles(cycles_of(session, row), done_rows(session, row.id, Stage.CONFIRMATION))

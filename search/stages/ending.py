@@ -1,10 +1,10 @@
 """What a round of the confirmation ends with: the answer, and what is stored with it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from search.queue.rows import params_of
-from search.stages.finalists import search_noise
+from search.stages.believed import belief_of
 from search.stages.rounds import Round, by_candidate, done
 from search.stages.search import BASELINE_SLOT, none_of_use
 from search.stages.statistics import choose, compare
@@ -18,15 +18,20 @@ from studies.tables import StudyRow, WorkRow
 GIVEN_UP = "the baseline's confirmation cycles were given up"
 _SCHEDULE_POINTS = 400  # of a curve 800 pixels wide: more are not seen
 
-Searched = Mapping[int, WorkRow]
-"""The finished cycles of the search by slot."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cycles:
+    """The finished cycles of a study: of the search, and of all rounds of the confirmation."""
+
+    searched: Sequence[WorkRow]
+    confirmed: Sequence[WorkRow]
 
 
 def answer_of(
     row: StudyRow,
     study: Study,
     this: Round,
-    searched: Searched,
+    cycles: Cycles,
     *,
     winner: int,
     comparison: Comparison | None,
@@ -42,13 +47,11 @@ def answer_of(
     slots = {winner, BASELINE_SLOT}
     seeds = sorted(set.intersection(*(set(sealed.get(slot, {})) for slot in slots)))
     test = {slot: tuple(sealed[slot][r] for r in seeds) for slot in sorted(slots) if seeds}
-    answer = _answer(row, study, ended, searched, winner=winner, comparison=comparison, test=test)
+    answer = _answer(row, study, ended, cycles, winner=winner, comparison=comparison, test=test)
     return replace(answer, n_raced=len(done(this.race)))
 
 
-def ending_at_once(
-    row: StudyRow, study: Study, this: Round, searched: Searched
-) -> Answer | NoAnswer:
+def ending_at_once(row: StudyRow, study: Study, this: Round, cycles: Cycles) -> Answer | NoAnswer:
     """Return the ending of a round in which every candidate was trained with every seed, as
     versions before 0.2.0 opened it: the best by validation, compared on the sealed column.
     """
@@ -70,30 +73,32 @@ def ending_at_once(
     test = {slot: tuple(by[s] for s in seeds) for slot, by in whole_test.items()}
     compared = winner != BASELINE_SLOT and set(finalists) <= set(test)
     comparison = compare(test[winner], test[BASELINE_SLOT]) if compared else None
-    return _answer(row, study, ended, searched, winner=winner, comparison=comparison, test=test)
+    return _answer(row, study, ended, cycles, winner=winner, comparison=comparison, test=test)
 
 
 def _answer(
     row: StudyRow,
     study: Study,
     ended: Sequence[WorkRow],
-    searched: Searched,
+    cycles: Cycles,
     *,
     winner: int,
     comparison: Comparison | None,
     test: Mapping[int, tuple[float, ...]],
 ) -> Answer:
     before = () if row.answer is None else row.answer.comparisons
+    belief = belief_of(row, study, cycles.searched, cycles.confirmed)
     return Answer(
         winner=winner,
         comparisons=before if comparison is None else (*before, comparison),
         compared=comparison is not None,
         test=test,
-        search_noise=search_noise(row, study, searched.values()),
+        search_noise=None if belief is None else belief.noise,
         schedules=_schedules(ended, study),
         versions=versions(),
         choices=(*_choices(study), *study.space.fixed()),
         fixed=tuple(study.space.fixed()),
+        search_end=row.search_end,
     )
 
 

@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 
 from search.queue.work import end_study
 from search.stages import confirmation, range_test, search
+from search.stages.early_end import add_unvisited
 from search.tracebacks import headline
 from studies.answer import NoAnswer
 from studies.database import reading, transaction
@@ -42,12 +43,17 @@ def _open(session: Session, row: StudyRow, study: Study) -> None:
             end_study(row, went_on)
         return
     searched = row.stage == Stage.SEARCH
+    if not searched and (sweeps := range_test.more_work(session, row, study)):
+        session.add_all(sweeps)
+        return
     if searched:
         why_not = search.conclude(session, row)
     else:
         why_not = range_test.conclude(session, row, study)
     if why_not is not None:
         _fail(session, row, why_not)
+    elif searched and add_unvisited(session, row, study):
+        pass  # one more cycle of the search
     elif searched:
         session.add_all(confirmation.open_round(session, row, study))
         row.stage = Stage.CONFIRMATION

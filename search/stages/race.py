@@ -78,9 +78,9 @@ class Racers:
     def challenger(self) -> int:
         """Return the slot that is expected to be farthest ahead of the leader, where it is."""
         rest = [slot for slot in self.slots if slot != self.leader]
-        return max(rest, key=self._ahead)
+        return max(rest, key=self.lead_over_leader)
 
-    def _ahead(self, slot: int) -> float:
+    def lead_over_leader(self, slot: int) -> float:
         """Return the expected lead of a slot over the leader, nothing where it is behind."""
         from scipy.special import ndtr
 

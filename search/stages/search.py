@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from search.params import Params
 from search.queue.rows import search_rows
+from search.stages.first import first_choices
 from search.stages.space import Ranges
 from studies.definition import Screening
 from studies.states import BROKEN, RunOutcome, RunState, Stage
@@ -34,26 +36,37 @@ def given(
 ) -> Params | None:
     """Return the configuration of a slot that needs no results, None where the sampler proposes.
 
-    These are the baseline and the points of a scrambled Sobol sequence (scipy.stats.qmc).
+    These are the first choices, of which the baseline is the first, and the points of a scrambled
+    Sobol sequence (scipy.stats.qmc).
     """
-    if slot == BASELINE_SLOT:
-        return ranges.baseline()
-    if screening.sampler != "qmc" and slot > screening.n_initial:
+    first = first_choices(ranges)
+    if slot < len(first):
+        return first[slot]
+    number = slot - len(first)
+    if screening.sampler != "qmc" and number >= screening.n_initial:
         return None
-    from scipy.stats import qmc
+    return space_filling(number, study_seed=study_seed, ranges=ranges)
 
-    number = slot - 1
-    # scipy calls it rng since 1.15, and still takes the old name.
-    sobol = qmc.Sobol(ranges.n_dimensions, scramble=True, seed=seed_for(study_seed, "sobol"))
-    # Powers of two keep a Sobol sequence balanced (scipy.stats.qmc.Sobol). A longer draw begins
-    # with the same points, so that a slot's point depends on its number alone.
-    return ranges.at(sobol.random_base2(number.bit_length())[number].tolist())
+
+def space_filling(number: int, *, study_seed: int, ranges: Ranges) -> Params:
+    """Return a configuration of the study's scrambled Sobol sequence; the first has number 0."""
+    return ranges.candidates(number + 1, seed=seed_for(study_seed, "sobol"))[-1]
 
 
 def cycles_of(session: Session, row: StudyRow) -> list[WorkRow]:
     """Return the finished cycles of the search by slot."""
     done = search_rows(row).where(WorkRow.state == RunState.DONE)
     return list(session.scalars(done.order_by(WorkRow.slot)))
+
+
+def next_slot(session: Session, row: StudyRow) -> int:
+    """Return the slot of a configuration that is added: after those there are, or are to come."""
+    last = session.scalar(
+        select(func.max(WorkRow.slot)).where(
+            WorkRow.study_id == row.id, WorkRow.stage == Stage.SEARCH
+        )
+    )
+    return row.n_trials if last is None else last + 1
 
 
 def conclude(session: Session, row: StudyRow) -> str | None:

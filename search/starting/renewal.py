@@ -13,10 +13,11 @@ from search.errors import UsageError
 from search.queue.presence import at_work
 from search.starting import catalog
 from search.starting.asked import Asked
-from search.starting.target import Budget, Target
+from search.starting.target import RANGE_TEST, Budget, Target
 from search.text import shell_line
 from studies.database import reading
 from studies.errors import ProtocolError
+from studies.protocol import has_seed_of_slots
 from studies.states import RunState, Stage
 from studies.tables import StudyRow, WorkRow
 
@@ -90,8 +91,11 @@ def _target(row: StudyRow, asked: Asked) -> Target:
     """Return what the old study was asked to do, where this start does not say."""
     if asked.target != Target():
         return asked.target
+    if row.budget == RANGE_TEST:  # met by then: this start wants more
+        return Target()
     if row.budget is not None:
         return Target(budget=Budget.parse(row.budget))
-    if str(row.n_trials) != row.declared.get("screening.n_trials"):
-        return Target(n_trials=row.n_trials)
-    return Target()
+    # Before a search could end by itself, every number was exact.
+    is_exact = "screening.exact" in row.declared or has_seed_of_slots(row.declared)
+    said = row.declared.get("screening.n_trials"), is_exact
+    return Target() if said == (str(row.n_trials), row.exact) else Target(n_trials=row.n_trials)
