@@ -18,11 +18,11 @@ from search.results.short import short_text
 from search.results.spent import StageSpent, spent
 from search.results.trials import Trial, trials_of
 from search.stages import range_test
-from search.stages.confirmation import by_candidate, last_round
+from search.stages.rounds import by_candidate, last_round
 from search.stages.search import BASELINE_SLOT, cycles_of
 from search.stages.statistics import compare, estimate, finalists, noise_of_replicates
 from search.starting.target import RANGE_TEST
-from studies.answer import Answer, Comparison, Estimate, Noise
+from studies.answer import Answer, Comparison, Estimate, Noise, Split
 from studies.database import reading
 from studies.protocol import trained_on
 from studies.states import BROKEN, Direction, Stage
@@ -256,9 +256,10 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         candidates=candidates,
         winner=winner,
         driven=next((w.driven for w in confirmed if w.candidate == answer.winner), None),
-        comparison=answer.comparisons[-1] if answer.compared else None,
-        challenge=_challenge(confirmed, answer.winner, row.direction),
-        n_comparisons=len(answer.comparisons),
+        comparison=_compared(answer, "test"),
+        challenge=_compared(answer, "validation")
+        or _challenge(confirmed, answer.winner, row.direction),
+        n_comparisons=sum(each.split == "test" for each in answer.comparisons),
         importances=answer.importances or {},
         noise=noise,
         search_noise=answer.search_noise,
@@ -320,6 +321,12 @@ def _candidates(
             scores=tuple(w.score for w in works if w.score is not None),
             test=answer.test.get(slot),
         )
+
+
+def _compared(answer: Answer, split: Split) -> Comparison | None:
+    """Return what this round compared on a split, None where it did not."""
+    last = answer.comparisons[-1] if answer.compared else None
+    return last if last is not None and last.split == split else None
 
 
 def _challenge(
