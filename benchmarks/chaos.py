@@ -23,6 +23,7 @@ from pathlib import Path
 import optuna
 from sqlalchemy import URL, make_url
 
+from search.stages.believed import Tried, believe
 from search.stages.search import given
 from search.stages.space import Ranges
 from search.starting import catalog
@@ -106,6 +107,8 @@ def warm_up() -> None:
     site = Site(device="cpu", data=None, cache=Path())
     ranges = Ranges(others=table_study.STUDY.parameters, bracket=(0.1, 1), proposed_max_lr=0.2)
     given(1, screening=table_study.STUDY.screening, study_seed=0, ranges=ranges)
+    tried = [Tried(0, ranges.baseline(), (0.5,))]
+    believe(ranges, tried, metric="accuracy", direction="maximize", diverged_value=0.1, seed=0)
     failure_kind(ValueError())
     device_name("cpu")
     for plan in (

@@ -4,7 +4,9 @@ import dataclasses
 import json
 import math
 import random
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,8 +29,9 @@ from studies.registry import Definition
 from studies.states import RunState
 from studies.tables import StudyRow, WorkRow
 from tests.conftest import TABLE_STUDY, Ended
-from tests.rows import study_row
+from tests.rows import query, study_row
 from tests.table_study import STUDY, Formula, Table
+from tests.waits import wait_for
 from trainers.device import Site
 from trainers.onecycle import OneCycle
 from trainers.task import OwnLoop
@@ -294,15 +297,7 @@ def test_the_same_start_again_changes_nothing_and_more_configurations_are_added_
     main_here: Main, tmp_path: Path
 ) -> None:
     study, storage = tmp_path / "flat.py", f"sqlite:///{tmp_path}/a.db"
-    study.write_text(
-        "from dataclasses import replace\n"
-        "from studies.definition import Screening\n"
-        "from tests.table_study import STUDY as TABLE\n"
-        "from tests.test_early_end import Loop\n"
-        "from trainers.task import OwnLoop\n"
-        "STUDY = replace(TABLE, name='flat', screening=Screening(n_trials=16, epochs=4),\n"
-        "    task=OwnLoop(factory=Loop, batch_size=10, steps_per_epoch=10))\n"
-    )
+    study.write_text(FLAT)
     run = ("run", "--study", str(study), "--storage", storage, "--workers", "1", "--json")
     plan = main_here(*run[:-1], "--dry-run")
     assert "at most 16 cycles" in plan.out
@@ -331,3 +326,58 @@ def test_a_number_that_is_asked_for_in_time_becomes_exact(main_here: Main, tmp_p
         searched = select(WorkRow).where(WorkRow.stage == "search")
         assert len(session.scalars(searched).all()) == 12
     engine.dispose()
+
+
+FLAT = """
+from dataclasses import replace
+from studies.definition import Screening
+from tests.table_study import STUDY as TABLE
+from tests.test_early_end import Loop
+from trainers.task import OwnLoop
+
+STUDY = replace(
+    TABLE,
+    name="flat",
+    screening=Screening(n_trials=16, epochs=4),
+    task=OwnLoop(factory=Loop, batch_size=10, steps_per_epoch=10),
+)
+"""
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_again_and_again_ends_where_an_undisturbed_one_does(
+    start_onecycle: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    study, draw = tmp_path / "flat.py", random.Random(3)
+    study.write_text(FLAT)
+    urls = [f"sqlite:///{tmp_path}/{name}.db" for name in ("one", "many")]
+
+    def start(url: str) -> "subprocess.Popen[str]":
+        flags = ("--study", str(study), "--storage", url, "--workers", "1", "--seed", "2")
+        return start_onecycle("run", *flags, TABLE_SLEEP_S="0.003")
+
+    def n_claims() -> int:
+        return int(query(make_url(urls[1]), "SELECT sum(token) FROM work")[0][0] or 0)
+
+    undisturbed = start(urls[0])
+    before = 0
+    for n_new in (5, 2, 3):
+        process = start(urls[1])
+        wait_for(lambda before=before, n_new=n_new: n_claims() >= before + n_new)
+        time.sleep(draw.uniform(0.0, 0.15))
+        process.kill()
+        process.communicate()
+        before = n_claims()
+    for process in (start(urls[1]), undisturbed):
+        _, said = process.communicate(timeout=200)
+        assert process.returncode == 0, said
+    rows = "SELECT stage, round, slot, state, params, score FROM work ORDER BY stage, round, slot"
+    one, many = (query(make_url(url), rows) for url in urls)
+    assert many == one
+    ends = [query(make_url(url), "SELECT n_trials, exact, search_end FROM study") for url in urls]
+    assert ends[0] == ends[1]
+    assert ends[0][0][2] is not None, "it ended by itself"
+    states = [
+        query(make_url(url), "SELECT state, count(*) FROM trials GROUP BY state") for url in urls
+    ]
+    assert states[0] == states[1], "Optuna knows as many"
