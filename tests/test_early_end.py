@@ -1,6 +1,7 @@
 """A search that ends by itself: what is removed, what stays, and what is stored of it."""
 
 import dataclasses
+import itertools
 import json
 import math
 import random
@@ -16,6 +17,7 @@ from sqlalchemy import URL, Engine, make_url, select
 from search.queue.work import Queue
 from search.stages.early_end import end_if_enough
 from search.stages.first import first_choices
+from search.stages.known import known
 from search.stages.order import advance
 from search.stages.space import Ranges
 from search.starting import catalog
@@ -38,6 +40,9 @@ from trainers.task import OwnLoop
 
 Main = Callable[..., Ended]
 AT_MOST = 16
+RANGES = Ranges(
+    others=STUDY.parameters, bracket=(0.02, 0.32), proposed_max_lr=0.08, first_choices=True
+)
 
 
 class Flat(Formula):
@@ -157,10 +162,7 @@ def begun(
     engine: Engine, *, n_done: int = 8, held: tuple[int, ...] = (), **values: object
 ) -> None:
     """Store a search over a flat table: so many cycles are done, some held, the rest waits."""
-    ranges = Ranges(
-        others=STUDY.parameters, bracket=(0.02, 0.32), proposed_max_lr=0.08, first_choices=True
-    )
-    points = [*first_choices(ranges), *ranges.candidates(AT_MOST, seed=0)]
+    points = [*first_choices(RANGES), *RANGES.candidates(AT_MOST, seed=0)]
     noise = random.Random(0)
     columns = {"n_trials": AT_MOST, "exact": False, "declared": declared(STUDY, "")}
     bracket = {"bracket_low": 0.02, "bracket_high": 0.32, "proposed_max_lr": 0.08}
@@ -215,6 +217,32 @@ def test_the_search_goes_on(engine: Engine, values: dict[str, object]) -> None:
     begun(engine, **values)  # type: ignore[arg-type]
     end_if_enough(engine, "s", STUDY)
     assert len(slots(engine)) == AT_MOST
+
+
+def test_of_many_cycles_an_even_part_is_read_for_a_proposal(engine: Engine) -> None:
+    begun(engine)
+    points = RANGES.candidates(512, seed=1)
+    with transaction(engine) as session:
+        session.add_all(
+            WorkRow(
+                study_id="s",
+                stage="search",
+                round=0,
+                epochs=4,
+                slot=slot,
+                state=RunState.DONE,
+                score=0.9,
+                params=dict(points[slot - AT_MOST]),
+            )
+            for slot in range(AT_MOST, AT_MOST + 512)
+        )
+    with reading(engine) as session:
+        seen = known(session, session.get_one(StudyRow, "s"), STUDY, slot=9)
+    assert seen.n_ended == 8 + 512
+    assert seen.belief is not None
+    slots_read = [each.slot for each in seen.belief.tried]
+    assert 150 < len(slots_read) <= 200
+    assert {b - a for a, b in itertools.pairwise(slots_read)} == {3}
 
 
 def test_nothing_is_decided_while_a_run_that_had_an_owner_waits(engine: Engine) -> None:
