@@ -237,11 +237,13 @@ def test_dry_run_prints_the_cost_and_stores_nothing(main_here: Main, tmp_path: P
 
     ended = main_here("run", *flags, "--dry-run")
     assert ended.code == 0
-    for number in ("1,200", "3,000", "8,000", "3,600", "12,800", "14,600"):
+    for number in ("1,200", "8,000", "3,600", "12,800"):
         assert f"{number} training samples" in ended.out
     assert "about" in ended.out
     assert not database.exists()
     assert not (tmp_path / "data-home").exists()
+    assert "at most 4 sweeps = 3,000, where sweeps disagree" in ended.out
+    assert "at most 14,600" in ended.out
 
 
 # bad input
