@@ -229,7 +229,7 @@ def test_dry_run_prints_the_cost_and_stores_nothing(main_here: Main, tmp_path: P
     document = only_json(main_here("run", *flags, "--dry-run", "--json").out)
     stages = [(s["stage"], s["runs"], s["steps"], s["images"]) for s in document["stages"]]
     assert stages == [
-        ("range_test", 4, 60, (3 + 2) * 60 * 10),
+        ("range_test", 2, 60, 2 * 60 * 10),
         ("search", 20, 40, 20 * 40 * 10),
         ("confirmation", 9, 40, 9 * 40 * 10),
     ]
@@ -237,11 +237,13 @@ def test_dry_run_prints_the_cost_and_stores_nothing(main_here: Main, tmp_path: P
 
     ended = main_here("run", *flags, "--dry-run")
     assert ended.code == 0
-    for number in ("3,000", "8,000", "3,600", "14,600"):
+    for number in ("1,200", "8,000", "3,600", "12,800"):
         assert f"{number} training samples" in ended.out
     assert "about" in ended.out
     assert not database.exists()
     assert not (tmp_path / "data-home").exists()
+    assert "at most 4 sweeps = 3,000, where sweeps disagree" in ended.out
+    assert "at most 14,600" in ended.out
 
 
 # bad input
@@ -609,12 +611,12 @@ def test_signals_give_work_back_and_the_next_start_finishes_with_exact_counts(
     counts = "SELECT stage, state, count(*), count(DISTINCT slot) FROM work GROUP BY stage, state"
     assert sorted(rows(storage, counts)) == [
         ("confirmation", "done", 9, 9),
-        ("range_test", "done", 4, 4),
+        ("range_test", "done", 2, 2),
         ("search", "done", 12, 12),
     ]
     assert rows(storage, "SELECT state, count(*) FROM trials GROUP BY state") == [("COMPLETE", 12)]
     of_runs = [line for line in ledger.read_text().splitlines() if line != "0"]  # 0: the warm-up
-    assert len(of_runs) == 4 + 12 + 9
+    assert len(of_runs) == 2 + 12 + 9
     if workers == "1":
         undisturbed = only_json(finished.first.out)
         assert only_json(ended.out)["candidates"] == undisturbed["candidates"]

@@ -45,7 +45,7 @@ def test_every_slot_was_trained_exactly_once(finished_digits: FinishedStudy) -> 
     )
     assert sorted(counts) == [
         ("confirmation", "done", 20, 20, 1),
-        ("range_test", "done", 6, 6, 1),
+        ("range_test", "done", 2, 2, 1),
         ("search", "done", 24, 24, 1),
     ]
 
