@@ -133,19 +133,39 @@ class Posterior:
             total += weight * own * np.outer(ratio, ratio)
         return self._unit**2 * total
 
-    def draws(self, points: Floats, n: int, *, rng: np.random.Generator) -> Floats:
-        """Return joint draws of the noiseless scores at points, (n, m)."""
+    def draws(
+        self, points: Floats, n: int, *, rng: np.random.Generator, n_seeds: Counts | None = None
+    ) -> Floats:
+        """Return joint draws of the noiseless scores at points, (n, m).
+
+        With `n_seeds` (m,) they are those of means over so many seeds.
+        """
         cross = self._cross(points)
         means = self._means(cross)
         prior = covariance(points, points, self._known)
         steady = _JITTER * np.eye(len(points))
+        seeds = np.full(len(points), np.inf) if n_seeds is None else n_seeds
         parts = []
         for index, count in enumerate(rng.multinomial(n, self._weights)):
             halves = self._inverse_factors[index] @ cross
-            factor = np.linalg.cholesky(prior - halves.T @ halves + steady)
+            noise = np.diag(self._ratios[index] ** 2 / seeds)
+            factor = np.linalg.cholesky(prior - halves.T @ halves + steady + noise)
             values = means[index] + rng.standard_normal((count, len(points))) @ factor.T
             parts.append(self._scales[index] * unfolded(values, self._known.fold))
         return self._best - self._unit * rng.permutation(np.concatenate(parts))
+
+    def log_densities(self, observed: Observations) -> Floats:
+        """Return the log of each score's density, (m,), alone, in points of the metric."""
+        cross = self._cross(observed.points)
+        explained = ((self._inverse_factors @ cross) ** 2).sum(axis=1)
+        left = np.maximum(variance(observed.points.shape[1], self._known) - explained, 0)
+        spread = np.sqrt(left + self._ratios[:, None] ** 2 / observed.n_seeds)
+        deficits = (self._best - observed.scores) / self._unit / self._scales[:, None]
+        apart = (folded(deficits, self._known.fold) - self._means(cross)) / spread
+        logs = log_slope(deficits, self._known.fold) - np.log(spread * self._scales[:, None])
+        logs += np.log(self._weights)[:, None] - 0.5 * apart**2 - 0.5 * math.log(2 * math.pi)
+        result: Floats = np.logaddexp.reduce(logs, axis=0)
+        return result
 
     def _cross(self, points: Floats) -> Floats:
         """Return the prior covariance of what was measured and points, (n, m)."""
