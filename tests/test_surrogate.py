@@ -144,7 +144,7 @@ def test_the_gain_of_a_cycle_is_what_training_it_would_gain_on_average(noise: fl
     candidate = candidates[[gains.argmax()]]
     now = dense_process(observations, noise)
     mean, deviation = now.predict(candidate, return_std=True)
-    levels = np.linspace(-5, 5, 201)
+    levels = np.linspace(-5, 5, 101)
     weights = norm.pdf(levels) / norm.pdf(levels).sum()
     after = []
     for level in levels:

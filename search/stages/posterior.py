@@ -56,9 +56,7 @@ class Observations:
 class Posterior:
     """The posterior of the noiseless score.
 
-    `noise` is the posterior mean of a seed's standard deviation, in the metric's unit;
-    `log_evidence` the log of the density of the scores before they were seen, up to a constant
-    of the metric's unit.
+    `noise` is the posterior mean of a seed's standard deviation, in the metric's unit.
     """
 
     def __init__(
@@ -92,7 +90,6 @@ class Posterior:
             - (len(observations.scores) - 1) * np.log(hypotheses.scales)
             + log_slope(deficits, known.fold).sum(axis=1)
         )
-        self.log_evidence = _log_sum(log_weights) - _log_sum(hypotheses.log_weights)
         weights = np.exp(log_weights - log_weights.max())
         kept = np.flatnonzero(weights > _LEAST_WEIGHT)
         kept = kept[np.argsort(-weights[kept], kind="stable")]
@@ -226,8 +223,3 @@ def _noise(rows: Rows, known: Constants, *, common: bool) -> tuple[float, Floats
     most = rows.n_seeds[rows.fresh > 0].max(initial=1.0)
     apart = shared * (1 + 1 / most) * np.outer(rows.fresh, rows.fresh)
     return 1 - shared, np.diag((1 - shared) / rows.n_seeds) + apart
-
-
-def _log_sum(logs: Floats) -> float:
-    """Return the log of the sum of numbers given by their logs."""
-    return float(np.logaddexp.reduce(logs))
