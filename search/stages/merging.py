@@ -1,8 +1,9 @@
-"""Many observations as few: neighbours go into the surrogate as their mean."""
+"""Many observations as few: those of one point, or of neighbours, as their mean."""
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from search.stages.kernel import Constants, Counts, Floats
 
@@ -12,10 +13,12 @@ MOST_ROWS = 300
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Rows:
-    """Observations in groups: the mean place of each, and how many seeds it stands for."""
+    """Observations in groups: the mean place of each, how many seeds it stands for, and the share
+    of them that are fresh."""
 
     points: Floats
     n_seeds: Floats
+    fresh: Floats
     group: Counts  # of each observation
     share: Floats  # of each observation in its group
 
@@ -26,37 +29,46 @@ class Rows:
 
     def means(self, values: Floats) -> Floats:
         """Return the mean of each group, (k, groups), of values (k, observations)."""
-        if not self.n_averaged:
-            return values
         sums = [_sums(self.group, self.share * row, len(self.points)) for row in values]
         return np.stack(sums)
 
     def squares(self, values: Floats) -> Floats:
         """Return the sum of squares within the groups, weighted by seeds, (k,)."""
-        if not self.n_averaged:
-            return np.zeros(len(values))
         apart = values - self.means(values)[:, self.group]
         n_seeds = self.share * self.n_seeds[self.group]
         result: Floats = apart**2 @ n_seeds
         return result
 
 
-def merged(points: Floats, n_seeds: Counts, known: Constants) -> Rows:
-    """Return at most 300 rows: the observations themselves where they are no more, else groups.
+def merged(
+    points: Floats, n_seeds: Counts, known: Constants, *, fresh: NDArray[np.bool_] | None = None
+) -> Rows:
+    """Return one row for each distinct point, and at most 300: above, one for each group of them.
+
+    A point of the common seed and the same of `fresh` ones are two.
 
     Groups are halves of halves, each time across the coordinate that they spread over most, in
     scales of the process. They are made by place alone: groups by score would hold the lucky ones.
     """
     seeds = np.asarray(n_seeds, dtype=float)
-    group = np.arange(len(points))
-    if len(points) > MOST_ROWS:
-        for number, members in enumerate(_groups(points * _sharpest(points.shape[1], known))):
-            group[members] = number
+    is_fresh = np.zeros(len(points)) if fresh is None else fresh.astype(np.float64)
+    keys = np.column_stack([points, is_fresh])
+    distinct, group = np.unique(keys, axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    if len(distinct) > MOST_ROWS:
+        of_distinct = np.empty(len(distinct), dtype=np.int64)
+        for number, members in enumerate(
+            _groups(distinct[:, :-1] * _sharpest(points.shape[1], known))
+        ):
+            of_distinct[members] = number
+        group = of_distinct[group]
     n_groups = int(group.max()) + 1
     totals = _sums(group, seeds, n_groups)
     share = seeds / totals[group]
-    centres = [_sums(group, share * column, n_groups) for column in points.T]
-    return Rows(points=np.stack(centres, axis=1), n_seeds=totals, group=group, share=share)
+    centres = np.stack([_sums(group, share * column, n_groups) for column in keys.T], axis=1)
+    return Rows(
+        points=centres[:, :-1], n_seeds=totals, fresh=centres[:, -1], group=group, share=share
+    )
 
 
 def _sums(group: Counts, values: Floats, n_groups: int) -> Floats:
