@@ -50,6 +50,26 @@ class Comparison:
         return self.difference.low > 0 or self.difference.high < 0
 
 
+@dataclass(frozen=True, slots=True)
+class OneMoreHour:
+    """What one more hour is expected to buy: so many cycles, and their gain in the metric."""
+
+    n_cycles: int
+    gain: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchEnd:
+    """A search that ended by itself: after `n_cycles` of `at_most`.
+
+    `gain`: the expected gain of one more cycle was below this, in the metric's own unit.
+    """
+
+    n_cycles: int
+    at_most: int
+    gain: float
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
     """What a confirmation concluded.
@@ -59,7 +79,9 @@ class Answer:
     slot and seed. `schedules`: (step, rate) of each candidate, so that no page needs torch to
     draw them. `choices` names the parameters that are no range, `fixed` those of them that were
     held at one value; None where an earlier version kept no word of it. `importances` is None
-    until somebody has computed them.
+    until somebody has computed them. `chance` is the probability that what the verdict recommends
+    lies within `margin` of the best, in the metric's own unit; None, like `one_more_hour`, where
+    it was not computed. `search_end` is None where the search did not end by itself.
     """
 
     winner: int
@@ -72,6 +94,10 @@ class Answer:
     choices: tuple[str, ...] | None = None
     fixed: tuple[str, ...] = ()
     importances: Mapping[str, float] | None = None
+    chance: float | None = None
+    margin: float | None = None
+    one_more_hour: OneMoreHour | None = None
+    search_end: SearchEnd | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer as plain JSON values."""
@@ -87,6 +113,10 @@ class Answer:
             "choices": None if self.choices is None else list(self.choices),
             "fixed": list(self.fixed),
             "importances": None if self.importances is None else dict(self.importances),
+            "chance": self.chance,
+            "margin": self.margin,
+            "one_more_hour": None if self.one_more_hour is None else asdict(self.one_more_hour),
+            "search_end": None if self.search_end is None else asdict(self.search_end),
         }
 
     @classmethod
@@ -94,13 +124,15 @@ class Answer:
         """Return the answer that to_json() wrote, in this version or in an earlier one.
 
         Studies of before version 0.1.0 may lack `compared` (then each round compared),
-        `search_noise`, `versions` and `importances`; those of before 0.2.0 `choices` and `fixed`.
+        `search_noise`, `versions` and `importances`; those of before 0.2.0 `choices`, `fixed` and
+        what follows `importances`.
         """
         comparisons = tuple(
             Comparison(Estimate(**each["difference"]), each["detectable"])
             for each in stored["comparisons"]
         )
         noise = stored.get("search_noise")
+        hour, end = stored.get("one_more_hour"), stored.get("search_end")
         return cls(
             winner=stored["winner"],
             comparisons=comparisons,
@@ -115,6 +147,10 @@ class Answer:
             choices=None if stored.get("choices") is None else tuple(stored["choices"]),
             fixed=tuple(stored.get("fixed", ())),
             importances=stored.get("importances"),
+            chance=stored.get("chance"),
+            margin=stored.get("margin"),
+            one_more_hour=None if hour is None else OneMoreHour(**hour),
+            search_end=None if end is None else SearchEnd(**end),
         )
 
 

@@ -63,7 +63,8 @@ class Extra:
 
     @property
     def winner(self) -> dict[str, Any]:
-        """The winner's parameters."""
+        """The parameters of what won by validation, which the verdict takes in this study."""
+        assert self.answer["winner"] == self.answer["recommended"]
         candidates = self.answer["candidates"]
         found = next(each for each in candidates if each["slot"] == self.answer["winner"])
         params: dict[str, Any] = found["params"]

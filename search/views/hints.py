@@ -44,7 +44,7 @@ def hints(result: StudyResult, measured: RangeTestResult, shell: Shell) -> tuple
 
 
 def _bound(result: StudyResult, shell: Shell) -> Hint | None:
-    low, high = result.bracket
+    low, high = result.bracket_of(result.winner)
     name = range_name(result.proposal)
     value = result.winner.params.max_lr
     if low * NEAR_BOUND < value < high / NEAR_BOUND:
@@ -52,8 +52,8 @@ def _bound(result: StudyResult, shell: Shell) -> Hint | None:
     side = "lower" if value <= low * NEAR_BOUND else "upper"
     searched = "study's own range" if name == "own range" else name
     text = (
-        f"The winner's max_lr {value:.3g} lies at the {side} bound of the {searched} {low:.3g} to "
-        f"{high:.3g}: a better one may lie beyond."
+        f"The max_lr {value:.3g} of {result.winner.name} lies at the {side} bound of the "
+        f"{searched} {low:.3g} to {high:.3g}: a better one may lie beyond."
     )
     if name != "bracket":
         return Hint("bound", f"{text} In a new study Space(max_lr=(low, high)) reaches further.")

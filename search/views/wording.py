@@ -3,21 +3,23 @@
 from collections.abc import Sequence
 
 from search.params import Params
+from search.results.candidate import Candidate
 from search.results.export import optimizer_lines
-from search.results.result import Candidate, StudyResult
+from search.results.result import StudyResult
 from search.results.spent import StageSpent
 from search.stages.statistics import MOST_EXPLAINED
 from search.starting.cost import duration_text
+from studies.answer import Estimate
 from studies.params import setting_text
 from trainers.sweeps.result import baseline_text, conclusion, count
 
 
 def candidate_name(candidate: Candidate, result: StudyResult) -> str:
-    """Return 'slot 7', marked as baseline and as winner."""
-    marks = ["baseline"] if candidate.is_baseline else [f"slot {candidate.slot}"]
-    if candidate.slot == result.winner.slot:
-        marks.append("(winner)")
-    return " ".join(marks)
+    """Return 'slot 7', marked where it is the answer, or the pick that was compared with it."""
+    for mark, marked in (("answer", result.recommended), ("pick", result.pick)):
+        if marked is not None and candidate.slot == marked.slot:
+            return f"{candidate.name} ({mark})"
+    return candidate.name
 
 
 def candidate_headings(result: StudyResult) -> tuple[str, ...]:
@@ -56,9 +58,9 @@ TRAIN_EXPLAINED = "Or train what the verdict recommends here, and get its weight
 
 
 def call_code(result: StudyResult) -> str:
-    """Return the winner as Python source for the reader's own loop, total_steps explained."""
+    """Return the answer as Python source for the reader's own loop, total_steps explained."""
     steps = result.epochs * result.steps_per_epoch
-    told = result.winner.params.of_the_task()
+    told = result.recommended.params.of_the_task()
     others = [
         f"# The training has {name}={value!r}."
         for name, value in told.items()
@@ -80,6 +82,67 @@ def call_code(result: StudyResult) -> str:
     )
 
 
+def answer_lines(result: StudyResult) -> list[str]:
+    """Return what stands beside the answer: the alternative, how near the best it is, and more."""
+    lines = (
+        _alternative_text(result),
+        _chance_text(result),
+        hour_text(result),
+        _search_end_text(result),
+    )
+    return [line for line in lines if line]
+
+
+def _alternative_text(result: StudyResult) -> str:
+    other, comparison = result.alternative, result.shown
+    if other is None:
+        return ""
+    flag = "--baseline" if other.is_baseline else f"--slot {other.slot}"
+    text = f"the alternative ({flag} of train): {other.name}: {other.params}"
+    if comparison is None:
+        return text
+    margin = comparison.difference
+    if other.is_baseline:
+        margin = Estimate(-margin.mean, -margin.high, -margin.low, margin.n)
+    said = "it is shown to be worse" if comparison.shown else "no difference is shown"
+    return f"{text}; minus the answer {result.metric.estimate(margin)}: {said}"
+
+
+def _chance_text(result: StudyResult) -> str:
+    if result.chance is None or result.margin is None:
+        return ""
+    chance = f"{result.chance:.0%}"
+    # A model's certainty is not certainty.
+    if chance in ("0%", "100%"):
+        chance = "under 1%" if chance == "0%" else "over 99%"
+    return (
+        f"the chance that the answer is within {result.metric.difference(result.margin)} of the "
+        f"best in the range searched: {chance}"
+    )
+
+
+def hour_text(result: StudyResult) -> str:
+    """Return what one more hour is expected to buy, '' where that was not computed."""
+    hour = result.one_more_hour
+    if hour is None:
+        return ""
+    gain = "nothing to speak of"
+    if result.is_worth_an_hour:
+        gain = f"about {result.metric.difference(hour.gain)}"
+    return f"one more hour (about {count(hour.n_cycles, 'cycle')}) is expected to gain {gain}"
+
+
+def _search_end_text(result: StudyResult) -> str:
+    end = result.search_end
+    if end is None:
+        return ""
+    return (
+        f"the search ended by itself, after {end.n_cycles} of at most {end.at_most} "
+        "configurations: the expected gain of one more was below "
+        f"{result.metric.difference(end.gain)}"
+    )
+
+
 def fact_lines(result: StudyResult) -> list[str]:
     """Return what the answer rests on, a fact a line."""
     return [
@@ -93,11 +156,11 @@ def fact_lines(result: StudyResult) -> list[str]:
 
 
 def baseline_lines(result: StudyResult) -> list[str]:
-    """Return what the winner is compared with, and what the study held at one value."""
+    """Return what the pick is compared with, and what the study held at one value."""
     own = Params(**{n: v for n, v in result.baseline.params.items() if n not in result.fixed})
     lines = [f"baseline: torch's default 1cycle at {baseline_text(result.proposal)}: {own}"]
     if result.fixed:
-        held = Params(**{name: result.winner.params[name] for name in result.fixed})
+        held = Params(**{name: result.recommended.params[name] for name in result.fixed})
         lines.append(f"held fixed in all of them: {held}")
     return lines
 

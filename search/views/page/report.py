@@ -123,7 +123,8 @@ def _best_first(findings: Findings) -> Sequence[Trial]:
     if len(findings.trials) <= MOST_ROWS:
         return findings.trials
     sign = -1.0 if findings.result.direction == "maximize" else 1.0
-    marked = (findings.result.baseline.slot, findings.result.winner.slot)
+    result = findings.result
+    marked = {c.slot for c in (result.baseline, result.pick) if c is not None}
 
     def place(trial: Trial) -> tuple[bool, float]:
         worth = math.inf if trial.score is None else sign * trial.score
