@@ -25,12 +25,12 @@ class Noise:
     """The standard deviation of a score over seeds, and what it was estimated from.
 
     `replicates`: cycles of one configuration with several seeds; `neighbours`: configurations
-    that lie close together, with one seed each.
+    that lie close together, with one seed each; `surrogate`: its posterior mean, from both.
     """
 
     deviation: float
     freedom: int
-    source: Literal["replicates", "neighbours"]
+    source: Literal["replicates", "neighbours", "surrogate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +50,26 @@ class Comparison:
         return self.difference.low > 0 or self.difference.high < 0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchEnd:
+    """Where a search ended by itself: after `n_cycles` of `at_most`, those under way included.
+
+    One more was expected to gain `gain`, in the unit of the metric. `unvisited` is the slot of a
+    configuration that was added then, for it was expected to score better than all before it;
+    None where there was none.
+    """
+
+    n_cycles: int
+    at_most: int
+    gain: float
+    unvisited: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class OneMoreHour:
     """What one more hour is expected to buy: so many cycles, and their gain in the metric."""
 
     n_cycles: int
-    gain: float
-
-
-@dataclass(frozen=True, slots=True)
-class SearchEnd:
-    """A search that ended by itself: after `n_cycles` of `at_most`.
-
-    `gain`: the expected gain of one more cycle was below this, in the metric's own unit.
-    """
-
-    n_cycles: int
-    at_most: int
     gain: float
 
 
@@ -79,9 +82,9 @@ class Answer:
     slot and seed. `schedules`: (step, rate) of each candidate, so that no page needs torch to
     draw them. `choices` names the parameters that are no range, `fixed` those of them that were
     held at one value; None where an earlier version kept no word of it. `importances` is None
-    until somebody has computed them. `chance` is the probability that what the verdict recommends
-    lies within `margin` of the best, in the metric's own unit; None, like `one_more_hour`, where
-    it was not computed. `search_end` is None where the search did not end by itself.
+    until somebody has computed them. `search_end`: None where all configurations were trained.
+    `chance` is the probability that what the verdict recommends lies within `margin` of the best,
+    in the metric's own unit; None, like `one_more_hour`, where it was not computed.
     """
 
     winner: int
@@ -94,10 +97,10 @@ class Answer:
     choices: tuple[str, ...] | None = None
     fixed: tuple[str, ...] = ()
     importances: Mapping[str, float] | None = None
+    search_end: SearchEnd | None = None
     chance: float | None = None
     margin: float | None = None
     one_more_hour: OneMoreHour | None = None
-    search_end: SearchEnd | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer as plain JSON values."""
@@ -113,10 +116,10 @@ class Answer:
             "choices": None if self.choices is None else list(self.choices),
             "fixed": list(self.fixed),
             "importances": None if self.importances is None else dict(self.importances),
+            "search_end": None if self.search_end is None else asdict(self.search_end),
             "chance": self.chance,
             "margin": self.margin,
             "one_more_hour": None if self.one_more_hour is None else asdict(self.one_more_hour),
-            "search_end": None if self.search_end is None else asdict(self.search_end),
         }
 
     @classmethod
@@ -124,15 +127,15 @@ class Answer:
         """Return the answer that to_json() wrote, in this version or in an earlier one.
 
         Studies of before version 0.1.0 may lack `compared` (then each round compared),
-        `search_noise`, `versions` and `importances`; those of before 0.2.0 `choices`, `fixed` and
-        what follows `importances`.
+        `search_noise`, `versions` and `importances`; those of before 0.2.0 `choices` and `fixed`,
+        and `search_end` where it is None; of before 0.3.0 what follows that.
         """
         comparisons = tuple(
             Comparison(Estimate(**each["difference"]), each["detectable"])
             for each in stored["comparisons"]
         )
-        noise = stored.get("search_noise")
-        hour, end = stored.get("one_more_hour"), stored.get("search_end")
+        noise, search_end = stored.get("search_noise"), stored.get("search_end")
+        hour = stored.get("one_more_hour")
         return cls(
             winner=stored["winner"],
             comparisons=comparisons,
@@ -147,10 +150,10 @@ class Answer:
             choices=None if stored.get("choices") is None else tuple(stored["choices"]),
             fixed=tuple(stored.get("fixed", ())),
             importances=stored.get("importances"),
+            search_end=None if search_end is None else SearchEnd(**search_end),
             chance=stored.get("chance"),
             margin=stored.get("margin"),
             one_more_hour=None if hour is None else OneMoreHour(**hour),
-            search_end=None if end is None else SearchEnd(**end),
         )
 
 

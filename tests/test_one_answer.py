@@ -142,6 +142,7 @@ def test_every_output_of_a_study_has_the_same_call_and_never_the_other(
     assert shown is not None
     forms: tuple[Format, ...] = ("torch", "lightning", "transformers")
     texts = {
+        "status": main_here("status", *stored.flags).out,
         "report": main_here("report", *stored.flags).out,
         "markdown": main_here("report", *stored.flags, "--markdown").out,
         "page": page(found).partition("<script>")[0],
@@ -154,7 +155,7 @@ def test_every_output_of_a_study_has_the_same_call_and_never_the_other(
         assert calls_in(text) == [pytest.approx(stored.answer, rel=1e-5)], name
 
     first = found.result.verdict().partition(". ")[0]
-    for name in ("report", "markdown", "page", "note", "print", "notebook"):
+    for name in ("report", "markdown", "page", "note", "print", "notebook", "status"):
         plain = html.unescape(" ".join(texts[name].split()))
         assert first in re.sub(r"\\(\W|_)", r"\1", plain), name
 
@@ -171,9 +172,7 @@ def test_every_output_of_a_study_has_the_same_call_and_never_the_other(
     assert shown.answer is not None
     assert shown.answer.trial_number == 10 + slot
     assert shown.answer.score == result.recommended.validation.mean
-    status = main_here("status", *stored.flags).out
-    assert first in status
-    assert "best so far" not in status
+    assert "best so far" not in texts["status"]
     by_default = chosen(engine, row, STUDY, slot=None, baseline=False)
     assert (by_default.slot, by_default.params.max_lr) == (slot, stored.answer[0])
 

@@ -105,8 +105,8 @@ def test_the_head_of_the_page_has_the_values_the_gain_and_what_it_cost(found: Fi
     difference = found.result.comparison.difference
     head = text[: text.index("The alternative")]
     for words in (
-        "max_lr 0.2 baseline 0.08",
-        "pct_start 0.40 baseline 0.30",
+        "max_lr 0.2 baseline: 0.08",
+        "pct_start 0.40 baseline: 0.30",
         f"slot 1 minus baseline, test {100 * difference.mean:+.2f} points",
         f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}, n\xa0=\xa03 seeds",
         "16 s 11 runs, 70,400 training images, on TestChip",
@@ -148,7 +148,7 @@ def test_a_baseline_that_won_is_called_the_answer(found: Findings) -> None:
     won = replace(found.result, winner=found.result.baseline, comparison=None)
     text = Document(page(replace(found, result=won))).text
     assert "Take torch's defaults at max_lr 0.08 (the baseline): no finalist had" in text
-    assert "max_lr 0.08 slot 1 0.2" in text
+    assert "max_lr 0.08 slot 1: 0.2" in text
     assert "slot 1 minus baseline, validation" in text
     names = ["baseline (answer)", "slot 1 (pick)"]
     assert [line.name for line in schedule_figure(won).data] == names

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from search.params import Params
 from search.queue.rows import database_now, params_of, search_rows, stored_study
 from search.results.result import StudyResult, result_of
+from search.results.short import call_line
 from search.results.verdict import short_verdict
 from search.stages import range_test
 from search.starting.catalog import find
@@ -117,7 +118,8 @@ class Overview:
     """A study at one moment; `seconds_left` is None where it is not known.
 
     `proposal` is the baseline's max_lr, and `max_lr` that in words: whose it is. Of a finished
-    study `recommended` is the slot that is its answer, and `answer` says so in a sentence.
+    study `recommended` is the slot that is its answer, `answer` says so in a sentence, and `call`
+    is its OneCycleLR.
 
     Images are training images: `images_total` is what the plan costs, 0 without a plan.
     """
@@ -136,6 +138,7 @@ class Overview:
     max_lr: str | None
     recommended: int | None
     answer: str | None
+    call: str | None
     images_done: int
     images_total: int
     seconds_left: float | None
@@ -193,6 +196,7 @@ def overview(engine: Engine, name: str, plan: Sequence[StageCost] = ()) -> Overv
             max_lr=None if stored is None else _max_lr(stored),
             recommended=None if result is None else result.recommended.slot,
             answer=None if result is None else short_verdict(result),
+            call=None if result is None else call_line(result),
             images_done=int(done),
             images_total=int(total),
             seconds_left=None

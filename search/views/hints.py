@@ -6,6 +6,7 @@ from typing import Literal
 from search.results.provenance import Shell
 from search.results.result import StudyResult
 from search.starting.cost import duration_text
+from search.views.wording import hour_text
 from studies.params import setting_text
 from studies.states import Stage
 from trainers.sweeps.judgement import BRACKET_FACTOR
@@ -37,7 +38,7 @@ def hints(result: StudyResult, measured: RangeTestResult, shell: Shell) -> tuple
     found = (
         _bound(result, shell),
         _range_test(measured, shell),
-        _flat(result) or _trials(result, shell),
+        _more(result, shell),
         _seeds(result, shell),
     )
     return tuple(hint for hint in found if hint is not None)
@@ -115,6 +116,23 @@ def _unsure(measured: RangeTestResult) -> tuple[list[str], dict[str, str]]:
         reasons.append(f"Sweeps of {plan.total_steps} steps say little.")
         flags["--steps"] = "200"
     return reasons, flags
+
+
+def _more(result: StudyResult, shell: Shell) -> Hint | None:
+    """Say whether more configurations pay: by what the study knows of all of them, or by rule."""
+    hour = result.one_more_hour
+    if hour is None:
+        return _flat(result) or _trials(result, shell)
+    said = hour_text(result)
+    said = f"{said[0].upper()}{said[1:]}"
+    if not result.is_worth_an_hour:
+        return Hint("flat", f"{said}: stop the search here.")
+    more = max(1, hour.n_cycles)
+    return Hint(
+        "trials",
+        f"{said}. What is best then is confirmed with fresh seeds.",
+        _only_known(shell, shell.run("--trials", f"+{more}")),
+    )
 
 
 def _flat(result: StudyResult) -> Hint | None:

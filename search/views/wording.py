@@ -98,14 +98,15 @@ def _alternative_text(result: StudyResult) -> str:
     if other is None:
         return ""
     flag = "--baseline" if other.is_baseline else f"--slot {other.slot}"
-    text = f"the alternative ({flag} of train): {other.name}: {other.params}"
+    text = f"the alternative (train {flag}): {other.name}, {other.params}"
     if comparison is None:
         return text
-    margin = comparison.difference
+    gain = comparison.difference
     if other.is_baseline:
-        margin = Estimate(-margin.mean, -margin.high, -margin.low, margin.n)
-    said = "it is shown to be worse" if comparison.shown else "no difference is shown"
-    return f"{text}; minus the answer {result.metric.estimate(margin)}: {said}"
+        gain = Estimate(-gain.mean, -gain.high, -gain.low, gain.n)
+    split = "the test split" if result.has_comparison else "validation"
+    said = "shown to be worse" if comparison.shown else "not shown to be better or worse"
+    return f"{text}; {said}: {result.metric.estimate(gain)}, on {split}"
 
 
 def _chance_text(result: StudyResult) -> str:
@@ -136,11 +137,14 @@ def _search_end_text(result: StudyResult) -> str:
     end = result.search_end
     if end is None:
         return ""
-    return (
+    gain = result.metric.difference(end.gain)
+    text = (
         f"the search ended by itself, after {end.n_cycles} of at most {end.at_most} "
-        "configurations: the expected gain of one more was below "
-        f"{result.metric.difference(end.gain)}"
+        f"configurations: one more was expected to gain {gain}"
     )
+    if end.unvisited is None:
+        return text
+    return f"{text}; slot {end.unvisited} came last: expected to be the best, and not yet tried"
 
 
 def fact_lines(result: StudyResult) -> list[str]:

@@ -18,6 +18,7 @@ from rich.text import Text
 from search.params import Params
 from search.results.result import StudyResult
 from search.results.trials import Trial, columns, searched_names
+from search.results.verdict import short_verdict
 from search.starting.cost import Started, duration_text
 from search.text import printable
 from search.views.findings import Findings
@@ -127,6 +128,7 @@ def print_findings(findings: Findings, page: Path, *, json: bool) -> None:
         for command in hint.commands:  # whole, for whoever pastes them
             console.print(f"    {command}", markup=False, soft_wrap=True)
     console.print()
+    say(console, short_verdict(result))
     say(console, CALL_EXPLAINED)
     for line in ["", *call_code(result).splitlines()]:
         console.print(printable(line), markup=False, soft_wrap=True)
