@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from search.starting import catalog
 from search.views.dashboard.cards import Cards
 from search.views.figures.answer_figures import schedule_figure
 from search.views.findings import findings
-from search.views.page.report import page
+from search.views.page.report import page, says_answer, write_report
 from studies.answer import Answer
 from studies.database import open_engine, reading, transaction
 from studies.digits import STUDY
@@ -200,3 +201,15 @@ def test_programs_of_before_still_read_the_winner_of_the_validation(
     assert document["winner"] == (0 if stored.case.verdict is Verdict.BASELINE_PICKED else 1)
     assert {document["recommended"], document["alternative"]} == {0, 1}
     assert [each["slot"] for each in document["candidates"]] == [0, 1]
+
+
+def test_a_page_of_another_verdict_is_not_taken_for_this_answers(
+    stored: Stored, tmp_path: Path
+) -> None:
+    found = findings(stored.engine, catalog.find(stored.engine, NAME))
+    path = tmp_path / "page.html"
+    assert not says_answer(path, found.result)
+    write_report(found, path)
+    assert says_answer(path, found.result)
+    other = compare((0.1, 0.2, 0.3), (0.7, 0.7, 0.7))
+    assert not says_answer(path, replace(found.result, comparison=other))

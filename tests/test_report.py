@@ -150,7 +150,7 @@ def test_a_baseline_that_won_is_called_the_answer(found: Findings) -> None:
     assert "Take torch's defaults at max_lr 0.08 (the baseline): no finalist had" in text
     assert "max_lr 0.08 slot 1: 0.2" in text
     assert "slot 1 minus baseline, validation" in text
-    names = ["baseline (answer)", "slot 1 (pick)"]
+    names = ["baseline (answer)", "slot 1"]
     assert [line.name for line in schedule_figure(won).data] == names
 
 

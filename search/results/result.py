@@ -118,7 +118,7 @@ class StudyResult(Shown):
         return next(c for c in self.candidates if c.is_baseline)
 
     @property
-    def pick(self) -> Candidate | None:
+    def challenger(self) -> Candidate | None:
         """What the baseline was compared with: the winner, else the best finalist beside it."""
         if not self.winner.is_baseline:
             return self.winner
@@ -126,12 +126,12 @@ class StudyResult(Shown):
 
     @property
     def shown(self) -> Comparison | None:
-        """Pick minus baseline: on the test split where that was read, else on validation."""
+        """Challenger minus baseline: on the test split where that was read, else on validation."""
         return self.challenge if self.comparison is None else self.comparison
 
     @property
     def has_comparison(self) -> bool:
-        """Whether pick and baseline were compared on the test split."""
+        """Whether challenger and baseline were compared on the test split."""
         return self.comparison is not None
 
     @property
@@ -146,8 +146,8 @@ class StudyResult(Shown):
 
     @property
     def alternative(self) -> Candidate | None:
-        """The other one of pick and baseline; None where the baseline alone was confirmed."""
-        return self.baseline if self.outcome.takes_pick else self.pick
+        """The other one of challenger and baseline; None where there is no challenger."""
+        return self.baseline if self.outcome.takes_pick else self.challenger
 
     @property
     def is_worth_an_hour(self) -> bool:

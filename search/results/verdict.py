@@ -14,8 +14,7 @@ BIASED = "choosing the best makes that look greater than it is"
 
 def verdict_text(result: "StudyResult") -> str:
     """Return what to take, then what was compared with what, and how sure that is."""
-    rests_on = "" if result.pick is None else _difference(result, result.pick)
-    return f"{short_verdict(result)}{rests_on}"
+    return f"{short_verdict(result)}{_difference(result)}"
 
 
 def short_verdict(result: "StudyResult") -> str:
@@ -35,21 +34,21 @@ def _why(result: "StudyResult") -> str:
     if result.outcome is Verdict.BETTER:
         return f"it is better than {_named(result.baseline)}"
     if result.outcome is Verdict.WORSE:
-        assert result.pick is not None
-        return f"they are better than {result.pick.name}, which scored best on validation"
+        assert result.challenger is not None
+        return f"they are better than {result.challenger.name}, which scored best on validation"
     if result.outcome is Verdict.NO_DIFFERENCE:
         return f"no difference is shown on {split}"
     n = result.winner.validation.n
     return f"no finalist had a better mean validation score over {n} fresh seeds"
 
 
-def _difference(result: "StudyResult", pick: Candidate) -> str:
-    """Return pick minus baseline with its interval and n, '' where nothing compares them."""
-    comparison = result.shown
-    if comparison is None:
+def _difference(result: "StudyResult") -> str:
+    """Return challenger minus baseline, its interval and n; '' where nothing compares them."""
+    comparison, other = result.shown, result.challenger
+    if comparison is None or other is None:
         return ""
     split = "the test split" if result.has_comparison else "validation"
-    name = f"{pick.name[0].upper()}{pick.name[1:]}"
+    name = f"{other.name[0].upper()}{other.name[1:]}"
     margin = result.metric.estimate(comparison.difference)
     text = f" {name} minus baseline on {split}: {margin}"
     if result.has_comparison or result.winner.is_baseline:

@@ -15,9 +15,9 @@ from trainers.sweeps.result import baseline_text, conclusion, count
 
 
 def candidate_name(candidate: Candidate, result: StudyResult) -> str:
-    """Return 'slot 7', marked where it is the answer, or the pick that was compared with it."""
-    for mark, marked in (("answer", result.recommended), ("pick", result.pick)):
-        if marked is not None and candidate.slot == marked.slot:
+    """Return 'slot 7', marked where it is the answer, or the pick that is not."""
+    for mark, marked in (("answer", result.recommended), ("pick", result.winner)):
+        if candidate.slot == marked.slot:
             return f"{candidate.name} ({mark})"
     return candidate.name
 
