@@ -17,7 +17,8 @@ from studies.definition import Study
 from trainers.run import Point
 from trainers.seeding import run_seed_for
 from trainers.sweeps.judgement import Proposal
-from trainers.sweeps.result import concluded
+from trainers.sweeps.result import concluded, judged
+from trainers.sweeps.stopping import next_sweep
 from trainers.sweeps.sweep import Sweep
 from trainers.table import Table
 
@@ -83,12 +84,16 @@ class Simulator:
     def proposal(self) -> Proposal | None:
         """What the range test says."""
         settings = self.study.range_test
-        sweeps = [settings.n_steps] * settings.n_sweeps + [settings.slow_steps]
-        *points, slow = (self._swept(slot, n_steps) for slot, n_steps in enumerate(sweeps))
+        fast, slow = tuple[tuple[Point, ...], ...](), None
+        while kind := next_sweep(judged(fast), most=settings.n_sweeps, slow=slow is not None):
+            if kind == "fast":
+                fast = (*fast, self._swept(len(fast), settings.n_steps))
+            else:
+                slow = self._swept(settings.n_sweeps, settings.slow_steps)
         self._range_test_images = self.images
         plan = self._sweep(settings.n_steps)
         steps = self.study.cycle_steps
-        return concluded(plan, tuple(points), slow, seconds=0.0, cycle_steps=steps).proposal
+        return concluded(plan, fast, slow, seconds=0.0, cycle_steps=steps).proposal
 
     def _sweep(self, n_steps: int) -> Sweep:
         adaptive = self.study.task.adaptive

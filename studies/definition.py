@@ -52,8 +52,8 @@ def _at_least(low: int, **values: int) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RangeTest:
-    """`n_sweeps` seeded sweeps of `n_steps` optimizer steps each, from `start_lr` to `end_lr`, and
-    a slow one of twice the steps.
+    """Seeded sweeps of `n_steps` optimizer steps each, from `start_lr` to `end_lr`: two where they
+    agree, else `n_sweeps` at most and a slow one of twice the steps (trainers.sweeps.stopping).
 
     The reading moves with the number of steps, so it is part of the protocol, and the slow sweep
     tells how far; fewer than 100 say little.
@@ -64,7 +64,7 @@ class RangeTest:
     """
 
     # One sweep lost up to 2.4 points in `no-norm`, the median of five at most 0.3
-    # (docs/benchmarks.md).
+    # (docs/benchmarks.md); more than two are made only where these disagree.
     n_sweeps: int = 5
     # In `cifar-small` the edge moves by 0.9 decades from 100 to 200 steps, then stands still.
     n_steps: int = 200
@@ -105,7 +105,8 @@ class Screening:
     """`n_trials` configurations, each trained for one complete cycle of `epochs`: the study's,
     where it is not said here.
 
-    After the baseline and `n_initial` points of a scrambled Sobol sequence the `sampler` proposes.
+    After the first choices (search.stages.first), of which the baseline is one, and `n_initial`
+    points of a scrambled Sobol sequence the `sampler` proposes.
     """
 
     # Twice the 8 of the start and more, as in the bundled studies; --trials changes it.

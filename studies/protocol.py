@@ -18,6 +18,9 @@ _NOT_PROTOCOL = frozenset({"name", "epochs", "task.data.path"})
 _NOT_COMPARED = frozenset({"data read"})
 """Facts in words, for people, whose wording may change; others hold what they rest on."""
 _SEEDS = "seeds of the runs"
+_FIRST = "first choices"
+_MARKS = (_SEEDS, _FIRST)
+"""Fields that tell studies from before: these keep their own ways, and are not refused."""
 _CODE = "code of the study file"
 _ONLY_WHERE_GIVEN = {
     "range_test.required": "False",
@@ -51,6 +54,7 @@ def declared(study: Study, source: str) -> dict[str, str]:
             if field in fields:
                 fields[f"baseline.{name}"] = fields.pop(field)
     fields[_SEEDS] = "fit 32 bits"
+    fields[_FIRST] = "four"
     fields |= code_fields(source) if is_of_object(source) else {_CODE: _code_digest(source)}
     # From the package's metadata: importing torch takes two seconds. To the minor version, because
     # patch releases of torch mend regressions only.
@@ -69,6 +73,12 @@ def has_long_seeds(stored: Mapping[str, str]) -> bool:
     return _SEEDS not in stored
 
 
+def has_first_choices(stored: Mapping[str, str]) -> bool:
+    """Whether the search of a stored study begins with first choices; not one from before them,
+    whose Sobol points would be asked for twice."""
+    return _FIRST in stored
+
+
 def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Raise ProtocolError naming the first field in which `now` differs from what is stored."""
     keys = [*stored, *(key for key in now if key not in stored)]
@@ -77,7 +87,7 @@ def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> Non
             key for key in keys if key != _CODE and not key.startswith(("code of ", "value of "))
         ]
     for key in keys:
-        if key == _SEEDS and has_long_seeds(stored):
+        if key in _MARKS and key not in stored:
             continue
         if key not in _NOT_COMPARED and stored.get(key) != now.get(key):
             made = f"{key} = {_short(stored.get(key))}, now it is {_short(now.get(key))}"

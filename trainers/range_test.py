@@ -19,7 +19,8 @@ from trainers.groups import is_adaptive
 from trainers.run import Outcome, Run, RunResult
 from trainers.seeding import seed_for
 from trainers.sweeps.parts import check_parts, loss_of
-from trainers.sweeps.result import Points, RangeTestResult, are_copies, concluded
+from trainers.sweeps.result import Points, RangeTestResult, are_copies, concluded, judged
+from trainers.sweeps.stopping import next_sweep
 from trainers.sweeps.sweep import LEAST_STEPS, Sweep
 from trainers.sweeps.untouched import seed_everything, untouched
 from trainers.torch_objects import optimizers_of
@@ -43,8 +44,11 @@ def range_test(
     device: torch.device | str | None = None,
     seed: int = 0,
 ) -> RangeTestResult:
-    """Sweep the learning rate `n_sweeps` times, and once more in twice the steps; return where
-    the loss turns and breaks, and the `max_lr` for a cycle of `cycle_steps` optimizer steps.
+    """Sweep the learning rate until it is known where the loss turns and breaks; return that, and
+    the `max_lr` for a cycle of `cycle_steps` optimizer steps.
+
+    Two sweeps that agree are enough; else more are made, `n_sweeps` at most, and one in twice the
+    steps (trainers.sweeps.stopping).
 
     `loss_fn(model, batch)` returns the mean loss of a batch, a tensor of one number with its
     gradient; autocast belongs inside it, gradient clipping in a step pre-hook of the optimizer.
@@ -81,12 +85,11 @@ def range_test(
     )
     place = torch.device(device) if device is not None else _parameters(optimizer)[0].device
     batches, started = Batches(loader, place), time.perf_counter()
-    sweeps: list[Points] = []
-    for number in range(n_sweeps + 1):
-        slow = replace(plan, total_steps=2 * n_steps)
+    fast, slow = tuple[Points, ...](), None
+    while kind := next_sweep(judged(fast), most=n_sweeps, slow=slow is not None):
         run = Run(
-            plan=plan if number < n_sweeps else slow,
-            seed=seed_for(seed, "sweep", number),
+            plan=plan if kind == "fast" else replace(plan, total_steps=2 * n_steps),
+            seed=seed_for(seed, "sweep", len(fast) if kind == "fast" else n_sweeps),
             split=None,
         )
         with untouched(model, optimizer, loader), torch.enable_grad():
@@ -98,11 +101,12 @@ def range_test(
                     _backward(loss_of(loss_fn, model, batch), accumulate) for batch in source
                 )
                 _sweep(run, model, optimizer, losses, accumulate)
-        sweeps.append(tuple(run.points))
+        if kind == "fast":
+            fast = (*fast, tuple(run.points))
+        else:
+            slow = tuple(run.points)
     seconds = time.perf_counter() - started
-    return _check(
-        concluded(plan, tuple(sweeps[:-1]), sweeps[-1], seconds=seconds, cycle_steps=cycle_steps)
-    )
+    return _check(concluded(plan, fast, slow, seconds=seconds, cycle_steps=cycle_steps))
 
 
 def _sweep(

@@ -31,7 +31,7 @@ def range_test(
     storage: StorageFlag = None,
     sweeps: Annotated[
         int | None,
-        typer.Option("--sweeps", help="Independent sweeps.", show_default="the study's"),
+        typer.Option("--sweeps", help="Independent sweeps, at most.", show_default="the study's"),
     ] = None,
     steps: Annotated[
         int | None,

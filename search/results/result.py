@@ -24,6 +24,7 @@ from search.stages.confirmation import by_candidate, last_round
 from search.stages.search import BASELINE_SLOT, cycles_of
 from search.stages.statistics import compare, finalists, noise_of_replicates
 from search.stages.verdict import Verdict, verdict_of
+from search.starting.target import RANGE_TEST
 from studies.answer import Answer, Comparison, Noise, OneMoreHour, SearchEnd
 from studies.database import reading
 from studies.protocol import trained_on
@@ -293,12 +294,18 @@ def _answer_of(session: Session, row: StudyRow) -> Answer:
             f"study {row.name!r} ended without a result: {row.reason}",
             details=first_failure(session, row),
         )
+    if row.budget == RANGE_TEST and row.stage == Stage.SEARCH:
+        raise NoResultError(
+            f"study {row.name!r} has had its range test alone: `onecycle export` and `onecycle "
+            "report` print its first choice, unconfirmed, and `onecycle run` goes on to the search"
+        )
     if row.stage != Stage.FINISHED or row.answer is None:
         raise NoResultError(f"study {row.name!r} is not finished: it is in its {row.stage.words}")
     return row.answer
 
 
-def _steps_per_epoch(row: StudyRow, params: Params) -> int:
+def steps_per_epoch_of(row: StudyRow, params: Params) -> int:
+    """Return the optimizer steps of an epoch at a configuration's batch size."""
     setting = row.setting_of(params)
     if setting is None:
         return row.steps_per_epoch
@@ -331,7 +338,7 @@ def _candidates(
             scores=tuple(w.score for w in works if w.score is not None),
             test=answer.test.get(slot),
             batch_size=params.batch_size or row.batch_size,
-            steps_per_epoch=_steps_per_epoch(row, params),
+            steps_per_epoch=steps_per_epoch_of(row, params),
             setting=row.setting_of(params),
             driven=works[0].driven,
         )

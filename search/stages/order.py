@@ -40,6 +40,9 @@ def _open(session: Session, row: StudyRow, study: Study) -> None:
             end_study(row, ending)
         return
     searched = row.stage == Stage.SEARCH
+    if not searched and (sweeps := range_test.more_work(session, row, study)):
+        session.add_all(sweeps)
+        return
     if searched:
         why_not = search.conclude(session, row)
     else:

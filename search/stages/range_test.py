@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -18,7 +19,8 @@ from studies.tables import PointRecord, StudyRow, WorkRow
 from trainers.run import Point
 from trainers.sweeps.judgement import Origin, Proposal
 from trainers.sweeps.ranges import middle_of, wide_range, within
-from trainers.sweeps.result import Points, RangeTestResult, concluded, range_text
+from trainers.sweeps.result import Points, RangeTestResult, concluded, judged, range_text
+from trainers.sweeps.stopping import FEWEST_SWEEPS, next_sweep
 from trainers.sweeps.sweep import Sweep
 
 log = logging.getLogger(__name__)
@@ -35,23 +37,67 @@ def with_stored_range_test(definition: Definition, row: StudyRow) -> Definition:
 
 
 def work_of(row: StudyRow, study: Study) -> list[WorkRow]:
-    """Return the rows of work of all range tests: one per sweep, the slow one of each last."""
+    """Return the first rows of work of all range tests: what each needs whatever they say."""
     settings = study.range_test
-    lengths = [settings.n_steps] * settings.n_sweeps + [settings.slow_steps]
-    each: list[Mapping[str, Value] | None] = [*row.settings.values()] or [None]
-    swept = each[: len(study.swept_settings)]
-    sweeps = [(setting, steps) for setting in swept for steps in lengths]
+    n = min(FEWEST_SWEEPS, settings.n_sweeps)
     return [
-        WorkRow(
-            study_id=row.id,
-            stage=Stage.RANGE_TEST,
-            round=0,
-            sweep_steps=steps,
-            slot=slot,
-            params=None if setting is None else dict(setting),
-        )
-        for slot, (setting, steps) in enumerate(sweeps)
+        _sweep_row(row, slot=first + number, steps=settings.n_steps, setting=setting)
+        for first, _, setting in _places(row, study)
+        for number in range(n)
     ]
+
+
+def more_work(session: Session, row: StudyRow, study: Study) -> list[WorkRow]:
+    """Return a row of work for each range test that needs one more sweep, once those that were
+    opened have ended: none that could turn out to be of no use.
+    """
+    settings, rows = study.range_test, list[WorkRow]()
+    for first, key, setting in _places(row, study):
+        mine = _sweeps_of(row, key)
+        lengths = session.scalars(select(WorkRow.sweep_steps).where(mine)).all()
+        n, fast = lengths.count(settings.n_steps), _points(session, mine)[settings.n_steps]
+        kind = next_sweep(
+            judged(fast),
+            most=settings.n_sweeps,
+            n_given_up=n - len(fast),
+            slow=settings.slow_steps in lengths,
+        )
+        if kind == "fast":
+            place, steps = first + n, settings.n_steps
+        elif kind == "slow":
+            place, steps = first + settings.n_sweeps, settings.slow_steps
+        else:
+            continue
+        rows.append(_sweep_row(row, slot=place, steps=steps, setting=setting))
+    return rows
+
+
+def _places(
+    row: StudyRow, study: Study
+) -> list[tuple[int, str | None, Mapping[str, Value] | None]]:
+    """Return the first slot of each range test, and its setting by name; None where there is one.
+
+    Each has room for all sweeps that it may need, the slow one last, so that a sweep's slot, and
+    with it its seed, does not depend on what the others needed.
+    """
+    settings: list[tuple[str | None, Mapping[str, Value] | None]]
+    settings = [*row.settings.items()] or [(None, None)]
+    room = study.range_test.n_sweeps + 1
+    swept = settings[: len(study.swept_settings)]
+    return [(number * room, key, setting) for number, (key, setting) in enumerate(swept)]
+
+
+def _sweep_row(
+    row: StudyRow, *, slot: int, steps: int, setting: Mapping[str, Value] | None
+) -> WorkRow:
+    return WorkRow(
+        study_id=row.id,
+        stage=Stage.RANGE_TEST,
+        round=0,
+        sweep_steps=steps,
+        slot=slot,
+        params=None if setting is None else dict(setting),
+    )
 
 
 def sweep_of(
@@ -90,13 +136,11 @@ def measured(
     mine = _sweeps_of(row, key)
     sweeps = _points(session, mine)
     seconds = session.scalar(select(func.sum(WorkRow.seconds)).where(mine))
-    n_runs = settings.n_sweeps + 1
-    # work_of() puts the slow sweep of each setting last.
-    slow = next((sweeps.pop(slot) for slot in list(sweeps) if slot % n_runs == n_runs - 1), None)
+    slow = sweeps[settings.slow_steps]
     result = concluded(
         sweep_of(settings, n_steps=settings.n_steps, adaptive=_seen(session, mine, adaptive)),
-        tuple(sweeps.values()),
-        slow,
+        sweeps[settings.n_steps],
+        slow[0] if slow else None,
         seconds=seconds or 0.0,
         cycle_steps=cycle_steps,
     )
@@ -139,17 +183,21 @@ def _has(setting: Mapping[str, Value]) -> Iterator[ColumnElement[bool]]:
             yield stored.as_string() == value
 
 
-def _points(session: Session, mine: ColumnElement[bool]) -> dict[int, Points]:
+def _points(session: Session, mine: ColumnElement[bool]) -> defaultdict[int, tuple[Points, ...]]:
+    """Return what the finished sweeps measured, by their steps."""
     rows = session.execute(
-        select(WorkRow.slot, PointRecord)
+        select(WorkRow.slot, WorkRow.sweep_steps, PointRecord)
         .join(PointRecord, PointRecord.work_id == WorkRow.id)
         .where(mine)
         .order_by(WorkRow.slot, PointRecord.step)
     )
-    by_slot: dict[int, list[Point]] = {}
-    for slot, record in rows:
-        by_slot.setdefault(slot, []).append(_point(record))
-    return {slot: tuple(points) for slot, points in by_slot.items()}
+    by_sweep: dict[tuple[int, int], list[Point]] = {}
+    for slot, steps, record in rows:
+        by_sweep.setdefault((slot, steps or 0), []).append(_point(record))
+    by_steps = defaultdict[int, tuple[Points, ...]](tuple)
+    for (_, steps), points in by_sweep.items():
+        by_steps[steps] += (tuple(points),)
+    return by_steps
 
 
 def _point(record: PointRecord) -> Point:

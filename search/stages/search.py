@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from search.params import Params
 from search.queue.rows import search_rows
+from search.stages.first import first_choices
 from search.stages.space import Ranges
 from studies.definition import Screening
 from studies.states import BROKEN, RunOutcome, RunState, Stage
@@ -34,15 +35,17 @@ def given(
 ) -> Params | None:
     """Return the configuration of a slot that needs no results, None where the sampler proposes.
 
-    These are the baseline and the points of a scrambled Sobol sequence (scipy.stats.qmc).
+    These are the first choices, of which the baseline is the first, and the points of a scrambled
+    Sobol sequence (scipy.stats.qmc).
     """
-    if slot == BASELINE_SLOT:
-        return ranges.baseline()
-    if screening.sampler != "qmc" and slot > screening.n_initial:
+    first = first_choices(ranges)
+    if slot < len(first):
+        return first[slot]
+    number = slot - len(first)
+    if screening.sampler != "qmc" and number >= screening.n_initial:
         return None
     from scipy.stats import qmc
 
-    number = slot - 1
     # scipy calls it rng since 1.15, and still takes the old name.
     sobol = qmc.Sobol(ranges.n_dimensions, scramble=True, seed=seed_for(study_seed, "sobol"))
     # Powers of two keep a Sobol sequence balanced (scipy.stats.qmc.Sobol). A longer draw begins

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from search.params import Params
 from studies.definition import Study
 from studies.params import Domain, Parameter, Range, Value, parameter, setting_key
+from studies.protocol import has_first_choices
 from studies.tables import StudyRow
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Ranges:
     `fixed` those that are held at one value. `proposals` are those of each setting by its name
     where several have a range test, in the parameters `moving`; the brackets of all reach equally
     far around them. `edge_moves`: a parameter may move the edge within one range test.
+    `first_choices`: whether the search begins with them (search.stages.first).
     """
 
     bracket: tuple[float, float]
@@ -40,6 +42,7 @@ class Ranges:
     moving: tuple[str, ...] = ("batch_size",)
     fixed: Mapping[str, Value] = field(default_factory=dict)
     edge_moves: bool = False
+    first_choices: bool = True
 
     @classmethod
     def of(cls, row: StudyRow, study: Study) -> "Ranges":
@@ -56,6 +59,7 @@ class Ranges:
             fixed=study.space.fixed(),
             # NULL of studies from before, which sampled max_lr itself beside extra parameters.
             edge_moves=row.batch_sizes is not None,
+            first_choices=has_first_choices(row.declared),
         )
 
     @property

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,22 +17,36 @@ from studies.tables import StudyRow
 from trainers.device import DeviceKind, Precision, Site, cache_folder
 from trainers.errors import UserError
 from trainers.run import Run, Trainer
+from trainers.sweeps.stopping import FEWEST_SWEEPS
 from trainers.sweeps.sweep import Sweep
 from trainers.task import Task
 
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """Runs of one stage: how many, of how many steps, over how many training images.
+    """Runs of one stage: how many it usually takes, of how many steps, over how many training
+    images; and how many at most, where it may take more.
 
-    The last run of a range test takes twice the `steps`. Cycles of another batch size than the
-    task's take another number of steps, over about as many images.
+    The last run of a range test that takes the most has twice the `steps`. Cycles of another batch
+    size than the task's take another number of steps, over about as many images.
     """
 
     stage: Stage
     n_runs: int
     steps: int
     n_images: int
+    extra_runs: int = 0
+    extra_images: int = 0
+
+    @property
+    def most_runs(self) -> int:
+        """Runs at most."""
+        return self.n_runs + self.extra_runs
+
+    @property
+    def most_images(self) -> int:
+        """Training images at most."""
+        return self.n_images + self.extra_images
 
     @property
     def name(self) -> str:
@@ -41,24 +55,38 @@ class StageCost:
 
 
 def costs(study: Study, *, n_trials: int) -> tuple[StageCost, ...]:
-    """Return the cost by stage; images are counted each time they are trained on.
+    """Return the cost by stage: what it usually is, and at most; images are counted each time they
+    are trained on.
 
     A cycle counts with the batch size that leaves the fewest images out: none costs more.
     """
-    sweeps, confirmation = study.range_test, study.confirmation
+    confirmation = study.confirmation
     # The baseline is one of the trials and always confirmed, the finalists are among the others.
     n_confirmed = (min(confirmation.n_finalists, n_trials - 1) + 1) * confirmation.n_seeds
     sizes = [size_of(each) or study.task.batch_size for each in study.settings]
-    swept_sizes = sizes[: len(study.swept_settings)]
-    n_sweeps = (sweeps.n_sweeps + 1) * len(swept_sizes)
-    swept = (sweeps.n_sweeps * sweeps.n_steps + sweeps.slow_steps) * sum(swept_sizes)
     cycle = study.epochs * max(size * study.steps_of(1, batch_size=size) for size in sizes)
     steps = study.cycle_steps
-    range_test = StageCost(Stage.RANGE_TEST, n_sweeps, sweeps.n_steps, swept)
     return (
-        *([range_test] if n_sweeps else []),
+        *([_sweeps(study, sizes)] if study.swept_settings else []),
         StageCost(Stage.SEARCH, n_trials, steps, n_trials * cycle),
         StageCost(Stage.CONFIRMATION, n_confirmed, steps, n_confirmed * cycle),
+    )
+
+
+def _sweeps(study: Study, sizes: Sequence[int]) -> StageCost:
+    """Return the cost of the range tests: usually two sweeps each (trainers.sweeps.stopping)."""
+    sweeps, swept = study.range_test, sizes[: len(study.swept_settings)]
+    usual = min(FEWEST_SWEEPS, sweeps.n_sweeps)
+    more = sweeps.n_sweeps - usual
+    # Without a second sweep nothing can disagree, and no slow one is made.
+    slow = int(sweeps.n_sweeps > 1)
+    return StageCost(
+        Stage.RANGE_TEST,
+        n_runs=usual * len(swept),
+        steps=sweeps.n_steps,
+        n_images=usual * sweeps.n_steps * sum(swept),
+        extra_runs=(more + slow) * len(swept),
+        extra_images=(more * sweeps.n_steps + slow * sweeps.slow_steps) * sum(swept),
     )
 
 
@@ -85,7 +113,8 @@ class Started:
 
     @property
     def seconds(self) -> float:
-        """How long the whole study takes here, from the timed warm-up; scoring not counted."""
+        """How long the whole study usually takes here, from the timed warm-up; scoring not
+        counted."""
         return sum(cost.n_images for cost in self.costs) / self.images_per_s
 
 

@@ -63,11 +63,23 @@ MEASURED_CYCLE_STEPS = (76, 624)
 # (docs/benchmarks.md).
 BRACKET_FACTOR = 4.0
 """The bracket reaches so far below and above the proposal: 1.2 decades in all."""
+# Recorded families that share no net (docs/benchmarks.md): the best rate lay 0.4 decades below the
+# proposal to 0.75 above it.
+WITHIN_FACTOR = 4.0
+"""The best max_lr lies so far from the proposal, at most, in WITHIN_SHARE of WITHIN_FAMILIES."""
+WITHIN_SHARE = 0.8
+WITHIN_FAMILIES = 11
 # By the edge 1 of 32 range tests drifts further; 20 did by the rebound (docs/log.md).
 DRIFT_DECADES = 0.3
 """An edge that moves further than this when a sweep takes twice the steps widens the bracket."""
 _WIDEST = 0.6  # decades that a drift may add to the bracket
+AGREE_FACTOR = 10**DRIFT_DECADES
+"""Edges of two sweeps agree up to this factor, half of what the bracket forgives either way."""
 CONFIDENCE = 0.95
+# With two, one difference decides the width: half the time it is off by a factor of 2 and more
+# (t with one degree of freedom), and two that differ widely are followed by a third.
+FEWEST_FOR_INTERVAL = 3
+"""Fewer sweeps with an edge have no interval."""
 
 # A loss with a lower bound falls ever faster too, up to the middle of its descent, but not to far
 # below zero: a negative cosine similarity that begins at 0.003 ends at -1, and slows down.
@@ -104,8 +116,10 @@ class Proposal:
     `edge` is the median edge of the `n_sweeps` sweeps that say where it is; None where they do
     not, and `reason` says why. `interval` is the t
     interval (CONFIDENCE) of the mean of log10(edge) across them, as learning rates: of seeds, not
-    of the steps of one sweep, whose losses are not independent. None for one sweep, and where the
-    edge of a sweep lies above its last rate: then its value is not known.
+    of the steps of one sweep, whose losses are not independent. None for fewer than
+    FEWEST_FOR_INTERVAL sweeps, and where the edge of a sweep lies above its last rate: then its
+    value is not known. `apart` is the highest edge over the lowest, None where there are not two,
+    or one lies above the last rate.
 
     `drift`: decades from `edge` to that of the slow sweep, which takes twice the steps; None where
     there is none, or it has no edge. `widened`: the bracket reaches further for it.
@@ -121,6 +135,7 @@ class Proposal:
     widened: bool
     origin: Origin = "edge"
     reason: str | None = None
+    apart: float | None = None
 
 
 def judge(curve: LRCurve) -> Judgement:
@@ -215,7 +230,7 @@ def propose(
     EDGE_TO_MAX_LR. `slow` is one more sweep of twice the steps: where its edge lies further than
     DRIFT_DECADES from the median, the bracket reaches as far that way, by at most 0.6 decades.
     """
-    edges = [j.edge for j in judgements if _descended(j) and j.edge is not None]
+    edges = _edges(judgements)
     if 2 * len(edges) <= len(judgements):
         return None
     above = sum(j.ending == "reached end_lr" for j in judgements)
@@ -235,7 +250,28 @@ def propose(
         interval=None if above else _interval(edges),
         drift=None if drift == math.inf else drift,
         widened=reach != 0,
+        apart=edges_apart(judgements),
     )
+
+
+def agree(judgements: Sequence[Judgement]) -> bool:
+    """Whether every sweep has an edge, and none lies further than AGREE_FACTOR from another."""
+    edges = _edges(judgements)
+    if not edges or len(edges) < len(judgements):
+        return not judgements
+    return max(edges) <= AGREE_FACTOR * min(edges)
+
+
+def edges_apart(judgements: Sequence[Judgement]) -> float | None:
+    """Return the highest edge of sweeps over the lowest; see Proposal for when there is none."""
+    edges = _edges(judgements)
+    if not edges or any(j.ending == "reached end_lr" for j in judgements):
+        return None
+    return max(edges) / min(edges) if len(edges) > 1 else None
+
+
+def _edges(judgements: Sequence[Judgement]) -> list[float]:
+    return [j.edge for j in judgements if _descended(j) and j.edge is not None]
 
 
 def _share(cycle_steps: int, *, adaptive: bool) -> float:
@@ -261,12 +297,12 @@ def _drift(edge: float, slow: Judgement | None) -> float | None:
 
 
 def _interval(rates: Sequence[float]) -> tuple[float, float] | None:
-    """Return the t interval of the mean of log10(rate), as rates; None for a single one."""
+    """Return the t interval of the mean of log10(rate), as rates; None for too few."""
     # scipy.stats has the same quantiles and takes twice as long to import.
     from scipy.special import stdtrit
 
     n = len(rates)
-    if n < 2:
+    if n < FEWEST_FOR_INTERVAL:
         return None
     logs = [math.log10(rate) for rate in rates]
     half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * stdev(logs) / math.sqrt(n)

@@ -1,12 +1,23 @@
 """What the sweeps of a range test measured, what they say together, and that in lines of text."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from trainers.run import Point
 from trainers.shown import Shown
-from trainers.sweeps.judgement import Judgement, Proposal, judge, judge_together, propose
+from trainers.sweeps.judgement import (
+    AGREE_FACTOR,
+    WITHIN_FACTOR,
+    WITHIN_FAMILIES,
+    WITHIN_SHARE,
+    Judgement,
+    Proposal,
+    judge,
+    judge_together,
+    propose,
+)
 from trainers.sweeps.reasons import no_bracket
 from trainers.sweeps.sweep import LRCurve, Sweep
 
@@ -19,9 +30,10 @@ class RangeTestResult(Shown):
     """What the sweeps measured, step by step, what they say, and what they cost.
 
     `plan` is that of each of `points`; `slow` is one more sweep over the same rates in twice the
-    steps, None where it was given up. `proposal` is None where most sweeps have no edge. `others`
-    are the range tests of the other settings (batch sizes, optimizers), where a study searches
-    several. A notebook shows it; plot() takes one of those settings.
+    steps, None where none was needed (trainers.sweeps.stopping), or it was given up. `proposal` is
+    None where most sweeps have no edge. `others` are the range tests of the other settings (batch
+    sizes, optimizers), where a study searches several. A notebook shows it; plot() takes one of
+    those settings.
     """
 
     plan: Sweep
@@ -33,9 +45,11 @@ class RangeTestResult(Shown):
     shown_by: ClassVar[str] = "search.views.notebook.range_test"
 
     def __repr__(self) -> str:
-        said = self._conclusion()
-        # Of a conclusion the proposal stands last, and what it rests on first.
-        return "\n  ".join([f"RangeTestResult: {self._title()}", *said[::-2]])
+        said = [self.why_no_proposal()]
+        if self.proposal is not None:
+            first, *_ = conclusion(self.proposal)
+            said = list(dict.fromkeys([range_text(self.proposal), first]))
+        return "\n  ".join([f"RangeTestResult: {self._title()}", *said])
 
     def without_points(self) -> "RangeTestResult":
         """Return the same without its steps: what is left is small."""
@@ -50,7 +64,7 @@ class RangeTestResult(Shown):
     @property
     def judgements(self) -> tuple[Judgement, ...]:
         """What each of `curves` says, judged together."""
-        return tuple(_judged(self.points))
+        return tuple(judged(self.points))
 
     @property
     def slow_curve(self) -> LRCurve | None:
@@ -89,8 +103,9 @@ class RangeTestResult(Shown):
         rows += [self._row(str(n), judgement) for n, judgement in enumerate(self.judgements)]
         if self.slow_curve is not None:
             rows.append(self._row("slow", judge(self.slow_curve)))
+        said = [*self._conclusion(), *spread_lines(self.proposal)]
         cost = f"cost: {self.n_steps:,} optimizer steps, {self.seconds:.1f} s"
-        return "\n".join([f"range test: {self._title()}", *rows, *self._conclusion(), cost])
+        return "\n".join([f"range test: {self._title()}", *rows, *said, cost])
 
     def _title(self) -> str:
         plan = self.plan
@@ -122,7 +137,7 @@ def concluded(
 ) -> RangeTestResult:
     """Judge the sweeps of a plan; several that are the same to the digit count as one."""
     proposal = propose(
-        _judged(points[:1] if are_copies(points) else points),
+        judged(points[:1] if are_copies(points) else points),
         slow=None if slow is None else judge(LRCurve.from_points(slow)),
         cycle_steps=cycle_steps,
         adaptive=bool(plan.adaptive),
@@ -130,7 +145,7 @@ def concluded(
     return RangeTestResult(plan=plan, points=points, slow=slow, proposal=proposal, seconds=seconds)
 
 
-def _judged(points: tuple[Points, ...]) -> list[Judgement]:
+def judged(points: tuple[Points, ...]) -> list[Judgement]:
     """Judge sweeps together; copies are one sweep, however many there are."""
     if are_copies(points):
         return [judge(LRCurve.from_points(points[0]))] * len(points)
@@ -146,15 +161,37 @@ def conclusion(proposal: Proposal) -> list[str]:
     """Return edge, interval, drift, range and proposal as lines of text."""
     if proposal.edge is None:
         return [*([] if proposal.reason is None else [proposal.reason]), range_text(proposal)]
-    sure = "no interval"
-    if proposal.interval is not None:
-        low, high = proposal.interval
-        sure = f"95 % t interval of log10(edge) {low:.3g} to {high:.3g}"
+    n = count(proposal.n_sweeps, "sweep")
     return [
-        f"edge {proposal.edge:.3g}: median of n = {count(proposal.n_sweeps, 'sweep')}; {sure}",
-        drift_text(proposal),
+        f"edge {proposal.edge:.3g}: median of n = {n}{_sure(proposal)}",
+        *drift_text(proposal),
         range_text(proposal),
     ]
+
+
+def _sure(proposal: Proposal) -> str:
+    """Return how well the edge is known."""
+    if proposal.interval is not None:
+        low, high = proposal.interval
+        return f"; 95 % t interval of log10(edge) {low:.3g} to {high:.3g}"
+    if proposal.apart is not None:
+        return f", a factor of {proposal.apart:.2f} apart; too few for an interval"
+    return "; no interval"
+
+
+def spread_lines(proposal: Proposal | None) -> list[str]:
+    """Return how far the best max_lr may lie from what the sweeps propose; nothing where they
+    propose nothing, or what is searched is not the bracket around it."""
+    measured = proposal is not None and proposal.origin in ("edge", "other batch size")
+    return [spread_text()] if measured else []
+
+
+def spread_text() -> str:
+    """Return how far the best max_lr may lie from a proposal."""
+    return (
+        f"the best max_lr lies within a factor of {WITHIN_FACTOR:g} of the proposal in "
+        f"{WITHIN_SHARE:.0%} of families of tasks (n = {WITHIN_FAMILIES})".replace("%", " %")
+    )
 
 
 def range_name(proposal: Proposal) -> str:
@@ -194,13 +231,17 @@ def baseline_text(proposal: Proposal) -> str:
     return "the middle (geometric mean) of a wide range, for the range test found no bracket"
 
 
-def drift_text(proposal: Proposal) -> str:
-    """Return how far the edge moved in a sweep of twice the steps, and what follows."""
+def drift_text(proposal: Proposal) -> list[str]:
+    """Return how far the edge moved in a sweep of twice the steps, and what follows.
+
+    Sweeps that agree had no slow one, and need no word about it.
+    """
     if proposal.drift is None and not proposal.widened:
-        return "drift with the number of steps: not measured"
+        unsure = proposal.n_sweeps > 1 and not (proposal.apart or math.inf) <= AGREE_FACTOR
+        return ["drift with the number of steps: not measured"] if unsure else []
     moved = "above end_lr" if proposal.drift is None else f"{proposal.drift:+.2f} decades"
     widened = "; the bracket is wider for it" if proposal.widened else ""
-    return f"drift of the edge in twice the steps (n = 1 sweep): {moved}{widened}"
+    return [f"drift of the edge in twice the steps (n = 1 sweep): {moved}{widened}"]
 
 
 def count(n: int, noun: str) -> str:

@@ -19,7 +19,7 @@ from search.params import Params
 from search.results.result import StudyResult
 from search.results.trials import Trial, columns, searched_names
 from search.results.verdict import short_verdict
-from search.starting.cost import Started, duration_text
+from search.starting.cost import StageCost, Started, duration_text
 from search.text import printable
 from search.views.findings import Findings
 from search.views.wording import (
@@ -45,19 +45,23 @@ def plan_text(started: Started) -> str:
     ]
     study = started.definition.study
     for cost in started.costs:
-        sweeps = cost.stage == Stage.RANGE_TEST
+        unit = "sweeps" if cost.stage == Stage.RANGE_TEST else "cycles"
         lines.append(
-            f"  {cost.name:<12} {cost.n_runs:>4} {'sweeps' if sweeps else 'cycles'} "
-            f"of {cost.steps:>5} steps = {cost.n_images:>12,} training {started.trained_on}"
+            f"  {cost.name:<12} {cost.n_runs:>4} {unit} of {cost.steps:>5} steps = "
+            f"{cost.n_images:>12,} training {started.trained_on}"
         )
+        if cost.extra_runs:
+            lines.append(f"  {'':<12} {_at_most(cost, unit)}")
     if study.space.batch_size is not None:
         own, *others = study.batch_sizes
         sizes = " and ".join(map(str, others))
         lines.append(f"  {'':<12} steps are those of batch_size {own}; {sizes} take others")
     lines += [f"  {line}" for line in _values_text(study)]
     total = sum(cost.n_images for cost in started.costs)
-    lines.append(f"  {'in all':<12} {total:>35,} training {started.trained_on}")
-    lines.append(f"  about {duration_text(started.seconds)} here{_slow_text(started)}")
+    most = sum(cost.most_images for cost in started.costs)
+    at_most = f", at most {most:,}" if most > total else ""
+    lines.append(f"  {'in all':<12} {total:>35,} training {started.trained_on}{at_most}")
+    lines.append(f"  about {duration_text(started.seconds)} here")
     return "\n".join(lines)
 
 
@@ -71,12 +75,12 @@ def _values_text(study: Study) -> list[str]:
     return [f"{title:<12} {Params(**each)}" for title, each in values.items() if each]
 
 
-def _slow_text(started: Started) -> str:
-    if started.costs[0].stage != Stage.RANGE_TEST:
-        return ""
-    moving = " and ".join(started.definition.study.swept_settings[0]).replace("_", " ")
-    each = f" of each {moving}" if moving else ""
-    return f"; the last sweep{each} takes twice the steps"
+def _at_most(cost: StageCost, unit: str) -> str:
+    """Return what a stage may come to, and of what it then consists."""
+    text = f"at most {cost.most_runs} {unit} = {cost.most_images:,}"
+    if cost.stage == Stage.RANGE_TEST:
+        return f"{text}, where sweeps disagree; then the last has twice the steps"
+    return text
 
 
 def print_plan(started: Started, *, json: bool) -> None:
@@ -97,6 +101,8 @@ def print_plan(started: Started, *, json: bool) -> None:
                 "runs": c.n_runs,
                 "steps": c.steps,
                 "images": c.n_images,
+                "runs_at_most": c.most_runs,
+                "images_at_most": c.most_images,
             }
             for c in started.costs
         ],
