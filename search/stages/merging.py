@@ -1,0 +1,84 @@
+"""Many observations as few: neighbours go into the surrogate as their mean."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from search.stages.kernel import Constants, Counts, Floats
+
+MOST_ROWS = 300
+"""So many rows the surrogate goes through: its time grows with their cube."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Rows:
+    """Observations in groups: the mean place of each, and how many seeds it stands for."""
+
+    points: Floats
+    n_seeds: Floats
+    group: Counts  # of each observation
+    share: Floats  # of each observation in its group
+
+    @property
+    def n_averaged(self) -> int:
+        """How many numbers the means are fewer than the observations."""
+        return len(self.group) - len(self.points)
+
+    def means(self, values: Floats) -> Floats:
+        """Return the mean of each group, (k, groups), of values (k, observations)."""
+        if not self.n_averaged:
+            return values
+        sums = [_sums(self.group, self.share * row, len(self.points)) for row in values]
+        return np.stack(sums)
+
+    def squares(self, values: Floats) -> Floats:
+        """Return the sum of squares within the groups, weighted by seeds, (k,)."""
+        if not self.n_averaged:
+            return np.zeros(len(values))
+        apart = values - self.means(values)[:, self.group]
+        n_seeds = self.share * self.n_seeds[self.group]
+        result: Floats = apart**2 @ n_seeds
+        return result
+
+
+def merged(points: Floats, n_seeds: Counts, known: Constants) -> Rows:
+    """Return at most 300 rows: the observations themselves where they are no more, else groups.
+
+    Groups are halves of halves, each time across the coordinate that they spread over most, in
+    scales of the process. They are made by place alone: groups by score would hold the lucky ones.
+    """
+    seeds = np.asarray(n_seeds, dtype=float)
+    group = np.arange(len(points))
+    if len(points) > MOST_ROWS:
+        for number, members in enumerate(_groups(points * _sharpest(points.shape[1], known))):
+            group[members] = number
+    n_groups = int(group.max()) + 1
+    totals = _sums(group, seeds, n_groups)
+    share = seeds / totals[group]
+    centres = [_sums(group, share * column, n_groups) for column in points.T]
+    return Rows(points=np.stack(centres, axis=1), n_seeds=totals, group=group, share=share)
+
+
+def _sums(group: Counts, values: Floats, n_groups: int) -> Floats:
+    """Return the sum of the values of each group."""
+    return np.bincount(group, values, n_groups).astype(np.float64)
+
+
+def _sharpest(n_dimensions: int, known: Constants) -> Floats:
+    """Return 1 / the smallest scale of the process in each coordinate."""
+    result: Floats = np.max([part.inverse_scales(n_dimensions) for part in known.parts], axis=0)
+    return result
+
+
+def _groups(places: Floats) -> list[Counts]:
+    greatest = -(-2 * len(places) // MOST_ROWS)  # a half then holds enough of it
+    groups, left = [], [np.arange(len(places))]
+    while left:
+        members = left.pop()
+        if len(members) <= greatest:
+            groups.append(members)
+            continue
+        axis = np.ptp(places[members], axis=0).argmax()
+        ordered = members[np.argsort(places[members, axis], kind="stable")]
+        left += np.array_split(ordered, 2)
+    return groups
