@@ -1,8 +1,8 @@
 """What came out of a study: read from the database, for the terminal, the report and programs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from statistics import fmean, stdev
+from statistics import stdev
 from typing import Any, ClassVar
 
 from sqlalchemy import Engine, select
@@ -20,10 +20,10 @@ from search.results.spent import StageSpent, spent
 from search.results.trials import Trial, trials_of
 from search.results.verdict import verdict_text
 from search.stages import range_test
-from search.stages.confirmation import by_candidate, last_round
-from search.stages.search import BASELINE_SLOT, cycles_of
-from search.stages.statistics import compare, finalists, noise_of_replicates
-from search.stages.verdict import Verdict, verdict_of
+from search.stages.confirmation import last_round
+from search.stages.search import cycles_of
+from search.stages.statistics import noise_of_replicates
+from search.stages.verdict import Verdict, challenge_of, verdict_of
 from search.starting.target import RANGE_TEST
 from studies.answer import Answer, Comparison, Noise, OneMoreHour, SearchEnd
 from studies.database import reading
@@ -268,7 +268,7 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         candidates=candidates,
         winner=winner,
         comparison=answer.comparisons[-1] if answer.compared else None,
-        challenge=_challenge(confirmed, answer.winner, row.direction),
+        challenge=challenge_of(confirmed, answer.winner, row.direction),
         n_comparisons=len(answer.comparisons),
         importances=answer.importances or {},
         noise=noise,
@@ -342,20 +342,3 @@ def _candidates(
             setting=row.setting_of(params),
             driven=works[0].driven,
         )
-
-
-def _challenge(
-    confirmed: Sequence[WorkRow], winner: int, direction: Direction
-) -> Comparison | None:
-    """Return the best finalist minus the baseline on validation, over the seeds they share."""
-    scores = by_candidate(confirmed, "score")
-    others = {s: fmean(by.values()) for s, by in scores.items() if s != BASELINE_SLOT}
-    best = finalists(others, n=1, direction=direction) if winner == BASELINE_SLOT else [winner]
-    if not best:
-        return None
-    challenger, baseline = scores[best[0]], scores[BASELINE_SLOT]
-    shared = sorted(set(challenger) & set(baseline))
-    # One pair has no interval.
-    if len(shared) < 2:
-        return None
-    return compare([challenger[s] for s in shared], [baseline[s] for s in shared])

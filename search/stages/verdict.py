@@ -1,10 +1,15 @@
 """The verdict of a study: what the comparison of pick and baseline says, and so which is taken."""
 
+from collections.abc import Sequence
 from enum import StrEnum
+from statistics import fmean
 
+from search.stages.confirmation import by_candidate
 from search.stages.search import BASELINE_SLOT
+from search.stages.statistics import compare, finalists
 from studies.answer import Comparison
 from studies.states import Direction
+from studies.tables import WorkRow
 
 
 class Verdict(StrEnum):
@@ -33,3 +38,20 @@ def verdict_of(winner: int, shown: Comparison | None, *, direction: Direction) -
         return Verdict.NO_DIFFERENCE
     better = (shown.difference.mean > 0) == (direction == "maximize")
     return Verdict.BETTER if better else Verdict.WORSE
+
+
+def challenge_of(
+    confirmed: Sequence[WorkRow], winner: int, direction: Direction
+) -> Comparison | None:
+    """Return the best finalist minus the baseline on validation, over the seeds they share."""
+    scores = by_candidate(confirmed, "score")
+    others = {s: fmean(by.values()) for s, by in scores.items() if s != BASELINE_SLOT}
+    best = finalists(others, n=1, direction=direction) if winner == BASELINE_SLOT else [winner]
+    if not best:
+        return None
+    challenger, baseline = scores[best[0]], scores[BASELINE_SLOT]
+    shared = sorted(set(challenger) & set(baseline))
+    # One pair has no interval.
+    if len(shared) < 2:
+        return None
+    return compare([challenger[s] for s in shared], [baseline[s] for s in shared])
