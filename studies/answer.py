@@ -67,7 +67,7 @@ class SearchEnd:
 
 @dataclass(frozen=True, slots=True)
 class OneMoreHour:
-    """What one more hour is expected to buy: so many cycles, and their gain in the metric."""
+    """What one more hour at most is expected to buy: so many cycles, their gain in the metric."""
 
     n_cycles: int
     gain: float
@@ -84,7 +84,8 @@ class Answer:
     held at one value; None where an earlier version kept no word of it. `importances` is None
     until somebody has computed them. `search_end`: None where all configurations were trained.
     `chance` is the probability that what the verdict recommends lies within `margin` of the best,
-    in the metric's own unit; None, like `one_more_hour`, where it was not computed.
+    in the metric's own unit, `other_chance` that of the other one of winner and baseline; None,
+    like `one_more_hour`, where it was not computed.
     """
 
     winner: int
@@ -99,6 +100,7 @@ class Answer:
     importances: Mapping[str, float] | None = None
     search_end: SearchEnd | None = None
     chance: float | None = None
+    other_chance: float | None = None
     margin: float | None = None
     one_more_hour: OneMoreHour | None = None
 
@@ -118,6 +120,7 @@ class Answer:
             "importances": None if self.importances is None else dict(self.importances),
             "search_end": None if self.search_end is None else asdict(self.search_end),
             "chance": self.chance,
+            "other_chance": self.other_chance,
             "margin": self.margin,
             "one_more_hour": None if self.one_more_hour is None else asdict(self.one_more_hour),
         }
@@ -152,6 +155,7 @@ class Answer:
             importances=stored.get("importances"),
             search_end=None if search_end is None else SearchEnd(**search_end),
             chance=stored.get("chance"),
+            other_chance=stored.get("other_chance"),
             margin=stored.get("margin"),
             one_more_hour=None if hour is None else OneMoreHour(**hour),
         )

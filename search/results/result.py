@@ -54,8 +54,9 @@ class StudyResult(Shown):
     `comparison` is winner minus baseline on the test split, None where the baseline won or nothing
     was scored there; `challenge` the best finalist minus baseline on the validation split.
     `chance` is the probability that `recommended` is within `margin` of the best of the space, in
-    the metric's own unit; None, as `one_more_hour`, where it was not computed. `search_end`: why
-    the search ended before its last configuration, None where it did not.
+    the metric's own unit, `other_chance` that of the other one of winner and baseline; None, as
+    `one_more_hour`, where it was not computed. `search_end`: why the search ended before its last
+    configuration, None where it did not.
     `measured` is the range test step by step, `trials` every cycle of the search.
     A notebook shows it; plot() takes "confirmation", "search", "range_test", "schedule" or
     "importance".
@@ -89,6 +90,7 @@ class StudyResult(Shown):
     spent: tuple[StageSpent, ...]
     trained_on: str
     chance: float | None
+    other_chance: float | None
     margin: float | None
     one_more_hour: OneMoreHour | None
     search_end: SearchEnd | None
@@ -280,6 +282,7 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         spent=tuple(spent(session, row)),
         trained_on=trained_on(row.declared),
         chance=answer.chance,
+        other_chance=answer.other_chance,
         margin=answer.margin,
         one_more_hour=answer.one_more_hour,
         search_end=answer.search_end,

@@ -118,14 +118,21 @@ def _alternative_text(result: StudyResult) -> str:
 def _chance_text(result: StudyResult) -> str:
     if result.chance is None or result.margin is None:
         return ""
-    chance = f"{result.chance:.0%}"
-    # A model's certainty is not certainty.
-    if chance in ("0%", "100%"):
-        chance = "under 1%" if chance == "0%" else "over 99%"
-    return (
+    text = (
         f"the chance that the answer is within {result.metric.difference(result.margin)} of the "
-        f"best in the range searched: {chance}"
+        f"best in the range searched: {_percent(result.chance)}"
     )
+    other = result.alternative
+    # The best finalist beside a baseline that was picked has none: it did not come so far.
+    if other is None or result.other_chance is None or result.winner.is_baseline:
+        return text
+    return f"{text}; of the alternative: {_percent(result.other_chance)}"
+
+
+def _percent(chance: float) -> str:
+    """Return a chance as text; a model's certainty is not certainty."""
+    text = f"{chance:.0%}"
+    return {"0%": "under 1%", "100%": "over 99%"}.get(text, text)
 
 
 def hour_text(result: StudyResult) -> str:
@@ -136,7 +143,8 @@ def hour_text(result: StudyResult) -> str:
     gain = "nothing to speak of"
     if result.is_worth_an_hour:
         gain = f"about {result.metric.difference(hour.gain)}"
-    return f"one more hour (about {count(hour.n_cycles, 'cycle')}) is expected to gain {gain}"
+    cycles = count(hour.n_cycles, "cycle")
+    return f"one more hour at most (about {cycles}) is expected to gain {gain}"
 
 
 def _search_end_text(result: StudyResult) -> str:
