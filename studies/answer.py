@@ -25,12 +25,12 @@ class Noise:
     """The standard deviation of a score over seeds, and what it was estimated from.
 
     `replicates`: cycles of one configuration with several seeds; `neighbours`: configurations
-    that lie close together, with one seed each.
+    that lie close together, with one seed each; `surrogate`: its posterior mean, from both.
     """
 
     deviation: float
     freedom: int
-    source: Literal["replicates", "neighbours"]
+    source: Literal["replicates", "neighbours", "surrogate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,29 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SearchEnd:
+    """Where a search ended by itself: after `n_cycles` of `at_most`, those under way included.
+
+    One more was expected to gain `gain`, in the unit of the metric. `unvisited` is the slot of a
+    configuration that was added then, for it was expected to score better than all before it;
+    None where there was none.
+    """
+
+    n_cycles: int
+    at_most: int
+    gain: float
+    unvisited: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OneMoreHour:
+    """What one more hour at most is expected to buy: so many cycles, their gain in the metric."""
+
+    n_cycles: int
+    gain: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
     """What a confirmation concluded.
 
@@ -59,7 +82,10 @@ class Answer:
     slot and seed. `schedules`: (step, rate) of each candidate, so that no page needs torch to
     draw them. `choices` names the parameters that are no range, `fixed` those of them that were
     held at one value; None where an earlier version kept no word of it. `importances` is None
-    until somebody has computed them.
+    until somebody has computed them. `search_end`: None where all configurations were trained.
+    `chance` is the probability that what the verdict recommends lies within `margin` of the best,
+    in the metric's own unit, `other_chance` that of the other one of winner and baseline; None,
+    like `one_more_hour`, where it was not computed.
     """
 
     winner: int
@@ -72,6 +98,11 @@ class Answer:
     choices: tuple[str, ...] | None = None
     fixed: tuple[str, ...] = ()
     importances: Mapping[str, float] | None = None
+    search_end: SearchEnd | None = None
+    chance: float | None = None
+    other_chance: float | None = None
+    margin: float | None = None
+    one_more_hour: OneMoreHour | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer as plain JSON values."""
@@ -87,6 +118,11 @@ class Answer:
             "choices": None if self.choices is None else list(self.choices),
             "fixed": list(self.fixed),
             "importances": None if self.importances is None else dict(self.importances),
+            "search_end": None if self.search_end is None else asdict(self.search_end),
+            "chance": self.chance,
+            "other_chance": self.other_chance,
+            "margin": self.margin,
+            "one_more_hour": None if self.one_more_hour is None else asdict(self.one_more_hour),
         }
 
     @classmethod
@@ -94,13 +130,15 @@ class Answer:
         """Return the answer that to_json() wrote, in this version or in an earlier one.
 
         Studies of before version 0.1.0 may lack `compared` (then each round compared),
-        `search_noise`, `versions` and `importances`; those of before 0.2.0 `choices` and `fixed`.
+        `search_noise`, `versions` and `importances`; those of before 0.2.0 `choices` and `fixed`,
+        and `search_end` where it is None; of before 0.3.0 what follows that.
         """
         comparisons = tuple(
             Comparison(Estimate(**each["difference"]), each["detectable"])
             for each in stored["comparisons"]
         )
-        noise = stored.get("search_noise")
+        noise, search_end = stored.get("search_noise"), stored.get("search_end")
+        hour = stored.get("one_more_hour")
         return cls(
             winner=stored["winner"],
             comparisons=comparisons,
@@ -115,6 +153,11 @@ class Answer:
             choices=None if stored.get("choices") is None else tuple(stored["choices"]),
             fixed=tuple(stored.get("fixed", ())),
             importances=stored.get("importances"),
+            search_end=None if search_end is None else SearchEnd(**search_end),
+            chance=stored.get("chance"),
+            other_chance=stored.get("other_chance"),
+            margin=stored.get("margin"),
+            one_more_hour=None if hour is None else OneMoreHour(**hour),
         )
 
 

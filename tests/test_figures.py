@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, make_url
 
 import search
-from search.results.result import Candidate, StudyResult, load_result
+from search.results.result import StudyResult, load_result
 from search.results.trials import trials
 from search.stages import range_test
 from search.stages import statistics as confirmation
@@ -69,7 +69,7 @@ def test_the_confirmation_figure_has_seeds_and_both_intervals(result: StudyResul
 
 
 def test_a_candidate_with_fewer_seeds_is_counted_as_such(result: StudyResult) -> None:
-    single = Candidate(2, result.winner.params, 0.9, (0.9,), None)
+    single = replace(result.winner, slot=2, scores=(0.9,), test=None)
     figure = confirmation_figure(replace(result, candidates=(*result.candidates, single)))
     assert "1 to 3 seeds" in figure.data[1].name
     assert figure.data[1].error_x.array[0] is None
@@ -165,7 +165,7 @@ def test_the_schedule_figure_draws_the_next_finalists_too_as_far_as_they_are_sto
         schedules={**result.schedules, **points},
     )
     names = [line.name for line in schedule_figure(more).data]
-    assert names == ["slot 1 (winner)", "baseline", "slot 6", "slot 7", "slot 8"]
+    assert names == ["slot 1 (answer)", "baseline", "slot 6", "slot 7", "slot 8"]
 
 
 def test_the_median_of_sweeps_ends_where_most_of_them_are_broken() -> None:

@@ -43,8 +43,8 @@ def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def table_of(text: str) -> list[str]:
     """Return the lines of the result table: title, heading, rule and rows."""
-    lines = text.splitlines()
-    return lines[: lines.index("")]
+    _, lines = text.split("\n\n")[:2]
+    return lines.splitlines()
 
 
 def assert_plain(text: str) -> None:
@@ -105,7 +105,7 @@ def test_the_call_to_paste_is_python_and_torchs_own(
         if step < 39:
             scheduler.step()
     assert rates == pytest.approx(found.result.plan.lrs(), rel=1e-4)  # the call is printed rounded
-    assert rates[-1] == pytest.approx(found.result.winner.params.max_lr / 250_000, rel=1e-4)
+    assert rates[-1] == pytest.approx(found.result.recommended.params.max_lr / 250_000, rel=1e-4)
 
 
 def test_the_table_of_a_result_fits_eighty_columns(
@@ -117,7 +117,7 @@ def test_the_table_of_a_result_fits_eighty_columns(
     assert len(table) == 3 + len(found.result.candidates)
     assert max(map(len, table)) <= 80
     assert "…" not in "".join(table)
-    assert sum("(winner)" in line for line in table) == 1
+    assert sum("(answer)" in line for line in table) == 1
     assert sum(line.startswith("baseline") for line in table) == 1
     means = [float(re.findall(r"(\S+) ±", line)[0]) for line in table[3:]]
     assert means == sorted(means, reverse=True)
