@@ -213,20 +213,25 @@ def test_a_batch_size_without_an_edge_has_the_proposal_of_the_nearest_that_has_o
     assert all(each.proposal is not None for each in (measured, *measured.others.values()))
 
 
-def test_finalists_and_baseline_are_confirmed_with_the_same_seeds(engine: Engine) -> None:
-    scores = [0.5, 0.9, 0.2, 0.8, 0.7]
+def test_the_best_two_begin_the_race_with_the_same_seed(engine: Engine) -> None:
+    scores = [0.75, 0.79, 0.80, 0.79, 0.5]
+    places = [0.1, 0.3, 0.4, 0.5, 0.8]
     add_study(
-        engine, *(work("search", n, score=score) for n, score in enumerate(scores)), stage="search"
+        engine,
+        *(
+            work("search", n, score=score, params=params_at(max_lr))
+            for n, (score, max_lr) in enumerate(zip(scores, places, strict=True))
+        ),
+        stage="search",
     )
     assert stage_after(engine) == "confirmation"
-    confirmed = rows_of(engine, "confirmation")
-    assert [(row.candidate, row.replicate) for row in confirmed] == [
-        (slot, replicate) for slot in (0, 4, 1) for replicate in range(3)
-    ], "the best, and of those within noise the one farthest from it"
-    assert {(row.params or {})["max_lr"] for row in confirmed if row.candidate == 4} == {0.14}
+    opened = rows_of(engine, "confirmation")
+    assert [(row.slot, row.replicate) for row in opened] == [(1, 0), (2, 0)]
+    assert {row.candidate for row in opened} < {1, 2, 3}
+    assert {(row.params or {})["max_lr"] for row in opened} < {0.3, 0.4, 0.5}
 
 
-def test_a_lucky_score_among_poor_neighbours_is_not_the_first_finalist(engine: Engine) -> None:
+def test_a_lucky_score_among_poor_neighbours_is_no_finalist(engine: Engine) -> None:
     scores = [0.80 + 0.09 * slot / 19 for slot in range(20)]
     scores[4] = 0.895
     add_study(
@@ -238,8 +243,7 @@ def test_a_lucky_score_among_poor_neighbours_is_not_the_first_finalist(engine: E
         stage="search",
     )
     assert stage_after(engine) == "confirmation"
-    candidates = list(dict.fromkeys(row.candidate for row in rows_of(engine, "confirmation")))
-    assert candidates[:2] == [0, 19]
+    assert not any(row.candidate == 4 for row in rows_of(engine, "confirmation"))
 
 
 def test_a_configuration_that_was_given_up_is_no_finalist(engine: Engine) -> None:
@@ -251,7 +255,7 @@ def test_a_configuration_that_was_given_up_is_no_finalist(engine: Engine) -> Non
         stage="search",
     )
     assert stage_after(engine) == "confirmation"
-    assert {row.candidate for row in rows_of(engine, "confirmation")} == {0, 2}
+    assert {row.candidate for row in rows_of(engine, "confirmation")} <= {0, 2}
 
 
 def test_without_a_baseline_there_is_no_result(engine: Engine) -> None:
