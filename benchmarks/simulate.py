@@ -1,6 +1,6 @@
 """A whole search in one process, by the product's own functions, on a clock of training images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,10 +9,11 @@ import optuna
 from search.history.optuna_study import History
 from search.params import Params
 from search.stages import range_test
-from search.stages.expected import expected_scores
-from search.stages.search import BASELINE_SLOT, given
+from search.stages.believed import Belief, Tried, believe, candidates_seed
+from search.stages.propose import is_enough, next_params, unvisited
+from search.stages.search import BASELINE_SLOT, given, space_filling
 from search.stages.space import Ranges
-from search.stages.statistics import choose, finalists, noise_of_neighbours, spread_finalists
+from search.stages.statistics import choose, finalists, spread_finalists
 from studies.definition import Study
 from trainers.run import Point
 from trainers.seeding import run_seed_for
@@ -62,23 +63,40 @@ class Simulator:
         self._range_test_images = 0
 
     def run(
-        self, n_trials: int, *, confirm: bool = True, expects: bool = True
+        self, n_trials: int, *, confirm: bool = True, expects: bool = True, ends: bool = False
     ) -> Simulation | None:
         """Search to the end; None where the sweeps propose nothing.
 
-        Without confirmation the winner is the configuration with the best expected score; where
-        it `expects` not, the best single score counts, for finalists too.
+        A search that `ends` does so by itself, after at most `n_trials`. Without confirmation the
+        winner is the configuration with the best expected score; where it `expects` not, the best
+        single score counts, for finalists too.
         """
         said = self.proposal
         if said is None:
             return None
-        while len(self._begun) < n_trials:
-            self._begun.append(self._next(said))
-        cycles = self._begun[:n_trials]
+        cycles = self._searched(said, n_trials, ends=ends)
         self.images = cycles[-1].clock
         chosen = self._finalists(cycles, said, confirm=confirm, expects=expects)
         winner = self._confirmed([BASELINE_SLOT, *chosen], cycles) if confirm else chosen[0]
         return Simulation(said, tuple(cycles), tuple(chosen), cycles[winner].params, self.images)
+
+    def _searched(self, said: Proposal, n_trials: int, *, ends: bool) -> list[SimulatedCycle]:
+        """Return the cycles of a search."""
+        for n in range(n_trials):
+            done = self._begun[:n]
+            belief = self._belief(done, said, slot=n) if ends and done else None
+            if is_enough(belief, self.study.screening) is not None:
+                return [*done, *self._last(done, said)]
+            if n == len(self._begun):
+                self._begun.append(self._next(said))
+        return self._begun[:n_trials]
+
+    def _last(self, done: Sequence[SimulatedCycle], said: Proposal) -> Iterator[SimulatedCycle]:
+        """Yield the cycle of the best configuration that was not tried, where it is worth one."""
+        params = unvisited(self._belief(done, said, slot=0))
+        if params is not None:
+            self.images = done[-1].clock
+            yield self._trained(len(done), params)
 
     @cached_property
     def proposal(self) -> Proposal | None:
@@ -117,11 +135,31 @@ class Simulator:
             proposed_max_lr=said.max_lr,
         )
 
+    def _belief(
+        self, cycles: Sequence[SimulatedCycle], said: Proposal, *, slot: int
+    ) -> Belief | None:
+        study = self.study
+        assert study.diverged_value is not None
+        worst = study.diverged_value
+        return believe(
+            self._ranges(said),
+            [Tried(c.slot, c.params, (c.score,), c.score == worst) for c in cycles],
+            metric=study.metric,
+            direction=study.direction,
+            diverged_value=worst,
+            seed=candidates_seed(self.seed, slot),
+        )
+
     def _next(self, said: Proposal) -> SimulatedCycle:
         """Return the cycle of the next configuration of the search."""
         study, ranges, slot = self.study, self._ranges(said), len(self._begun)
         self.images = self._begun[-1].clock if self._begun else self._range_test_images
         fixed = given(slot, screening=study.screening, study_seed=self.seed, ranges=ranges)
+        proposed = None
+        if fixed is None and study.screening.sampler == "kg":
+            belief = self._belief(self._begun, said, slot=slot)
+            proposed = None if belief is None else next_params(belief)
+            proposed = proposed or space_filling(slot, study_seed=self.seed, ranges=ranges)
         number, params = self.history.ask(
             slot,
             study_seed=self.seed,
@@ -130,13 +168,14 @@ class Simulator:
             fixed=fixed,
             asked_before=False,
             attributes={},
+            proposed=proposed,
         )
         cycle = self._trained(slot, params)
         self.history.tell(number, cycle.score, {})
         return cycle
 
     def _trained(self, slot: int, params: Params) -> SimulatedCycle:
-        score = self._score(params, run_seed_for(self.seed, "search", 0, slot))
+        score = self._score(params, run_seed_for(self.seed, "search", 0, 0))
         return SimulatedCycle(slot, params, score, self.images)
 
     def _score(self, params: Params, seed: int) -> float:
@@ -157,16 +196,16 @@ class Simulator:
     ) -> list[int]:
         study, ranges = self.study, self._ranges(said)
         places = {c.slot: ranges.position(c.params) for c in cycles}
-        whole = {c.slot: c.score for c in cycles if c.score != study.diverged_value}
-        scores = {c.slot: c.score for c in cycles}
-        if expects:
-            scores = expected_scores(scores, places, direction=study.direction)
+        scores: Mapping[int, float] = {c.slot: c.score for c in cycles}
+        belief = self._belief(cycles, said, slot=0)
+        if expects and belief is not None:
+            scores = belief.expected_of_slots
         if not confirm:
             return finalists(scores, n=1, direction=study.direction)
         return spread_finalists(
             {slot: score for slot, score in scores.items() if slot != BASELINE_SLOT},
             places,
-            noise_of_neighbours(whole, places),
+            None if belief is None else belief.noise,
             n=study.confirmation.n_finalists,
             direction=study.direction,
         )

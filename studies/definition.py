@@ -37,7 +37,10 @@ from trainers.task import Workload
 
 # The width of the column (studies.tables.StudyRow.name).
 MAX_NAME_LENGTH = 200
-SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random")
+SAMPLERS = ("kg", "tpe", "gp", "cmaes", "qmc", "random")
+_INITIAL = 8
+"""Points before one of Optuna's samplers; a power of two, at which a Sobol sequence is balanced
+(scipy.stats.qmc.Sobol)."""
 MOST_WEIGHT_DECAY = {"sgd": 0.02, "adaptive": 0.1}
 """A larger one moves the edge by more than the noise of a sweep, so that one range test would not
 do for the whole range (docs/log.md); by the type of optimizer."""
@@ -100,40 +103,70 @@ def _check_epochs(epochs: int) -> None:
     _at_least(1, epochs=int(epochs) if isinstance(epochs, _Taken) else epochs)
 
 
+def _check_stop_below(value: object, *, exact: bool) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 < float(value) < math.inf:  # type: ignore[arg-type]
+        raise ValueError(
+            f"stop_below must be a number above 0 in the unit of the metric, got {value!r}; "
+            "exact=True trains all n_trials"
+        )
+    if exact:
+        raise ValueError(
+            f"exact=True trains all n_trials, so stop_below={value:g} would mean nothing: "
+            "leave one of the two out"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Screening:
-    """`n_trials` configurations, each trained for one complete cycle of `epochs`: the study's,
-    where it is not said here.
+    """At most `n_trials` configurations, each trained for one complete cycle of `epochs`: the
+    study's, where it is not said here.
+
+    The search ends by itself once one more cycle is expected to gain less than `stop_below`, in
+    the unit of the metric (None: 0.05 points of an accuracy, or as much of another metric). Where
+    the number is `exact`, all `n_trials` are trained.
 
     After the first choices (search.stages.first), of which the baseline is one, and `n_initial`
-    points of a scrambled Sobol sequence the `sampler` proposes.
+    points of a scrambled Sobol sequence the `sampler` proposes: the knowledge gradient
+    (search.stages.propose) or one of Optuna's. `n_initial` is 0 for `kg` and 8 for the others
+    where it is not said.
     """
 
-    # Twice the 8 of the start and more, as in the bundled studies; --trials changes it.
+    # After 20 cycles 12 more gained nothing that was shown; --trials changes it.
     n_trials: int = 24
     epochs: int | None = None
-    sampler: str = "tpe"
-    # A power of two, at which a Sobol sequence is balanced (scipy.stats.qmc.Sobol).
-    n_initial: int = 8
+    sampler: str = "kg"
+    n_initial: int = None  # type: ignore[assignment]
+    exact: bool = False
+    stop_below: float | None = None
 
     def __post_init__(self) -> None:
         tidy(self)
         _at_least(1, n_trials=self.n_trials)
         if self.epochs is not None:
             _check_epochs(self.epochs)
-        _at_least(0, n_initial=self.n_initial)
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}")
+        if self.n_initial is None:
+            object.__setattr__(self, "n_initial", 0 if self.sampler == "kg" else _INITIAL)
+        _at_least(0, n_initial=self.n_initial)
+        if type(self.exact) is not bool:
+            raise ValueError(f"exact must be True or False, got {self.exact!r}")
+        if self.stop_below is not None:
+            _check_stop_below(self.stop_below, exact=self.exact)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Confirmation:
-    """The `n_finalists` best by expected score (search.stages.expected) and the baseline,
-    retrained with `n_seeds` fresh seeds each.
+    """The `n_finalists` best by expected score and the baseline race with fresh seeds; the best
+    of them is then paired with the baseline, for at most `n_seeds` further seeds.
+
+    Pairs end early once they show a difference, or will hardly show one
+    (search.stages.sequential).
     """
 
     n_finalists: int = 3
-    n_seeds: int = 5
+    n_seeds: int = 10
 
     def __post_init__(self) -> None:
         tidy(self)

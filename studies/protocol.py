@@ -18,12 +18,16 @@ _NOT_PROTOCOL = frozenset({"name", "epochs", "task.data.path"})
 _NOT_COMPARED = frozenset({"data read"})
 """Facts in words, for people, whose wording may change; others hold what they rest on."""
 _SEEDS = "seeds of the runs"
+_RACE = "rule of the confirmation"
 _FIRST = "first choices"
-_MARKS = (_SEEDS, _FIRST)
+_SEARCH_SEEDS = "seeds of the search"
+_MARKS = (_SEEDS, _FIRST, _SEARCH_SEEDS, _RACE)
 """Fields that tell studies from before: these keep their own ways, and are not refused."""
 _CODE = "code of the study file"
 _ONLY_WHERE_GIVEN = {
     "range_test.required": "False",
+    "screening.exact": "False",
+    "screening.stop_below": "None",
     "space.max_lr": "None",
     "space.weight_decay": "None",
     "space.batch_size": "None",
@@ -54,7 +58,9 @@ def declared(study: Study, source: str) -> dict[str, str]:
             if field in fields:
                 fields[f"baseline.{name}"] = fields.pop(field)
     fields[_SEEDS] = "fit 32 bits"
+    fields[_RACE] = "a race, then pairs"
     fields[_FIRST] = "four"
+    fields[_SEARCH_SEEDS] = "one for all configurations"
     fields |= code_fields(source) if is_of_object(source) else {_CODE: _code_digest(source)}
     # From the package's metadata: importing torch takes two seconds. To the minor version, because
     # patch releases of torch mend regressions only.
@@ -79,6 +85,11 @@ def has_first_choices(stored: Mapping[str, str]) -> bool:
     return _FIRST in stored
 
 
+def has_seed_of_slots(stored: Mapping[str, str]) -> bool:
+    """Whether a stored study is from before a search had one seed: each slot keeps its own."""
+    return _SEARCH_SEEDS not in stored
+
+
 def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Raise ProtocolError naming the first field in which `now` differs from what is stored."""
     keys = [*stored, *(key for key in now if key not in stored)]
@@ -88,6 +99,9 @@ def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> Non
         ]
     for key in keys:
         if key in _MARKS and key not in stored:
+            continue
+        # Of before, when n_seeds was a number of seeds: it is the most now, and more by default.
+        if key == "confirmation.n_seeds" and _RACE not in stored:
             continue
         if key not in _NOT_COMPARED and stored.get(key) != now.get(key):
             made = f"{key} = {_short(stored.get(key))}, now it is {_short(now.get(key))}"

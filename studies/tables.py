@@ -1,6 +1,7 @@
 """Our tables, beside Optuna's in the same database."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     DateTime,
     Dialect,
     Enum,
@@ -21,10 +23,11 @@ from sqlalchemy import (
     UniqueConstraint,
     func,
     text,
+    true,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from studies.answer import Answer, NoAnswer, ending_from_json, ending_to_json
+from studies.answer import Answer, NoAnswer, SearchEnd, ending_from_json, ending_to_json
 from studies.params import Value, setting_key
 from studies.states import Direction, FailureKind, RunOutcome, RunState, Stage
 from trainers.groups import Driven
@@ -33,7 +36,7 @@ from trainers.groups import Driven
 # (https://github.com/optuna/optuna/issues/5360).
 VERSION_TABLE = "onecycle_alembic_version"
 # The newest of studies/migrations/versions: every start compares the database with it.
-HEAD = "0009"
+HEAD = "0010"
 
 
 class Base(DeclarativeBase):
@@ -55,6 +58,21 @@ class Ending(TypeDecorator[Answer | NoAnswer]):
         return None if value is None else ending_from_json(value)
 
 
+class EndOfSearch(TypeDecorator[SearchEnd]):
+    """A column of JSON that holds where a search ended by itself; NULL where it did not."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: SearchEnd | None, dialect: Dialect) -> Any:
+        """Return the value as JSON."""
+        return None if value is None else asdict(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> SearchEnd | None:
+        """Return the value of stored JSON."""
+        return None if value is None else SearchEnd(**value)
+
+
 def _one_of(states: type[StrEnum], length: int) -> Enum:
     """Return a column of text that is read as one of these states, and holds nothing else."""
     return Enum(
@@ -73,7 +91,9 @@ class StudyRow(Base):
     their own (batch sizes, optimizers), by the name of each (studies.params.setting_key) its
     `steps_per_epoch`, its `params` where the name does not say them, and `edge` and `proposal`
     once they are frozen; the baseline's first. It is empty where there is one range test and
-    max_lr is sampled as a multiple of its proposal. `epochs`: of a cycle.
+    max_lr is sampled as a multiple of its proposal. `epochs`: of a cycle. `n_trials` are trained
+    where they are `exact`; else that is the most, and `search_end` says that and where the search
+    ended by itself.
     """
 
     __tablename__ = "study"
@@ -95,6 +115,9 @@ class StudyRow(Base):
     steps_per_epoch: Mapped[int] = mapped_column(Integer)
     batch_sizes: Mapped[dict[str, dict[str, Any]] | None] = mapped_column(JSON)
     n_trials: Mapped[int] = mapped_column(Integer)
+    # server_default: the column was added to tables that held rows.
+    exact: Mapped[bool] = mapped_column(Boolean, default=True, server_default=true())
+    search_end: Mapped[SearchEnd | None] = mapped_column(EndOfSearch)
     epochs: Mapped[int] = mapped_column(Integer)
     budget: Mapped[str | None] = mapped_column(String(40))
     beat_s: Mapped[float] = mapped_column(Float(53))
@@ -127,6 +150,12 @@ class StudyRow(Base):
         """Return the name of the setting that a configuration has; None where there is but one."""
         names = self.moving
         return setting_key({name: params[name] for name in names}) if names else None
+
+    @property
+    def may_end_search(self) -> bool:
+        """Whether the search may still end by itself, with fewer than `n_trials`."""
+        is_over = self.stage not in (Stage.RANGE_TEST, Stage.SEARCH)
+        return not (self.exact or is_over) and self.search_end is None
 
     @property
     def answer(self) -> Answer | None:

@@ -147,7 +147,7 @@ def test_a_configuration_that_was_given_up_has_no_numbers(engine: Engine) -> Non
 def test_a_baseline_that_won_is_called_the_answer(found: Findings) -> None:
     won = replace(found.result, winner=found.result.baseline, comparison=None)
     text = Document(page(replace(found, result=won))).text
-    assert "Take torch's defaults at max_lr 0.08 (the baseline): no finalist had" in text
+    assert "Take torch's defaults at max_lr 0.08 (the baseline): no finalist did" in text
     assert "max_lr 0.08 slot 1: 0.2" in text
     assert "slot 1 minus baseline, validation" in text
     names = ["baseline (answer)", "slot 1"]

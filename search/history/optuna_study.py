@@ -128,23 +128,26 @@ class History:
         fixed: Params | None,
         asked_before: bool,
         attributes: Mapping[str, object],
+        proposed: Params | None = None,
     ) -> tuple[int, Params]:
         """Return the trial number and parameters of a slot; each slot has one trial for ever.
 
-        The sampler proposes what is not `fixed`, from a seed of the slot's own.
+        The sampler proposes what is not `fixed`, from a seed of the slot's own. What our own
+        sampler `proposed` is stored with the trial, and an earlier owner's proposal goes before.
 
         The trial is made in one commit with its slot and `attributes`, so an owner killed while
         asking leaves something that the next one finds (`asked_before`).
 
         Where max_lr is sampled as a multiple of the proposal it is a user attribute of the trial.
         """
-        study = self.study
+        study, told = self.study, fixed or proposed
+        assert told is not None or screening.sampler != "kg"  # Optuna has no sampler of that name
         bound = self._trial_of(slot) if asked_before else None
         if bound is None:
             template = create_trial(
                 state=TrialState.RUNNING,
                 user_attrs={"slot": slot, **attributes},
-                system_attrs={"fixed_params": ranges.sampled(fixed)} if fixed is not None else {},
+                system_attrs={} if told is None else {"fixed_params": ranges.sampled(told)},
             )
             trial_id = optuna_private.new_trial(study, template)
         else:

@@ -21,7 +21,8 @@ def check_installed(name: str) -> None:
 def make_sampler(name: str, *, seed: int, n_initial: int) -> "BaseSampler":
     """Return a sampler whose only state is the history that it reads.
 
-    `qmc` has no sampler here: its points are a sequence over the slots (stages.search.given).
+    `qmc` has no sampler here, for its points are a sequence over the slots (stages.search.given),
+    nor has `kg`, which is our own (stages.propose).
     """
     from optuna import samplers
 
@@ -39,5 +40,5 @@ def make_sampler(name: str, *, seed: int, n_initial: int) -> "BaseSampler":
             n_startup_trials=n_initial + 1,
             warn_independent_sampling=False,  # batch sizes, which it leaves to chance
         )
-    assert name in ("qmc", "random")
+    assert name in ("kg", "qmc", "random")
     return samplers.RandomSampler(seed=seed)

@@ -5,13 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import (
-    CursorResult,
-    Engine,
-    func,
-    select,
-    update,
-)
+from sqlalchemy import CursorResult, Engine, Select, func, select, update
 from sqlalchemy.orm import Session
 
 from search.params import Params
@@ -128,23 +122,9 @@ class Queue:
         with transaction(self.engine) as session:
             if self._is_over(session):
                 return None
-            row = session.scalars(
-                select(WorkRow)
-                .where(
-                    WorkRow.study_id == self.study_id,
-                    WorkRow.state == RunState.WAITING,
-                    *([] if self.only is None else [WorkRow.stage == self.only]),
-                )
-                .order_by(
-                    # False sorts before True.
-                    WorkRow.deaths >= SUSPICIOUS_DEATHS,
-                    WorkRow.round,
-                    WorkRow.slot,
-                )
-                .limit(1)
-                # A row that another worker is taking is passed over, not waited for.
-                .with_for_update(skip_locked=True)
-            ).first()
+            waiting = next_waiting(self.study_id, only=self.only)
+            # A row that another worker is taking is passed over, not waited for.
+            row = session.scalars(waiting.with_for_update(skip_locked=True)).first()
             return None if row is None else self._take(row)
 
     def _claim_stale(self) -> Claim | None:
@@ -304,6 +284,21 @@ class Queue:
         if got_further:
             row.deaths = 0
         return row
+
+
+def next_waiting(study_id: str, *, only: Stage | None = None) -> Select[WorkRow]:
+    """Return the query of the run that is claimed next; `only`: of that stage."""
+    return (
+        select(WorkRow)
+        .where(
+            WorkRow.study_id == study_id,
+            WorkRow.state == RunState.WAITING,
+            *([] if only is None else [WorkRow.stage == only]),
+        )
+        # False sorts before True.
+        .order_by(WorkRow.deaths >= SUSPICIOUS_DEATHS, WorkRow.round, WorkRow.slot)
+        .limit(1)
+    )
 
 
 def end_study(row: StudyRow, ending: Answer | NoAnswer) -> None:

@@ -106,7 +106,11 @@ def provenance(session: Session, row: StudyRow, *, database: str, shell: Shell) 
 
 
 def _again(row: StudyRow, shell: Shell) -> str:
-    flags = ("--seed", str(row.seed), "--trials", str(row.n_trials))
+    flags = ["--seed", str(row.seed)]
+    if row.exact:
+        flags += ["--trials", str(row.n_trials)]
+    elif row.budget is not None:
+        flags += ["--budget", row.budget]
     return shell.run(*flags, name=shell.new_name)
 
 

@@ -20,12 +20,12 @@ from search.results.spent import StageSpent, spent
 from search.results.trials import Trial, trials_of
 from search.results.verdict import verdict_text
 from search.stages import range_test
-from search.stages.confirmation import last_round
+from search.stages.rounds import last_round
 from search.stages.search import cycles_of
 from search.stages.statistics import noise_of_replicates
 from search.stages.verdict import Verdict, challenge_of, verdict_of
 from search.starting.target import RANGE_TEST
-from studies.answer import Answer, Comparison, Noise, OneMoreHour, SearchEnd
+from studies.answer import Answer, Comparison, Noise, OneMoreHour, SearchEnd, Split
 from studies.database import reading
 from studies.protocol import trained_on
 from studies.states import BROKEN, Direction, Stage
@@ -269,9 +269,10 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         spread=stdev(scores.values()) if len(scores) > 1 else 0.0,
         candidates=candidates,
         winner=winner,
-        comparison=answer.comparisons[-1] if answer.compared else None,
-        challenge=challenge_of(confirmed, answer.winner, row.direction),
-        n_comparisons=len(answer.comparisons),
+        comparison=_compared(answer, "test"),
+        challenge=_compared(answer, "validation")
+        or challenge_of(confirmed, answer.winner, row.direction),
+        n_comparisons=sum(each.split == "test" for each in answer.comparisons),
         importances=answer.importances or {},
         noise=noise,
         search_noise=answer.search_noise,
@@ -345,3 +346,9 @@ def _candidates(
             setting=row.setting_of(params),
             driven=works[0].driven,
         )
+
+
+def _compared(answer: Answer, split: Split) -> Comparison | None:
+    """Return what this round compared on a split, None where it did not."""
+    last = answer.comparisons[-1] if answer.compared else None
+    return last if last is not None and last.split == split else None

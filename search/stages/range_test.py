@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from studies.counts import counted_as_stored
 from studies.definition import RangeTest, Study
+from studies.kept import with_stored_sampler
 from studies.params import Value, setting_text, size_of
 from studies.protocol import stored_range_test
 from studies.registry import Definition
@@ -27,11 +28,12 @@ log = logging.getLogger(__name__)
 
 
 def with_stored_range_test(definition: Definition, row: StudyRow) -> Definition:
-    """Return the definition with the range test and the counts that the study was stored with.
+    """Return the definition with what the study was stored with: range test, counts, sampler.
 
     They may have come from flags and from a folder, not from the file; the study keeps them.
     """
     definition = counted_as_stored(definition, row.declared)
+    definition = with_stored_sampler(definition, row.declared)
     settings = stored_range_test(row.declared)
     return replace(definition, study=replace(definition.study, range_test=settings))
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from search.params import Params
@@ -44,19 +45,28 @@ def given(
     number = slot - len(first)
     if screening.sampler != "qmc" and number >= screening.n_initial:
         return None
-    from scipy.stats import qmc
+    return space_filling(number, study_seed=study_seed, ranges=ranges)
 
-    # scipy calls it rng since 1.15, and still takes the old name.
-    sobol = qmc.Sobol(ranges.n_dimensions, scramble=True, seed=seed_for(study_seed, "sobol"))
-    # Powers of two keep a Sobol sequence balanced (scipy.stats.qmc.Sobol). A longer draw begins
-    # with the same points, so that a slot's point depends on its number alone.
-    return ranges.at(sobol.random_base2(number.bit_length())[number].tolist())
+
+def space_filling(number: int, *, study_seed: int, ranges: Ranges) -> Params:
+    """Return a configuration of the study's scrambled Sobol sequence; the first has number 0."""
+    return ranges.candidates(number + 1, seed=seed_for(study_seed, "sobol"))[-1]
 
 
 def cycles_of(session: Session, row: StudyRow) -> list[WorkRow]:
     """Return the finished cycles of the search by slot."""
     done = search_rows(row).where(WorkRow.state == RunState.DONE)
     return list(session.scalars(done.order_by(WorkRow.slot)))
+
+
+def next_slot(session: Session, row: StudyRow) -> int:
+    """Return the slot of a configuration that is added: after those there are, or are to come."""
+    last = session.scalar(
+        select(func.max(WorkRow.slot)).where(
+            WorkRow.study_id == row.id, WorkRow.stage == Stage.SEARCH
+        )
+    )
+    return row.n_trials if last is None else last + 1
 
 
 def conclude(session: Session, row: StudyRow) -> str | None:

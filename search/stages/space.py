@@ -1,12 +1,13 @@
 """Range test + study -> parameters: what Optuna is asked for, and the cycle they make."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from search.params import Params
 from studies.definition import Study
-from studies.params import Domain, Parameter, Range, Value, parameter, setting_key
+from studies.params import CYCLE, Domain, Parameter, Range, Value, parameter, setting_key
 from studies.protocol import has_first_choices
 from studies.tables import StudyRow
 
@@ -128,6 +129,40 @@ class Ranges:
         parameters = self.parameters_at(self.setting_of(params))
         return tuple(_domain(p).share(params[p.name]) for p in parameters if p.name in params)
 
+    def coordinates(self, params: Params) -> tuple[float, ...]:
+        """Return where a configuration lies for the surrogate (search.stages.surrogate).
+
+        log10 of max_lr over the proposal of its setting, pct_start, log10 of div_factor, and of
+        each further parameter that is searched its share (studies.params.Domain.share).
+        """
+        torchs = baseline(1.0)
+        factor = params.max_lr / self.proposal_at(self.setting_of(params))
+        cycle = {name: float(params.get(name, torchs[name])) for name in CYCLE}
+        further = (p for p in self.others if p.name not in CYCLE)
+        return (
+            math.log10(factor),
+            cycle["pct_start"],
+            math.log10(cycle["div_factor"]),
+            *(_domain(p).share(params[p.name]) for p in further),
+        )
+
+    def candidates(self, n: int, *, seed: int) -> list[Params]:
+        """Return `n` configurations of a scrambled Sobol sequence over all that is searched."""
+        return [self.at(point) for point in sobol(n, self.n_dimensions, seed=seed)]
+
+    def near(self, params: Params, n: int, *, reach: float, seed: int) -> list[Params]:
+        """Return `n` configurations at most `reach` from one, along each side of the unit cube."""
+        centre = self.position(params)
+        return [
+            self.at(
+                [
+                    min(1.0, max(0.0, c + reach * (2 * x - 1)))
+                    for c, x in zip(centre, shift, strict=True)
+                ]
+            )
+            for shift in sobol(n, self.n_dimensions, seed=seed)
+        ]
+
     def suggest(self, trial: "Trial") -> Params:
         """Ask Optuna for one configuration; the ranges never change within a study."""
         low, high = self.reach if self.relative else self.bracket
@@ -147,6 +182,20 @@ class Ranges:
         others = {name: value for name, value in searched.items() if name != "max_lr"}
         # A quotient may miss its bound by a rounding, and Optuna accepts that with a mere warning.
         return {RELATIVE_MAX_LR: min(high, max(low, factor)), **others}
+
+
+def sobol(n: int, n_dimensions: int, *, seed: int) -> list[list[float]]:
+    """Return the first `n` points of a scrambled Sobol sequence in the unit cube.
+
+    A longer sequence begins with the same points, so that a point depends on its number alone.
+    """
+    from scipy.stats import qmc
+
+    # scipy calls it rng since 1.15, and still takes the old name.
+    sequence = qmc.Sobol(n_dimensions, scramble=True, seed=seed)
+    # Powers of two keep a Sobol sequence balanced (scipy.stats.qmc.Sobol).
+    points: list[list[float]] = sequence.random_base2(max(0, n - 1).bit_length()).tolist()
+    return points[:n]
 
 
 def _domain(parameter: Parameter) -> Domain:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from statistics import fmean
 
-from search.stages.confirmation import by_candidate
+from search.stages.rounds import by_candidate
 from search.stages.search import BASELINE_SLOT
 from search.stages.statistics import compare, finalists
 from studies.answer import Comparison

@@ -89,8 +89,15 @@ def find_or_create(
         if row is not None:
             check_matches(row, definition, seed=seed, target=target)
             return row
-        budget = None if target.budget is None else target.budget.text
-        return _create(engine, definition, name=name, seed=seed, n_trials=n_trials, budget=budget)
+        return _create(
+            engine,
+            definition,
+            name=name,
+            seed=seed,
+            n_trials=n_trials,
+            budget=None if target.budget is None else target.budget.text,
+            exact=target.n_trials is not None,
+        )
 
 
 def check_matches(
@@ -110,9 +117,12 @@ def check_matches(
         )
     if target.only is not None or (row.budget == RANGE_TEST and not row.stage.is_end):
         return  # it asks for no number, or finds none that was asked for: see retarget()
-    if target.n_trials not in (None, row.n_trials):
+    if target.n_trials not in (None, row.n_trials) or (target.n_trials and row.search_end):
+        has = f"a target of {row.n_trials}"
+        if row.search_end is not None:
+            has = f"ended its search after {row.search_end.n_cycles} of at most {row.n_trials}"
         raise UsageError(
-            f"--trials {target.n_trials}: study {name!r} has a target of {row.n_trials}; "
+            f"--trials {target.n_trials}: study {name!r} has {has}; "
             "leave --trials out, add to it with --trials +N, or start a new study with --name"
         )
     if target.budget is not None and target.budget.text != row.budget:
@@ -121,6 +131,14 @@ def check_matches(
             f"--budget {target.budget.text}: study {name!r} was made {made} and has a target of "
             f"{row.n_trials}; leave --budget out, or start a new study with --name"
         )
+
+
+def make_exact(engine: Engine, row: StudyRow) -> StudyRow:
+    """Have a search that might end by itself train all its configurations, as --trials asks."""
+    with transaction(engine) as session:
+        stored = stored_study(session, row, lock=True)
+        stored.exact = stored.search_end is None
+        return stored
 
 
 def has_not_begun(engine: Engine, row: StudyRow) -> bool:
@@ -132,7 +150,9 @@ def has_not_begun(engine: Engine, row: StudyRow) -> bool:
         return session.scalars(taken).first() is None
 
 
-def retarget(engine: Engine, row: StudyRow, *, n_trials: int, budget: str | None) -> StudyRow:
+def retarget(
+    engine: Engine, row: StudyRow, *, n_trials: int, budget: str | None, exact: bool
+) -> StudyRow:
     """Give a study whose budget was its range test another target: that of its search.
 
     Raises UsageError where a cycle has begun by now, which others may want otherwise.
@@ -153,6 +173,7 @@ def retarget(engine: Engine, row: StudyRow, *, n_trials: int, budget: str | None
                 if work.slot >= n_trials:
                     session.delete(work)
         stored.n_trials, stored.budget = n_trials, budget
+        stored.exact = stored.exact or exact
         return stored
 
 
@@ -170,13 +191,15 @@ def extend(engine: Engine, row: StudyRow, *, more: int) -> StudyRow:
                 f"--trials +{more}: study {name!r} ended without a result, which more "
                 "configurations do not change; start a new study with --name"
             )
-        if stored.n_trials + more > MOST_RUNS:
+        first = search.next_slot(session, stored)
+        if first + more > MOST_RUNS:
             raise UsageError(
-                f"--trials +{more}: study {name!r} has {stored.n_trials:,}, and trials must be at "
+                f"--trials +{more}: study {name!r} has {first:,}, and trials must be at "
                 f"most {MOST_RUNS:,}"
             )
-        slots = range(stored.n_trials, stored.n_trials + more)
-        stored.n_trials += more
+        slots = range(first, first + more)
+        # A number that was asked for is trained, whatever the search had been.
+        stored.n_trials, stored.exact, stored.search_end = first + more, True, None
         if stored.stage != Stage.RANGE_TEST:
             session.add_all(search.work_of(stored, slots))
             session.execute(
@@ -198,6 +221,7 @@ def _create(
     seed: int | None,
     n_trials: int | None,
     budget: str | None,
+    exact: bool,
 ) -> StudyRow:
     from search.history.optuna_study import History
 
@@ -216,6 +240,7 @@ def _create(
         steps_per_epoch=study.task.steps_per_epoch,
         batch_sizes=_searched_settings(study),
         n_trials=study.screening.n_trials if n_trials is None else n_trials,
+        exact=study.screening.exact or exact,
         epochs=study.epochs,
         budget=budget,
         beat_s=BEAT_S,

@@ -17,6 +17,7 @@ from search.starting.target import RANGE_TEST, Budget, Target
 from search.text import shell_line
 from studies.database import reading
 from studies.errors import ProtocolError
+from studies.protocol import has_seed_of_slots
 from studies.states import RunState, Stage
 from studies.tables import StudyRow, WorkRow
 
@@ -94,6 +95,7 @@ def _target(row: StudyRow, asked: Asked) -> Target:
         return Target()
     if row.budget is not None:
         return Target(budget=Budget.parse(row.budget))
-    if str(row.n_trials) != row.declared.get("screening.n_trials"):
-        return Target(n_trials=row.n_trials)
-    return Target()
+    # Before a search could end by itself, every number was exact.
+    is_exact = "screening.exact" in row.declared or has_seed_of_slots(row.declared)
+    said = row.declared.get("screening.n_trials"), is_exact
+    return Target() if said == (str(row.n_trials), row.exact) else Target(n_trials=row.n_trials)

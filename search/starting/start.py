@@ -20,6 +20,7 @@ from search.starting.travel import can_travel
 from search.workers.stop import Stop
 from studies.counts import counted_as_stored, counted_now
 from studies.errors import ProtocolError
+from studies.kept import with_stored_sampler
 from studies.registry import Definition
 from studies.states import Stage, WorkEnd
 from studies.tables import StudyRow
@@ -34,8 +35,8 @@ Watch = Callable[[Engine, Started], AbstractContextManager[object]]
 
 
 def stored(engine: Engine, asked: Asked) -> tuple[StudyRow | None, Asked]:
-    """Return the stored study, its target raised if that was asked for, and what is still asked:
-    with the range test that is stored.
+    """Return the stored study, its target raised or made exact if that was asked for, and what is
+    still asked: with the range test that is stored.
 
     None where there is none, or where it makes way for another definition. See
     catalog.check_matches(), catalog.extend() and renewal.make_way() for what is raised.
@@ -48,6 +49,7 @@ def stored(engine: Engine, asked: Asked) -> tuple[StudyRow | None, Asked]:
             )
         return None, _counted(asked)
     as_stored = counted_as_stored(asked.definition, row.declared)
+    as_stored = with_stored_sampler(as_stored, row.declared)
     if as_stored.spec:  # its code is compared: a changed file is seen
         as_stored = with_stored_range_test(as_stored, row)
     try:
@@ -55,6 +57,8 @@ def stored(engine: Engine, asked: Asked) -> tuple[StudyRow | None, Asked]:
     except ProtocolError as error:
         return None, _counted(make_way(engine, row, asked, error))
     asked = replace(asked, definition=as_stored)
+    if asked.target.n_trials == row.n_trials and not row.exact:
+        row = catalog.make_exact(engine, row)
     if more:
         row, asked = catalog.extend(engine, row, more=more), replace(asked, target=Target())
     return row, asked
@@ -115,7 +119,8 @@ def work_on(
     if row.budget == RANGE_TEST and asked.target.only is None:
         budget = None if asked.target.budget is None else asked.target.budget.text
         n_trials = _n_trials(row, asked, site, rate=rate)
-        row = catalog.retarget(engine, row, n_trials=n_trials, budget=budget)
+        exact = asked.target.n_trials is not None
+        row = catalog.retarget(engine, row, n_trials=n_trials, budget=budget, exact=exact)
     row = catalog.measure_diverged_value(engine, row, asked.study, trainer)
     started = estimate(
         row, asked.definition, trainer, site, rate=rate, workers=asked.workers, only=only

@@ -1,0 +1,197 @@
+"""What the finished cycles of a study say of every configuration, tried or not."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from search.params import Params
+from search.queue.rows import params_of
+from search.stages.space import Ranges
+from search.stages.statistics import noise_of_replicates
+from studies.answer import Noise
+from studies.definition import Study
+from studies.states import BROKEN, Direction
+from studies.tables import StudyRow, WorkRow
+from trainers.seeding import seed_for
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from search.stages.surrogate import Surrogate
+
+_N_CANDIDATES = 256
+_N_NEAR = 32  # the best of 256 points lies about a tenth of the cube's side from the optimum
+_REACH = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A configuration that has finished: its scores, one for each seed it was trained with."""
+
+    slot: int
+    params: Params
+    scores: tuple[float, ...]
+    broke: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Belief:
+    """The posterior of a study's score over its space, given what was tried so far.
+
+    Scores are in the unit of the metric, and as good as it says: a loss is a loss. `candidates`
+    are configurations that were not tried. `unit` is what a point of an accuracy is to the metric.
+    """
+
+    ranges: Ranges
+    surrogate: "Surrogate"
+    tried: tuple[Tried, ...]
+    candidates: tuple[Params, ...]
+    direction: Direction
+    unit: float
+
+    @property
+    def noise(self) -> Noise:
+        """The deviation of a seed; every two cycles count as one degree of freedom."""
+        n_cycles = sum(len(each.scores) for each in self.tried)
+        return Noise(self.surrogate.noise, max(1, n_cycles // 2), "surrogate")
+
+    def expected(self, params: Iterable[Params]) -> list[float]:
+        """Return the expected score of each configuration."""
+        means = self.surrogate.mean(_points(self.ranges, params))
+        scores: list[float] = (_sign(self.direction) * means).tolist()
+        return scores
+
+    @cached_property
+    def expected_of_slots(self) -> Mapping[int, float]:
+        """The expected score of each configuration that was tried; the measured one where it
+        broke."""
+        scores = self.expected(each.params for each in self.tried)
+        return {
+            each.slot: each.scores[0] if each.broke else score
+            for each, score in zip(self.tried, scores, strict=True)
+        }
+
+    def best(self) -> Params:
+        """Return the configuration that is expected to score best, tried or not."""
+        sign, (unvisited, score) = _sign(self.direction), self.best_unvisited
+        slot, visited = self._best_visited
+        by_slot = {each.slot: each.params for each in self.tried}
+        return unvisited if sign * score > sign * visited else by_slot[slot]
+
+    @cached_property
+    def best_unvisited(self) -> tuple[Params, float]:
+        """The candidate that is expected to score best, and that score."""
+        sign, scores = _sign(self.direction), self.expected(self.candidates)
+        index = max(range(len(scores)), key=lambda i: sign * scores[i])
+        return self.candidates[index], scores[index]
+
+    @property
+    def _best_visited(self) -> tuple[int, float]:
+        sign, scores = _sign(self.direction), self.expected_of_slots
+        slot = max(scores, key=lambda slot: sign * scores[slot])
+        return slot, scores[slot]
+
+    @property
+    def ahead(self) -> float:
+        """How much better the best candidate is expected to score than all that were tried."""
+        return _sign(self.direction) * (self.best_unvisited[1] - self._best_visited[1])
+
+    def gains(self, pending: Sequence[Params] = ()) -> "np.ndarray":
+        """Return what one more cycle at each candidate is expected to gain, in the metric's unit.
+
+        `pending`: configurations under way, which are believed to score as expected.
+        """
+        under_way = _points(self.ranges, pending) if pending else None
+        return self.surrogate.gains(_points(self.ranges, self.candidates), pending=under_way)
+
+    def gain(self, pending: Sequence[Params] = ()) -> float:
+        """Return what one more cycle is expected to gain, where it gains most."""
+        return float(self.gains(pending).max())
+
+
+def believe(
+    ranges: Ranges,
+    tried: Sequence[Tried],
+    *,
+    metric: str,
+    direction: Direction,
+    diverged_value: float,
+    seed: int,
+) -> Belief | None:
+    """Return what configurations that were tried say; None where none has a score of its own.
+
+    `seed` is that of the candidates.
+    """
+    if all(each.broke for each in tried):
+        return None
+    import numpy as np
+
+    from search.stages.posterior import Observations
+    from search.stages.surrogate import metric_unit, surrogate, unit_is_guessed
+
+    sign = _sign(direction)
+    scores = [sign * sum(each.scores) / len(each.scores) for each in tried]
+    unit = metric_unit(metric, scores, sign * diverged_value)
+    replicates = noise_of_replicates({t.slot: t.scores for t in tried if not t.broke})
+    fitted = surrogate(
+        Observations(
+            points=_points(ranges, [t.params for t in tried]),
+            scores=np.array(scores),
+            n_seeds=np.array([len(t.scores) for t in tried]),
+        ),
+        unit=unit,
+        deviation=replicates if replicates.freedom else None,
+        guessed_unit=unit_is_guessed(metric),
+    )
+    every = ranges.candidates(_N_CANDIDATES, seed=seed)
+    first = Belief(ranges, fitted, tuple(tried), tuple(every), direction, unit)
+    near = ranges.near(first.best(), _N_NEAR, reach=_REACH, seed=seed_for(seed, "near"))
+    return Belief(ranges, fitted, tuple(tried), (*every, *near), direction, unit)
+
+
+def belief_of(
+    row: StudyRow,
+    study: Study,
+    cycles: Iterable[WorkRow],
+    confirmed: Iterable[WorkRow] = (),
+    *,
+    slot: int = 0,
+) -> Belief | None:
+    """Return what finished cycles of the search and of its confirmation say of all configurations.
+
+    `slot` is that of the configuration which comes next: candidates move with it.
+    """
+    assert row.diverged_value is not None
+    further: dict[int, list[float]] = {}
+    for work in confirmed:
+        if work.candidate is not None and work.score is not None:
+            further.setdefault(work.candidate, []).append(work.score)
+    tried = [
+        Tried(work.slot, params, (work.score, *further.get(work.slot, ())), work.outcome in BROKEN)
+        for work in cycles
+        if work.score is not None and (params := params_of(work)) is not None
+    ]
+    return believe(
+        Ranges.of(row, study),
+        tried,
+        metric=row.metric,
+        direction=row.direction,
+        diverged_value=row.diverged_value,
+        seed=candidates_seed(row.seed, slot),
+    )
+
+
+def candidates_seed(study_seed: int, slot: int) -> int:
+    """Return the seed of the candidates for a slot."""
+    return seed_for(study_seed, "ask", slot)
+
+
+def _sign(direction: Direction) -> float:
+    return 1.0 if direction == "maximize" else -1.0
+
+
+def _points(ranges: Ranges, params: Iterable[Params]) -> "np.ndarray":
+    import numpy as np
+
+    return np.array([ranges.coordinates(each) for each in params])

@@ -1,0 +1,57 @@
+"""What a worker reads before it proposes: the finished cycles of a search, and those under way."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from search.params import Params
+from search.queue.rows import params_of, search_rows
+from search.stages.believed import Belief, belief_of
+from studies.definition import Study
+from studies.states import ENDED_RUNS, RunState, Stage
+from studies.tables import StudyRow, WorkRow
+
+_MOST_READ = 300
+"""So many cycles are read for one proposal, spread evenly over the slots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a study knows at one moment; `n_ended` of its runs had ended then.
+
+    `pending` are the configurations that have no score: under way, given back or given up.
+    """
+
+    belief: Belief | None
+    pending: tuple[Params, ...]
+    n_ended: int
+
+
+def known(session: Session, row: StudyRow, study: Study, *, slot: int) -> Known:
+    """Return what is known before the configuration of a slot is proposed."""
+    ended = n_ended(session, row.id)
+    every = max(1, -(-ended // _MOST_READ))
+    of_slots = search_rows(row).where(WorkRow.slot % every == 0).order_by(WorkRow.slot)
+    cycles = session.scalars(of_slots.where(WorkRow.state == RunState.DONE))
+    belief = belief_of(row, study, cycles, slot=slot)
+    return Known(belief, pending(session, row, slot), ended)
+
+
+def pending(session: Session, row: StudyRow, slot: int) -> tuple[Params, ...]:
+    """Return the configurations of other slots that have no score."""
+    bound = search_rows(row).where(
+        WorkRow.params.is_not(None), WorkRow.score.is_(None), WorkRow.slot != slot
+    )
+    found = (params_of(work) for work in session.scalars(bound.order_by(WorkRow.slot)))
+    return tuple(params for params in found if params is not None)
+
+
+def n_ended(session: Session, study_id: str) -> int:
+    """Return how many runs of the search have ended."""
+    ended = select(func.count()).where(
+        WorkRow.study_id == study_id,
+        WorkRow.stage == Stage.SEARCH,
+        WorkRow.state.in_(ENDED_RUNS),
+    )
+    return session.scalar(ended) or 0
