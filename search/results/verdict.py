@@ -40,7 +40,7 @@ def _why(result: "StudyResult") -> str:
     if result.outcome is Verdict.NO_DIFFERENCE:
         return f"no difference is shown on {split}"
     n = result.winner.validation.n
-    return f"no finalist did better on validation, n = {n} fresh seeds"
+    return f"no finalist is expected to do better, n = {n} fresh seeds on validation"
 
 
 def _difference(result: "StudyResult") -> str:
