@@ -122,12 +122,13 @@ class Answer:
     draw them. `choices` names the parameters that are no range, `fixed` those of them that were
     held at one value; None where an earlier version kept no word of it. `importances` is None
     until somebody has computed them. `search_end`: None where all configurations were trained.
-    `chance` is the probability that what the verdict recommends lies within `margin` of the best,
-    in the metric's own unit, `other_chance` that of the other one of winner and baseline; None,
-    like `one_more_hour`, where it was not computed.
 
     `n_raced`: cycles of the race that chose the winner; None where every finalist was trained with
     every seed.
+
+    `chance` is the probability that what the verdict recommends lies within `margin` of the best,
+    in the metric's own unit, `other_chance` that of the other one of winner and baseline; None,
+    like `one_more_hour`, where it was not computed.
     """
 
     winner: int

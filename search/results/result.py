@@ -25,14 +25,7 @@ from search.stages.search import cycles_of
 from search.stages.statistics import noise_of_replicates
 from search.stages.verdict import Verdict, challenge_of, verdict_of
 from search.starting.target import RANGE_TEST
-from studies.answer import (
-    Answer,
-    Comparison,
-    Noise,
-    OneMoreHour,
-    SearchEnd,
-    Split,
-)
+from studies.answer import Answer, Comparison, Noise, OneMoreHour, SearchEnd, Split
 from studies.database import reading
 from studies.protocol import trained_on
 from studies.states import BROKEN, Direction, Stage

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from search.results.candidate import Candidate
 from search.stages.verdict import Verdict
+from studies.answer import Comparison
 
 if TYPE_CHECKING:
     from search.results.result import StudyResult
@@ -35,11 +36,11 @@ def _why(result: "StudyResult") -> str:
         return f"it is better than {_named(result.baseline)}"
     if result.outcome is Verdict.WORSE:
         assert result.challenger is not None
-        return f"they are better than {result.challenger.name}, which scored best on validation"
+        return f"they are better than {result.challenger.name}, which led on validation"
     if result.outcome is Verdict.NO_DIFFERENCE:
         return f"no difference is shown on {split}"
     n = result.winner.validation.n
-    return f"no finalist had a better mean validation score over {n} fresh seeds"
+    return f"no finalist is expected to do better, n = {n} fresh seeds on validation"
 
 
 def _difference(result: "StudyResult") -> str:
@@ -51,13 +52,29 @@ def _difference(result: "StudyResult") -> str:
     name = f"{other.name[0].upper()}{other.name[1:]}"
     margin = result.metric.estimate(comparison.difference)
     text = f" {name} minus baseline on {split}: {margin}"
-    if result.has_comparison or result.winner.is_baseline:
-        text += "."
-    else:
-        text += f"; {BIASED}, and nothing was scored on a test split."
+    if not result.has_comparison and not result.winner.is_baseline:
+        biased = f"; {BIASED}" if comparison.looks is None else ""
+        text += f"{biased}, and nothing was scored on a test split"
+    return f"{text}.{_looked_at(comparison)}{_could_show(result, comparison)}"
+
+
+def _looked_at(comparison: Comparison) -> str:
+    """Return why an interval holds though the pairs stopped when they had shown enough."""
+    if comparison.looks is None:
+        return ""
+    return " The pairs are of fresh seeds, and the interval holds under stopping early."
+
+
+def _could_show(result: "StudyResult", comparison: Comparison) -> str:
+    """Return what a comparison could have shown, where it shows nothing."""
     if result.outcome is not Verdict.NO_DIFFERENCE:
-        return text
-    return (
-        f"{text} With {comparison.difference.n} seeds a true difference of "
-        f"{result.metric.difference(comparison.detectable)} would have shown 4 times out of 5."
+        return ""
+    looks, n = comparison.looks, comparison.difference.n
+    at_most = n if looks is None else looks.planned[-1]
+    smallest = result.metric.difference(comparison.detectable)
+    text = (
+        f" With {at_most} seeds a true difference of {smallest} would have shown 4 times out of 5"
     )
+    if looks is not None and looks.futile:
+        return f"{text}; after {n} there was hardly a chance left that the pick would show better."
+    return f"{text}."

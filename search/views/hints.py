@@ -184,7 +184,9 @@ def _seeds(result: StudyResult, shell: Shell) -> Hint | None:
     comparison = result.comparison or result.challenge
     if comparison is None or comparison.shown:
         return None
-    n, many = comparison.difference.n, 4 * comparison.difference.n
+    looks = comparison.looks
+    n = comparison.difference.n if looks is None else looks.planned[-1]
+    many = 4 * n
     smallest = result.metric.difference(comparison.detectable)
     half = result.metric.difference(comparison.detectable / 2)
     text = (

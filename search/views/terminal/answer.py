@@ -31,6 +31,7 @@ from search.views.wording import (
     candidate_headings,
     candidate_name,
     fact_lines,
+    seeds_text,
 )
 from studies.definition import Study
 from studies.params import CYCLE, TABLE, parameter
@@ -167,9 +168,9 @@ def say(console: Console, line: str) -> None:
 
 
 def _candidates_table(result: StudyResult, *, scores_only: bool = False) -> Table:
-    n = result.recommended.validation.n
+    seeds = seeds_text([c.scores for c in result.candidates]).replace("seeds", "fresh seeds")
     table = open_table(
-        f"{result.name}: {result.metric.title} ± half of its 95 % interval, n = {n} fresh seeds"
+        f"{result.name}: {result.metric.title} ± half of its 95 % interval, n = {seeds}"
     )
     rows = [candidate_headings(result), *(candidate_cells(c, result) for c in result.ranked())]
     if scores_only:
