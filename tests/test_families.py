@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.families.design import DEFAULTS, Design, cycles, seed_of
 from benchmarks.families.family import Family
-from benchmarks.families.record import RECORDED, Call, Recording, RunAll
+from benchmarks.families.record import Call, Recording, RunAll
 from benchmarks.families.table import FAMILIES, NAMES, apart_from
 from benchmarks.families.world import FamilyWorld, proposal_of, world_of
 from benchmarks.records import CycleRecord, Journal, Record, SweepRecord
