@@ -179,7 +179,7 @@ def test_a_world_has_the_surface_and_the_noise_that_were_recorded() -> None:
     drawn = np.array([[world.score(params, seed) for seed in range(400)] for params in SEEN])
     # The mean of 400 draws, and of their deviation, within four standard errors.
     assert drawn.mean(axis=1) == pytest.approx(world.truth(SEEN), abs=4 * 0.006 / 20)
-    assert world.surface.usual == pytest.approx(0.005, rel=0.35)
+    assert world.usual == pytest.approx(0.005, rel=0.35)
     together = np.corrcoef(drawn)[0, 1]
     assert together == pytest.approx(world.shares.common, abs=0.15)
 
@@ -210,14 +210,12 @@ def test_no_score_is_worse_than_a_broken_cycle() -> None:
 def test_the_surface_of_a_recorded_family_follows_the_means(name: str) -> None:
     world = world_of(name)
     print(world.described())
-    means = np.array(
-        [np.mean([score for score, _ in s.values()]) for s in world.recorded.values()]
-    )
-    better = means >= np.median(means)
+    means, better = world.surface.means, world.better
     errors = np.asarray(world.truth(list(world.recorded))) - means
-    # Each mean has noise of its own, which the surface does not follow.
-    assert np.sqrt(np.mean(errors[better] ** 2)) < 1.5 * world.surface.usual
-    assert world.surface.held_out_better < 6 * world.surface.usual
+    # Each mean has noise of its own, which the surface does not follow; and it smooths a cliff.
+    most = 0.01 + world.usual
+    assert np.sqrt(np.mean(errors[better] ** 2)) < most
+    assert world.surface.held_out_of(better) < 1.5 * most
 
 
 def test_a_recorded_family_can_be_searched_without_its_data() -> None:

@@ -117,13 +117,12 @@ def page(folder: Path = RECORDED) -> Page:
         [
             s.family.name,
             sum(map(len, s.world.recorded.values())),
-            f"{100 * surface.held_out_better:.2f}",
-            f"{100 * surface.usual:.2f}",
+            f"{100 * s.world.surface.held_out_of(s.world.better):.2f}",
+            f"{100 * s.world.usual:.2f}",
             f"{s.world.shares.common:.2f}",
             f"{s.world.shares.split:.2f}",
         ]
         for s in every
-        for surface in [s.world.surface]
     ]
     names = [f"{factor:g} x, {pct:g}, {div:g}" for factor, pct, div in FIXED]
     return Page(
