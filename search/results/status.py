@@ -11,6 +11,9 @@ from sqlalchemy.orm import Session
 
 from search.params import Params
 from search.queue.rows import database_now, params_of, search_rows, stored_study
+from search.results.result import StudyResult, result_of
+from search.results.short import call_line
+from search.results.verdict import short_verdict
 from search.stages import range_test
 from search.starting.catalog import find
 from search.starting.cost import StageCost, costs
@@ -114,7 +117,9 @@ class EndedRun:
 class Overview:
     """A study at one moment; `seconds_left` is None where it is not known.
 
-    `proposal` is the baseline's max_lr, and `max_lr` that in words: whose it is.
+    `proposal` is the baseline's max_lr, and `max_lr` that in words: whose it is. Of a finished
+    study `recommended` is the slot that is its answer, `answer` says so in a sentence, and `call`
+    is its OneCycleLR.
 
     Images are training images: `images_total` is what the plan costs, 0 without a plan.
     """
@@ -131,6 +136,9 @@ class Overview:
     best: Best | None
     proposal: float | None
     max_lr: str | None
+    recommended: int | None
+    answer: str | None
+    call: str | None
     images_done: int
     images_total: int
     seconds_left: float | None
@@ -172,6 +180,7 @@ def overview(engine: Engine, name: str, plan: Sequence[StageCost] = ()) -> Overv
         done = sum((s.done + s.given_up) * per_run.get(s.stage, 0.0) for s in stages)
         done += sum(per_run.get(run.stage, 0.0) * run.share_done for run in running)
         total = sum(max(s.total, 0) * per_run.get(s.stage, 0.0) for s in stages)
+        result = _result(session, row)
         return Overview(
             study=row.name,
             stage=row.stage,
@@ -185,12 +194,21 @@ def overview(engine: Engine, name: str, plan: Sequence[StageCost] = ()) -> Overv
             best=_best(session, row),
             proposal=row.proposed_max_lr,
             max_lr=None if stored is None else _max_lr(stored),
+            recommended=None if result is None else result.recommended.slot,
+            answer=None if result is None else short_verdict(result),
+            call=None if result is None else call_line(result),
             images_done=int(done),
             images_total=int(total),
             seconds_left=None
             if row.stage.is_end
             else _seconds_left(session, row, total - done, running),
         )
+
+
+def _result(session: Session, row: StudyRow) -> StudyResult | None:
+    if row.stage != Stage.FINISHED or row.answer is None:
+        return None
+    return result_of(session, row, range_test.measured_at_all(session, row))
 
 
 def _max_lr(stored: Proposal) -> str:

@@ -22,7 +22,7 @@ from search.views.wording import candidate_name
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-_N_OTHERS = 3  # finalists in the figure of schedules, beside winner and baseline
+_N_OTHERS = 3  # finalists in the figure of schedules, beside answer and alternative
 
 
 def confirmation_figure(result: StudyResult) -> "Figure":
@@ -105,7 +105,7 @@ def _intervals(
 
 
 def schedule_figure(result: StudyResult) -> "Figure":
-    """Draw the rates of winner, baseline and the next best finalists over the steps of a cycle.
+    """Draw the rates of answer, alternative and the next best finalists over the steps of a cycle.
 
     Over epochs where batch sizes are searched, for their cycles have different steps.
     """
@@ -116,11 +116,11 @@ def schedule_figure(result: StudyResult) -> "Figure":
     if result.proposals:
         last, unit, title = result.epochs, "epoch", f"epoch (of {result.epochs})"
     known = [c for c in result.ranked() if c.slot in result.schedules]
-    chosen = [c for c in known if c.slot == result.winner.slot or c.is_baseline]
+    chosen = [c for c in known if c.slot == result.recommended.slot]
+    chosen += [c for c in known if c == result.alternative]
     others = [c for c in known if c not in chosen][:_N_OTHERS]
     looks = [(BLUE, "solid", 3.0), (ORANGE, "dash", 2.5)][: len(chosen)]
     looks += [(SKY, "dot", 1.5), (PURPLE, "dashdot", 1.5), (GREY, "longdash", 1.5)]
-    chosen.sort(key=lambda c: c.slot != result.winner.slot)
     figure = go.Figure()
     for candidate, (color, dash, width) in zip([*chosen, *others], looks, strict=False):
         name = candidate_name(candidate, result)
