@@ -74,7 +74,7 @@ class Comparison:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Comparison":
-        """Return what asdict() wrote; before 0.2.0 without `looks` and `split`."""
+        """Return what asdict() wrote; before 0.3.0 without `looks` and `split`."""
         looks = stored.get("looks")
         return cls(
             Estimate(**stored["difference"]),
@@ -82,6 +82,11 @@ class Comparison:
             None if looks is None else Looks.from_json(looks),
             stored.get("split", "test"),
         )
+
+    @property
+    def n_planned(self) -> int:
+        """How many seeds `detectable` is about."""
+        return self.difference.n if self.looks is None else self.looks.planned[-1]
 
     @property
     def shown(self) -> bool:

@@ -47,7 +47,7 @@ def test_the_command_line_with_one_worker_does_what_the_simulation_says(
     stored = [(slot, epochs, json.loads(params), score) for slot, epochs, params, score in rows]
     assert stored == [(c.slot, 4, dict(c.params), c.score) for c in said.cycles]
     answer = json.loads(ended.out)
-    assert [c["slot"] for c in answer["candidates"]] == [0, *said.finalists]
+    assert {c["slot"] for c in answer["candidates"]} == said.finalists
     winner = next(c for c in answer["candidates"] if c["slot"] == answer["winner"])
     assert winner["params"]["max_lr"] == said.winner.max_lr
     assert sum(stage["n_images"] for stage in answer["spent"]) == said.images

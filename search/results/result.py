@@ -80,6 +80,7 @@ class StudyResult(Shown):
     comparison: Comparison | None
     challenge: Comparison | None
     n_comparisons: int
+    n_raced: int | None
     importances: Mapping[str, float]
     noise: Noise
     search_noise: Noise | None
@@ -272,6 +273,7 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         comparison=_compared(answer, "test"),
         challenge=_compared(answer, "validation")
         or challenge_of(confirmed, answer.winner, row.direction),
+        n_raced=answer.n_raced,
         n_comparisons=sum(each.split == "test" for each in answer.comparisons),
         importances=answer.importances or {},
         noise=noise,

@@ -31,7 +31,7 @@ from trainers.sweeps.result import max_lr_text, range_text
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageCounts:
-    """Runs of one stage by state; `total` is the plan's until the stage has opened.
+    """Runs of one stage by state; `total` is at least the plan's until it has ended.
 
     `at_most`: the stage may end by itself before that many.
     """
@@ -271,14 +271,22 @@ def _stages(session: Session, row: StudyRow, plan: Sequence[StageCost]) -> list[
     shown = [stage for stage in STAGES if stage in (planned or counts)]
     return [
         replace(
-            _counts(stage, counts.get(stage, Counter()), planned.get(stage, 0)),
+            _counts(
+                stage,
+                counts.get(stage, Counter()),
+                planned.get(stage, 0),
+                is_open=stage == row.stage,
+            ),
             at_most=stage == Stage.SEARCH and row.may_end_search,
         )
         for stage in shown
     ]
 
 
-def _counts(stage: Stage, by_state: Counter[RunState], planned: int) -> StageCounts:
+def _counts(
+    stage: Stage, by_state: Counter[RunState], planned: int, *, is_open: bool
+) -> StageCounts:
+    opened = by_state.total()
     return StageCounts(
         stage=stage,
         name=stage.words,
@@ -286,7 +294,8 @@ def _counts(stage: Stage, by_state: Counter[RunState], planned: int) -> StageCou
         running=by_state[RunState.RUNNING],
         waiting=by_state[RunState.WAITING],
         given_up=by_state[RunState.FAILED],
-        total=by_state.total() or planned,
+        # A stage may open more runs while it goes on.
+        total=max(opened, planned) if is_open else opened or planned,
     )
 
 

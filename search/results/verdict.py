@@ -40,7 +40,9 @@ def _why(result: "StudyResult") -> str:
     if result.outcome is Verdict.NO_DIFFERENCE:
         return f"no difference is shown on {split}"
     n = result.winner.validation.n
-    return f"no finalist is expected to do better, n = {n} fresh seeds on validation"
+    if result.n_raced is not None:
+        return "no finalist is expected to score better, after a race with fresh seeds"
+    return f"no finalist had a better mean validation score over {n} fresh seeds"
 
 
 def _difference(result: "StudyResult") -> str:

@@ -45,13 +45,14 @@ def challenge_of(
 ) -> Comparison | None:
     """Return the best finalist minus the baseline on validation, over the seeds they share."""
     scores = by_candidate(confirmed, "score")
-    others = {s: fmean(by.values()) for s, by in scores.items() if s != BASELINE_SLOT}
-    best = finalists(others, n=1, direction=direction) if winner == BASELINE_SLOT else [winner]
-    if not best:
-        return None
-    challenger, baseline = scores[best[0]], scores[BASELINE_SLOT]
-    shared = sorted(set(challenger) & set(baseline))
+    baseline = scores.pop(BASELINE_SLOT)
     # One pair has no interval.
-    if len(shared) < 2:
+    shared = {
+        s: seeds for s, by in scores.items() if len(seeds := sorted({*by} & {*baseline})) > 1
+    }
+    means = {slot: fmean(scores[slot].values()) for slot in shared}
+    best = finalists(means, n=1, direction=direction) if winner == BASELINE_SLOT else [winner]
+    if not best or best[0] not in shared:
         return None
-    return compare([challenger[s] for s in shared], [baseline[s] for s in shared])
+    challenger, seeds = scores[best[0]], shared[best[0]]
+    return compare([challenger[s] for s in seeds], [baseline[s] for s in seeds])

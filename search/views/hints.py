@@ -184,9 +184,7 @@ def _seeds(result: StudyResult, shell: Shell) -> Hint | None:
     comparison = result.comparison or result.challenge
     if comparison is None or comparison.shown:
         return None
-    looks = comparison.looks
-    n = comparison.difference.n if looks is None else looks.planned[-1]
-    many = 4 * n
+    n, many = comparison.n_planned, 4 * comparison.n_planned
     smallest = result.metric.difference(comparison.detectable)
     half = result.metric.difference(comparison.detectable / 2)
     text = (

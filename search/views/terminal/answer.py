@@ -31,7 +31,6 @@ from search.views.wording import (
     candidate_headings,
     candidate_name,
     fact_lines,
-    seeds_text,
 )
 from studies.definition import Study
 from studies.params import CYCLE, TABLE, parameter
@@ -168,21 +167,28 @@ def say(console: Console, line: str) -> None:
 
 
 def _candidates_table(result: StudyResult, *, scores_only: bool = False) -> Table:
-    seeds = seeds_text([c.scores for c in result.candidates]).replace("seeds", "fresh seeds")
     table = open_table(
-        f"{result.name}: {result.metric.title} ± half of its 95 % interval, n = {seeds}"
+        f"{result.name}: {result.metric.title} ± half of its 95 % interval over fresh seeds"
     )
-    rows = [candidate_headings(result), *(candidate_cells(c, result) for c in result.ranked())]
+    rows = [
+        _with_seeds(candidate_headings(result), "seeds"),
+        *(_with_seeds(candidate_cells(c, result), str(c.validation.n)) for c in result.ranked()),
+    ]
     if scores_only:
-        rows = [(cells[0], *cells[-2:]) for cells in rows]
+        rows = [(cells[0], *cells[-3:]) for cells in rows]
     headings, *cells_of = rows
-    narrow = len(headings) > len(CYCLE) + 3
+    narrow = len(headings) > len(CYCLE) + 4
     table.add_column("" if narrow else headings[0], overflow="fold")
     for heading in headings[1:]:
         table.add_column(_heading(heading, narrow), justify="right", no_wrap=True)
     for cells in cells_of:
         table.add_row(*cells)
     return table
+
+
+def _with_seeds(cells: tuple[str, ...], seeds: str) -> tuple[str, ...]:
+    """Return cells with a number of seeds before the two scores."""
+    return (*cells[:-2], seeds, *cells[-2:])
 
 
 def _cost_table(result: StudyResult) -> Table:
