@@ -40,6 +40,7 @@ from tests.rows import query
 from trainers.device import Site, device_name
 from trainers.onecycle import OneCycle
 from trainers.run import Run
+from trainers.sweeps.stopping import FEWEST_SWEEPS
 from trainers.sweeps.sweep import Sweep
 
 NAME = "table"
@@ -70,7 +71,7 @@ class Count:
         """Whether every configuration was finished once, on our side and on Optuna's."""
         wrong = (self.lost, self.doubled, self.running, self.failures, self.optuna_running)
         told = self.finished == self.optuna_complete == self.configurations
-        return told and not any(wrong) and self.sweeps == table_study.STUDY.range_test.n_sweeps + 1
+        return told and not any(wrong) and self.sweeps == FEWEST_SWEEPS
 
 
 def make_study(url: URL, *, n_trials: int) -> None:

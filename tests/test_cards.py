@@ -82,9 +82,10 @@ def test_the_note_holds_verdict_values_seeds_cost_and_commands(engine: Engine) -
     result = load_result(engine, "table")
     note = shown(engine).note
     assert result.verdict() in plain_text(note)
-    winner = result.winner
-    assert f"{winner.params.max_lr:.3g}" in note
-    assert result.metric.interval(winner.scores) in note
+    for each in (result.recommended, result.alternative):
+        assert each is not None
+        assert f"{each.params.max_lr:.3g}" in note
+        assert result.metric.interval(each.scores) in note
     assert "\N{EM SPACE}fresh seeds |" in note
     assert "- cost: range test 4 runs" in note
     assert result.plan.call(total_steps="epochs * len(train_loader)") in note
@@ -152,7 +153,7 @@ def test_a_search_under_way_is_drawn_as_far_as_it_has_come(engine: Engine) -> No
     assert "configuration (5, n = 1 seed each)" in legend(drawn)
     assert "baseline" in legend(drawn)
     assert "bracket" in legend(drawn)
-    assert "winner" not in legend(drawn)
+    assert "answer" not in legend(drawn)
 
 
 def test_a_study_without_a_finished_run_has_a_note_alone(engine: Engine) -> None:

@@ -338,6 +338,8 @@ def test_the_same_start_again_changes_nothing_and_more_configurations_are_added_
     assert f"ended its search after {n} of at most 16; leave --trials out, add" in refused.err
     status = json.loads(main_here("status", "--study", "flat", "--storage", storage, "--json").out)
     assert status["search_end"]["n_cycles"] == n
+    said = main_here("status", "--study", "flat", "--storage", storage).out
+    assert f"the search ended by itself, with {n} of at most 16 configurations" in said
     more = json.loads(main_here(*run, "--trials", "+3").out)
     assert more["n_trials"] == n + 3
     assert json.loads(main_here(*run, "--trials", str(n + 3)).out)["n_trials"] == n + 3
