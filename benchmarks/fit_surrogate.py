@@ -353,7 +353,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if asked.write and lead > 2 * error:
         every["fitted_on"] = [family.name for family in families]
         path.write_text(json.dumps(every, indent=2) + "\n", encoding="utf-8")
-        lines = [json.dumps({"left_out": [f.name for f in g], **c}) for c, g in fits]
+        lines = [json.dumps({**c, "left_out": [f.name for f in g]}) for c, g in fits]
         (asked.recorded / FOLDS).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0
 

@@ -277,7 +277,8 @@ def costed(asked: Asked) -> Started:
     trainer, site = load_task(asked.definition, None, device=asked.device, data=asked.data)
     rate = warm_up(trainer, asked.study)
     n_trials = n_trials_of(asked.target, asked.study, site, rate=rate, workers=asked.workers)
-    row = StudyRow(name=asked.name, n_trials=n_trials)
+    exact = asked.study.screening.exact or asked.target.n_trials is not None
+    row = StudyRow(name=asked.name, n_trials=n_trials, exact=exact)
     return estimate(
         row,
         asked.definition,
@@ -320,7 +321,8 @@ def submit(
         row, asked = stored(engine, asked)
         if row is not None and row.budget == RANGE_TEST:
             n_trials = asked.target.n_trials or row.n_trials
-            row = catalog.retarget(engine, row, n_trials=n_trials, budget=None)
+            exact = asked.target.n_trials is not None
+            row = catalog.retarget(engine, row, n_trials=n_trials, budget=None, exact=exact)
         if row is None:
             row = catalog.find_or_create(
                 engine,

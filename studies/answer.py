@@ -127,10 +127,13 @@ class Answer:
     draw them. `choices` names the parameters that are no range, `fixed` those of them that were
     held at one value; None where an earlier version kept no word of it. `importances` is None
     until somebody has computed them. `search_end`: None where all configurations were trained.
+
+    `n_raced`: cycles of the race that chose the winner; None where every finalist was trained with
+    every seed.
+
     `chance` is the probability that what the verdict recommends lies within `margin` of the best,
     in the metric's own unit, `other_chance` that of the other one of winner and baseline; None,
-    like `one_more_hour`, where it was not computed. `n_raced`: cycles of the race that chose the
-    winner; None where every finalist was trained with every seed.
+    like `one_more_hour`, where it was not computed.
     """
 
     winner: int
@@ -143,12 +146,12 @@ class Answer:
     choices: tuple[str, ...] | None = None
     fixed: tuple[str, ...] = ()
     importances: Mapping[str, float] | None = None
+    n_raced: int | None = None
     search_end: SearchEnd | None = None
     chance: float | None = None
     other_chance: float | None = None
     margin: float | None = None
     one_more_hour: OneMoreHour | None = None
-    n_raced: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer as plain JSON values."""
@@ -164,12 +167,12 @@ class Answer:
             "choices": None if self.choices is None else list(self.choices),
             "fixed": list(self.fixed),
             "importances": None if self.importances is None else dict(self.importances),
+            "n_raced": self.n_raced,
             "search_end": None if self.search_end is None else asdict(self.search_end),
             "chance": self.chance,
             "other_chance": self.other_chance,
             "margin": self.margin,
             "one_more_hour": None if self.one_more_hour is None else asdict(self.one_more_hour),
-            "n_raced": self.n_raced,
         }
 
     @classmethod
@@ -177,8 +180,8 @@ class Answer:
         """Return the answer that to_json() wrote, in this version or in an earlier one.
 
         Studies of before version 0.1.0 may lack `compared` (then each round compared),
-        `search_noise`, `versions` and `importances`; those of before 0.2.0 `choices` and `fixed`,
-        and `search_end` where it is None; of before 0.3.0 what follows that.
+        `search_noise`, `versions` and `importances`; those of before 0.2.0 `choices`, `fixed`
+        and `n_raced`, and `search_end` where it is None; of before 0.3.0 what follows that.
         """
         comparisons = tuple(Comparison.from_json(each) for each in stored["comparisons"])
         noise, search_end = stored.get("search_noise"), stored.get("search_end")
@@ -197,12 +200,12 @@ class Answer:
             choices=None if stored.get("choices") is None else tuple(stored["choices"]),
             fixed=tuple(stored.get("fixed", ())),
             importances=stored.get("importances"),
+            n_raced=stored.get("n_raced"),
             search_end=None if search_end is None else SearchEnd(**search_end),
             chance=stored.get("chance"),
             other_chance=stored.get("other_chance"),
             margin=stored.get("margin"),
             one_more_hour=None if hour is None else OneMoreHour(**hour),
-            n_raced=stored.get("n_raced"),
         )
 
 

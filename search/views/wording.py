@@ -23,6 +23,12 @@ def candidate_name(candidate: Candidate, result: StudyResult) -> str:
     return candidate.name
 
 
+def seeds_text(scores: Sequence[Sequence[float]]) -> str:
+    """Return over how many seeds each of the means is taken: '5 seeds' or '4 to 5 seeds'."""
+    counts = sorted({len(values) for values in scores})
+    return " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) + " seeds"
+
+
 def candidate_headings(result: StudyResult) -> tuple[str, ...]:
     """Return the headings of candidate_cells()."""
     return ("configuration", *_searched(result), "validation", "test")

@@ -17,7 +17,7 @@ from search.views.figures.look import (
     plain,
     vertical,
 )
-from search.views.wording import candidate_name
+from search.views.wording import candidate_name, seeds_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -72,12 +72,6 @@ def confirmation_figure(result: StudyResult) -> "Figure":
     # Pixels: legend and axis take 150, a row with its two intervals 55.
     figure.update_layout(height=150 + 55 * len(rows))
     return figure
-
-
-def seeds_text(scores: Sequence[Sequence[float]]) -> str:
-    """Return over how many seeds each of the means is taken: '5 seeds' or '4 to 5 seeds'."""
-    counts = sorted({len(values) for values in scores})
-    return " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) + " seeds"
 
 
 def _intervals(

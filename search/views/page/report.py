@@ -72,8 +72,6 @@ def page(findings: Findings) -> str:
     """Return the page of a finished study as HTML."""
     from plotly.offline import get_plotlyjs
 
-    from search.views.figures.answer_figures import seeds_text
-
     environment = Environment(
         loader=PackageLoader("search.views.page"),
         # Names, errors and devices come from the database, and are not trusted to hold no HTML.
@@ -98,7 +96,7 @@ def page(findings: Findings) -> str:
             key: conclusion(result.proposals[key]) for key in findings.range_test.others
         },
         n_sweeps=len(findings.range_test.points),
-        seeds=seeds_text([c.scores for c in result.candidates]),
+        seeds=wording.seeds_text([c.scores for c in result.candidates]),
         seconds=sum(s.seconds for s in result.spent),
         wording=wording,
         setting_text=setting_text,
