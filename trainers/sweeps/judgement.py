@@ -298,12 +298,12 @@ def _drift(edge: float, slow: Judgement | None) -> float | None:
 
 def _interval(rates: Sequence[float]) -> tuple[float, float] | None:
     """Return the t interval of the mean of log10(rate), as rates; None for too few."""
-    # scipy.stats has the same quantiles and takes twice as long to import.
-    from scipy.special import stdtrit
-
     n = len(rates)
     if n < FEWEST_FOR_INTERVAL:
         return None
+    # scipy.stats has the same quantiles and takes twice as long to import.
+    from scipy.special import stdtrit
+
     logs = [math.log10(rate) for rate in rates]
     half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * stdev(logs) / math.sqrt(n)
     return 10 ** (fmean(logs) - half), 10 ** (fmean(logs) + half)
