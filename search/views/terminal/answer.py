@@ -59,8 +59,9 @@ def plan_text(started: Started) -> str:
     lines += [f"  {line}" for line in _values_text(study)]
     total = sum(cost.n_images for cost in started.costs)
     most = sum(cost.most_images for cost in started.costs)
-    at_most = f", at most {most:,}" if most > total else ""
-    lines.append(f"  {'in all':<12} {total:>35,} training {started.trained_on}{at_most}")
+    lines.append(f"  {'in all':<12} {total:>35,} training {started.trained_on}")
+    if most > total:
+        lines.append(f"  {'':<12} at most {most:,}")
     lines.append(f"  about {duration_text(started.seconds)} here")
     return "\n".join(lines)
 
