@@ -79,7 +79,7 @@ def test_the_verdict_follows_the_interval_on_the_test_split(
 def test_a_baseline_that_wins_is_the_answer(finished: Finished) -> None:
     result = finished_result(finished)
     won = dataclasses.replace(result, winner=result.baseline, comparison=None)
-    assert ": no finalist is expected to do better, n = " in won.verdict()
+    assert ": no finalist is expected to score better, after a race" in won.verdict()
     assert won.verdict().endswith(" paired seeds.")
     assert won.recommended == result.baseline
 

@@ -49,6 +49,7 @@ class Sweeps(TableTrainer):
         if self.stop is not None and self.made.count(run.seed) == 1:
             self.stop.ask()
         self.table = At(self.factors[run.seed])  # type: ignore[assignment]
+        self.batch_size = run.batch_size or 10
         return super().fit(run)
 
 

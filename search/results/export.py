@@ -4,7 +4,6 @@ import json
 from textwrap import indent
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from search.results.verdict import short_verdict
 from search.text import printable
 from studies.params import Value
 
@@ -83,6 +82,8 @@ def document(result: "StudyResult") -> dict[str, object]:
 
 
 def _head(result: "StudyResult") -> str:
+    from search.results.verdict import short_verdict  # reads tables, which --help need not
+
     answer, metric = result.recommended, result.metric
     n = answer.validation.n
     told = "".join(f", {name}={value!r}" for name, value in _training(result).items())
