@@ -244,6 +244,7 @@ def test_dry_run_prints_the_cost_and_stores_nothing(main_here: Main, tmp_path: P
     assert not (tmp_path / "data-home").exists()
     assert "at most 4 sweeps = 3,000, where sweeps disagree" in ended.out
     assert "at most 17,000" in ended.out
+    assert max(map(len, ended.out.splitlines())) <= 80
 
 
 # bad input

@@ -40,7 +40,8 @@ TrialsFlag = Annotated[
     str | None,
     typer.Option(
         "--trials",
-        help="Configurations to try; +20 adds to a stored study. Default: the study's.",
+        help="Configurations to try, exactly; +20 adds to a stored study. Default: at most the "
+        "study's n_trials, until one more would gain too little.",
         show_default=False,
     ),
 ]

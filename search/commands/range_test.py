@@ -64,8 +64,9 @@ def range_test(
 ) -> None:
     """Measure the bracket and a proposal for max_lr: a search's first stage, alone.
 
-    What it measures is stored, and a search of the study continues from there. --sweeps, --steps
-    and the rates make it another study, which takes a --name. Batch sizes that the study searches
+    Two sweeps that agree are enough. What it measures is stored, and a search
+    of the study continues from there. --sweeps, --steps and the rates make it
+    another study, which takes a --name. Batch sizes that the study searches
     have one each; --save then writes a file for each.
     """
     from search import api

@@ -45,13 +45,13 @@ def plan_text(started: Started) -> str:
     ]
     study = started.definition.study
     for cost in started.costs:
-        unit = "sweeps" if cost.stage == Stage.RANGE_TEST else "cycles"
+        unit = "sweep" if cost.stage == Stage.RANGE_TEST else "cycle"
+        units = unit + "s" * (cost.n_runs != 1)
         lines.append(
-            f"  {cost.name:<12} {cost.n_runs:>4} {unit} of {cost.steps:>5} steps = "
+            f"  {cost.name:<12} {cost.n_runs:>4} {units:<6} of {cost.steps:>5} steps = "
             f"{cost.n_images:>12,} training {started.trained_on}"
         )
-        if cost.extra_runs:
-            lines.append(f"  {'':<12} {_at_most(cost, unit)}")
+        lines += [f"  {'':<12} {line}" for line in _at_most(cost, unit)]
     if study.space.batch_size is not None:
         own, *others = study.batch_sizes
         sizes = " and ".join(map(str, others))
@@ -59,8 +59,9 @@ def plan_text(started: Started) -> str:
     lines += [f"  {line}" for line in _values_text(study)]
     total = sum(cost.n_images for cost in started.costs)
     most = sum(cost.most_images for cost in started.costs)
-    at_most = f", at most {most:,}" if most > total else ""
-    lines.append(f"  {'in all':<12} {total:>35,} training {started.trained_on}{at_most}")
+    lines.append(f"  {'in all':<12} {total:>35,} training {started.trained_on}")
+    if most > total:
+        lines.append(f"  {'':<12} at most {most:,}")
     lines.append(f"  about {duration_text(started.seconds)} here")
     return "\n".join(lines)
 
@@ -75,12 +76,16 @@ def _values_text(study: Study) -> list[str]:
     return [f"{title:<12} {Params(**each)}" for title, each in values.items() if each]
 
 
-def _at_most(cost: StageCost, unit: str) -> str:
-    """Return what a stage may come to, and of what it then consists."""
-    text = f"at most {cost.most_runs} {unit} = {cost.most_images:,}"
+def _at_most(cost: StageCost, unit: str) -> list[str]:
+    """Return what a stage may come to, and of what it then consists; nothing where it is exact."""
+    if not cost.extra_runs:
+        return []
+    text = f"at most {cost.most_runs} {unit}s = {cost.most_images:,}"
     if cost.stage == Stage.RANGE_TEST:
-        return f"{text}, where sweeps disagree; then the last has twice the steps"
-    return text
+        return [f"{text}, where sweeps disagree;", "the last then takes twice the steps"]
+    if cost.stage == Stage.SEARCH:
+        return [f"{text};", "it ends by itself once one more is expected to gain too little"]
+    return [text]
 
 
 def print_plan(started: Started, *, json: bool) -> None:
