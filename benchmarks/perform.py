@@ -1,5 +1,6 @@
 """One recorded run, done by the product's own loop, and many of them on worker processes."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from search.stages import range_test
 from studies.definition import Study
 from trainers.data import Digits
 from trainers.device import Site, device_name
-from trainers.run import EpochRow, Point, Run
+from trainers.run import EpochRow, Point, Run, Trainer
 from trainers.sweeps.judgement import judge
 from trainers.sweeps.sweep import LRCurve
 from trainers.task import Task
@@ -25,20 +26,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run to do; only a cycle has parameters."""
+    """One run to do; only a cycle has parameters. `seed`: the work's own where it is None."""
 
     study: Study
     work: Work
     params: Params | None = None
+    seed: int | None = None
+
+    @property
+    def run_seed(self) -> int:
+        """The seed of the run."""
+        return self.work.run_seed() if self.seed is None else self.seed
 
 
 def perform(job: Job, site: Site) -> Record:
     """Do one run."""
     classifier = classifier_of(job.study, site)
     if job.params is not None:
-        return _cycle(job, job.params, classifier)
+        return cycle_of(job, job.params, classifier)
     if job.work.kind == "sweep":
-        return _sweep(job, classifier)
+        return sweep_of(job, classifier)
     from benchmarks.others import suggest
 
     return suggest(job.work, classifier)
@@ -75,12 +82,13 @@ def classifier_of(study: Study, site: Site) -> "Classifier":
     return Classifier(study.task, site)
 
 
-def _sweep(job: Job, classifier: "Classifier") -> SweepRecord:
+def sweep_of(job: Job, trainer: Trainer) -> SweepRecord:
+    """Do one sweep."""
     settings = job.study.range_test
     plan = range_test.sweep_of(settings, n_steps=job.work.length, adaptive=job.study.task.adaptive)
-    run = Run(plan=plan, seed=job.work.run_seed(), split=None)
+    run = Run(plan=plan, seed=job.run_seed, split=None)
     before = time.process_time()
-    ended = classifier.fit(run)
+    ended = trainer.fit(run)
     cpu_seconds = time.process_time() - before
     losses = tuple(five_digits(point.loss) for point in run.points)
     return SweepRecord(
@@ -97,29 +105,36 @@ def _sweep(job: Job, classifier: "Classifier") -> SweepRecord:
     )
 
 
-def _cycle(job: Job, params: Params, classifier: "Classifier") -> CycleRecord:
+def cycle_of(job: Job, params: Params, trainer: Trainer) -> CycleRecord:
+    """Do one cycle."""
     epochs: list[EpochRow] = []
     run = Run(
         plan=params.plan(job.work.n_steps(job.study)),
-        seed=job.work.run_seed(),
+        seed=job.run_seed,
         sealed_split="test",
         on_epoch=epochs.append,
     )
     before = time.process_time()
-    ended = classifier.fit(run)
+    ended = trainer.fit(run)
     cpu_seconds = time.process_time() - before
     return CycleRecord(
         work=job.work,
         params=params,
-        score=ended.score,
-        test_score=ended.sealed_score,
-        validation=tuple(row.validation_accuracy for row in epochs),
+        score=_digits(ended.score),
+        test_score=_digits(ended.sealed_score),
+        validation=tuple(five_digits(row.validation_accuracy) for row in epochs),
         outcome=ended.outcome,
         diverged_step=_step_of(run.diverged_at),
         n_images=ended.n_images,
         seconds=round(ended.seconds, 2),
         cpu_seconds=round(cpu_seconds, 2),
+        validation_loss=_digits(epochs[-1].validation_loss if epochs else None),
     )
+
+
+def _digits(value: float | None) -> float | None:
+    """Return a number to five significant digits, None for what is none."""
+    return None if value is None or not math.isfinite(value) else five_digits(value)
 
 
 def _step_of(point: Point | None) -> int | None:

@@ -131,15 +131,16 @@ def _sobol(
     # scipy calls it rng since 1.15, and still takes the old name.
     sobol = qmc.Sobol(3, scramble=True, seed=seed_for(SEED, study.name, "sobol", half))
     unit = sobol.random(design.n_configurations // 2).tolist()
-    return [_configuration(point, max_lr, study.space) for point in unit]
+    return [configuration(point, max_lr, study.space) for point in unit]
 
 
-def _configuration(unit: Sequence[float], max_lr: tuple[float, float], space: Space) -> Params:
+def configuration(unit: Sequence[float], max_lr: tuple[float, float], space: Space) -> Params:
+    """Return the configuration at a point of the unit cube, to six significant digits."""
     low, high = space.pct_start
     return Params(
-        max_lr=_six_digits(_log_between(*max_lr, unit[0])),
-        pct_start=_six_digits(low + (high - low) * unit[1]),
-        div_factor=_six_digits(_log_between(*space.div_factor, unit[2])),
+        max_lr=six_digits(_log_between(*max_lr, unit[0])),
+        pct_start=six_digits(low + (high - low) * unit[1]),
+        div_factor=six_digits(_log_between(*space.div_factor, unit[2])),
     )
 
 
@@ -147,5 +148,6 @@ def _log_between(low: float, high: float, share: float) -> float:
     return low * math.exp(share * math.log(high / low))
 
 
-def _six_digits(value: float) -> float:
+def six_digits(value: float) -> float:
+    """Return a value as it is recorded."""
     return float(f"{value:.6g}")

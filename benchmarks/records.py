@@ -46,8 +46,9 @@ class SweepRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CycleRecord:
-    """One complete cycle: accuracies in [0, 1] on the validation split, epoch by epoch, and at
-    the end on the test split; both scores are None where training broke.
+    """One complete cycle: scores (accuracies in [0, 1], R^2) on the validation split, epoch by
+    epoch, and at the end on the test split; both are None where training broke.
+    `validation_loss` is that of the end; None where nobody recorded it, or training broke.
     """
 
     work: Work
@@ -60,6 +61,7 @@ class CycleRecord:
     n_images: int
     seconds: float
     cpu_seconds: float
+    validation_loss: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +89,8 @@ def to_row(record: Record) -> dict[str, Any]:
     flat = {**row.pop("work"), **row}
     if isinstance(record, CycleRecord):
         flat["params"] = dict(record.params)
+        if record.validation_loss is None:
+            del flat["validation_loss"]
     if isinstance(record, SweepRecord):
         flat["losses"] = [None if math.isnan(loss) else loss for loss in record.losses]
     return flat

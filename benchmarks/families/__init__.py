@@ -1,0 +1,1 @@
+"""Families of small tasks, each of its own kind, on which searches are judged."""
