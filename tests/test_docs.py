@@ -15,6 +15,7 @@ from tests.conftest import ROOT, Ended, plain
 from trainers.calls.pitfalls import PITFALLS
 
 
+@pytest.mark.slow
 def test_the_loop_of_your_own_runs_as_pasted(
     tmp_path: Path, sqlite_url: URL, onecycle: Callable[..., Ended]
 ) -> None:

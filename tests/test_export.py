@@ -113,8 +113,8 @@ def winner(finished: Finished) -> StudyResult:
     ("form", "loop", "needs"),
     [
         ("torch", TORCH, "torch"),
-        ("lightning", LIGHTNING, "lightning"),
-        ("transformers", TRANSFORMERS, "transformers"),
+        pytest.param("lightning", LIGHTNING, "lightning", marks=pytest.mark.slow),
+        pytest.param("transformers", TRANSFORMERS, "transformers", marks=pytest.mark.slow),
     ],
 )
 def test_the_pasted_code_trains_at_the_rates_and_momenta_of_the_winner(

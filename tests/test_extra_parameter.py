@@ -348,6 +348,7 @@ def test_a_loop_of_ones_own_must_be_told_the_baselines_value(
         replace(STUDY, space=Space(extra=extra))
 
 
+@pytest.mark.slow
 def test_label_smoothing_of_the_bundled_loop_is_searched(main_here: Main, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/a.db"
     here = ("--study", str(ROOT / "tests" / "smoothed_study.py"), "--storage", url)

@@ -40,6 +40,7 @@ from trainers.task import OwnLoop
 STUDY_FILE = Path(__file__).parent / "tuned_study.py"
 
 
+@pytest.mark.slow
 def test_digits_at_two_batch_sizes(main_here: Callable[..., Ended], tmp_path: Path) -> None:
     """One range test each, one range for both, and every view says which was trained."""
     url = f"sqlite:///{tmp_path}/a.db"

@@ -12,10 +12,11 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.families.design import Design
-from benchmarks.families.record import RECORDED, Recording
+from benchmarks.families.record import RECORDED, Recording, in_processes
 from benchmarks.families.table import FAMILIES
 from trainers.errors import UserError
 
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         families = [FAMILIES[name] for name in dict.fromkeys(asked.only or FAMILIES)]
         recording = Recording(asked.out, families, data=asked.data, design=Design())
         if not asked.dry_run:
-            recording.run(workers=asked.workers)
+            recording.run(partial(in_processes, workers=asked.workers))
         print(recording.counts())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

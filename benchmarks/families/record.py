@@ -1,7 +1,7 @@
 """Records families: one file of JSON lines each, only ever appended to."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -18,6 +18,10 @@ from trainers.run import Trainer
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "families"
 
+Call = Callable[[], Record]
+RunAll = Callable[[Sequence[Call]], Iterable[Record]]
+"""Does runs and gives their records as they end, in any order."""
+
 
 class Recording:
     """The files of a folder and what is still to do in them; `data` holds CIFAR-10."""
@@ -28,17 +32,17 @@ class Recording:
         self.folder, self.families, self.data, self.design = folder, families, data, design
         self.journals = {f.name: Journal(folder / f"{f.name}.jsonl") for f in families}
 
-    def run(self, *, workers: int) -> None:
+    def run(self, run_all: RunAll) -> None:
         """Do and keep everything that is missing, round by round over all families."""
         with alone_in(self.folder):
             for family in self.families:
                 self.journals[family.name].open(header_of(family, self.data))
             while lacking := self.lacking():
-                for n_done, record in enumerate(self._done(lacking, workers), 1):
+                for n_done, record in enumerate(run_all(lacking), 1):
                     self.journals[record.work.task].add(record)
                     print(f"{len(lacking) - n_done} left: {_line(record)}", file=sys.stderr)
 
-    def lacking(self) -> list[tuple[Family, Work, Params | None]]:
+    def lacking(self) -> list[Call]:
         """Return the missing runs of the earliest round that any family has not done."""
         rounds = {}
         for family in self.families:
@@ -47,21 +51,11 @@ class Recording:
             rounds[family] = next_round(family, study, self.design, recorded)
         earliest = min(number for number, _ in rounds.values())
         return [
-            (family, work, params)
+            partial(perform, family, work, params, self.data)
             for family, (number, runs) in rounds.items()
             if number == earliest
             for work, params in runs
         ]
-
-    def _done(
-        self, lacking: Sequence[tuple[Family, Work, Params | None]], workers: int
-    ) -> Iterator[Record]:
-        calls = {
-            number: partial(perform, family, work, params, self.data)
-            for number, (family, work, params) in enumerate(lacking)
-        }
-        for _, record in as_they_end(calls, workers=workers):
-            yield record
 
     def counts(self) -> str:
         """Return how much of each family is there, and about how long the rest takes."""
@@ -75,6 +69,12 @@ class Recording:
             rest = f", {left * each / 60:.1f} minutes left" if left and each is not None else ""
             lines.append(f"{family.name}: {len(records)} of {self.design.n_runs} runs{time}{rest}")
         return "\n".join(lines)
+
+
+def in_processes(calls: Sequence[Call], *, workers: int) -> Iterator[Record]:
+    """Yield the records of calls as they end, done by worker processes in the order given."""
+    for _, record in as_they_end(dict(enumerate(calls)), workers=workers):
+        yield record
 
 
 def perform(family: Family, work: Work, params: Params | None, data: Path | None) -> Record:

@@ -243,14 +243,20 @@ _ALL = (
 )
 
 FAMILIES = {family.name: family for family in _ALL}
-"""By name. Those of the same net or data share it; see `apart_from`."""
+"""By name."""
+_MADE_OF = {
+    **{family.name: (family.net, family.data) for family in _ALL},
+    # Recorded before (benchmarks.tasks).
+    "cifar-small": ("small_cnn", "cifar"),
+    "cifar-residual": ("patch_residual", "cifar"),
+}
+NAMES = tuple(_MADE_OF)
+"""All families that are recorded, the two older ones last."""
 
 
 def apart_from(name: str) -> tuple[str, ...]:
-    """Return the families that share neither net nor data with this one, nor are it."""
-    own = FAMILIES[name]
+    """Return the families that share neither net nor data with this one; it is none of them."""
+    own_net, own_data = _MADE_OF[name]
     return tuple(
-        other.name
-        for other in FAMILIES.values()
-        if other.net != own.net and other.data != own.data
+        other for other, (net, data) in _MADE_OF.items() if net != own_net and data != own_data
     )

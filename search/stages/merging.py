@@ -1,4 +1,4 @@
-"""Many observations as few: neighbours go into the surrogate as their mean."""
+"""Many observations as few: those of one point, or of neighbours, as their mean."""
 
 from dataclasses import dataclass
 
@@ -26,15 +26,11 @@ class Rows:
 
     def means(self, values: Floats) -> Floats:
         """Return the mean of each group, (k, groups), of values (k, observations)."""
-        if not self.n_averaged:
-            return values
         sums = [_sums(self.group, self.share * row, len(self.points)) for row in values]
         return np.stack(sums)
 
     def squares(self, values: Floats) -> Floats:
         """Return the sum of squares within the groups, weighted by seeds, (k,)."""
-        if not self.n_averaged:
-            return np.zeros(len(values))
         apart = values - self.means(values)[:, self.group]
         n_seeds = self.share * self.n_seeds[self.group]
         result: Floats = apart**2 @ n_seeds
@@ -42,16 +38,19 @@ class Rows:
 
 
 def merged(points: Floats, n_seeds: Counts, known: Constants) -> Rows:
-    """Return at most 300 rows: the observations themselves where they are no more, else groups.
+    """Return one row for each distinct point, and at most 300: above, one for each group of them.
 
     Groups are halves of halves, each time across the coordinate that they spread over most, in
     scales of the process. They are made by place alone: groups by score would hold the lucky ones.
     """
     seeds = np.asarray(n_seeds, dtype=float)
-    group = np.arange(len(points))
-    if len(points) > MOST_ROWS:
-        for number, members in enumerate(_groups(points * _sharpest(points.shape[1], known))):
-            group[members] = number
+    distinct, group = np.unique(points, axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    if len(distinct) > MOST_ROWS:
+        of_distinct = np.empty(len(distinct), dtype=np.int64)
+        for number, members in enumerate(_groups(distinct * _sharpest(points.shape[1], known))):
+            of_distinct[members] = number
+        group = of_distinct[group]
     n_groups = int(group.max()) + 1
     totals = _sums(group, seeds, n_groups)
     share = seeds / totals[group]

@@ -1,0 +1,191 @@
+"""The posterior of the noiseless score: a mixture of Gaussian processes, one a hypothesis."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from search.stages.hypotheses import Hypotheses
+from search.stages.kernel import (
+    Constants,
+    Counts,
+    Floats,
+    covariance,
+    folded,
+    log_slope,
+    unfolded,
+    variance,
+)
+from search.stages.merging import merged
+
+_JITTER = 1e-7
+"""In squared scales: what keeps a covariance of twice the same point positive definite."""
+_LEAST_WEIGHT = 1e-3  # of the heaviest hypothesis; the others count for nothing
+_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observations:
+    """What was measured: `points` (n, d), `scores` (n,), the mean over that row's seeds, `n_seeds`
+    (n,). Every score is a finite number; greater is better."""
+
+    points: Floats
+    scores: Floats
+    n_seeds: Counts
+
+    def __post_init__(self) -> None:
+        assert self.points.ndim == 2, self.points.shape
+        assert len(self.points) == len(self.scores) == len(self.n_seeds) > 0
+        assert self.points.shape[1] >= 3, self.points.shape
+        assert np.isfinite(self.points).all()
+        assert np.isfinite(self.scores).all()
+        assert (self.n_seeds >= 1).all()
+
+
+class Posterior:
+    """The posterior of the noiseless score.
+
+    `noise` is the posterior mean of a seed's standard deviation, in the metric's unit;
+    `log_evidence` the log of the density of the scores before they were seen, up to a constant
+    of the metric's unit.
+    """
+
+    def __init__(
+        self,
+        observations: Observations,
+        *,
+        unit: float,
+        hypotheses: Hypotheses,
+        known: Constants,
+    ) -> None:
+        self._known, self._unit = known, unit
+        self._best = float(observations.scores.max())
+        rows = merged(observations.points, observations.n_seeds, known)
+        self._points, self._n_seeds = rows.points, rows.n_seeds
+        with np.errstate(over="ignore"):  # of scores near the largest number: cut by the fold
+            deficits = (self._best - observations.scores) / unit / hypotheses.scales[:, None]
+        values = folded(deficits, known.fold)
+        prior = covariance(self._points, self._points, known)
+        ratios = hypotheses.noises_over_scale
+        factors = np.linalg.cholesky(prior + noise_of(ratios, self._n_seeds))
+        whitened = np.linalg.solve(factors, rows.means(values)[:, :, None])[:, :, 0]
+        log_weights = (
+            hypotheses.log_weights
+            - 0.5 * (whitened**2).sum(axis=1)
+            - np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
+            # What was averaged away tells the noise as well.
+            - rows.n_averaged * np.log(ratios)
+            - 0.5 * rows.squares(values) / ratios**2
+            # From folded deficits back to scores. The best has no deficit: its level is free.
+            - (len(observations.scores) - 1) * np.log(hypotheses.scales)
+            + log_slope(deficits, known.fold).sum(axis=1)
+        )
+        self.log_evidence = _log_sum(log_weights) - _log_sum(hypotheses.log_weights)
+        weights = np.exp(log_weights - log_weights.max())
+        kept = np.flatnonzero(weights > _LEAST_WEIGHT)
+        kept = kept[np.argsort(-weights[kept], kind="stable")]
+        self._weights = weights[kept] / weights[kept].sum()
+        self._scales, self._ratios = hypotheses.scales[kept], ratios[kept]
+        self._inverse_factors = np.linalg.inv(factors[kept])
+        self._loads = (whitened[kept, None, :] @ self._inverse_factors)[:, 0, :]
+
+    @cached_property
+    def noise(self) -> float:
+        """The posterior mean of the standard deviation of a score over seeds."""
+        return float(self._weights @ (self._scales * self._ratios)) * self._unit
+
+    def mean(self, points: Floats) -> Floats:
+        """Return the expected noiseless score at each point, (m,).
+
+        Each hypothesis gives the median of its score, the unfolded mean of its process.
+        """
+        blocks = [self._weights @ self._medians(m) for _, m in self._in_blocks(points)]
+        return np.concatenate(blocks)
+
+    def deviation(self, points: Floats) -> Floats:
+        """Return the standard deviation of the noiseless score at each point, (m,)."""
+        blocks = []
+        for cross, means in self._in_blocks(points):
+            explained = ((self._inverse_factors @ cross) ** 2).sum(axis=1)
+            left = np.maximum(variance(points.shape[1], self._known) - explained, 0)
+            medians = self._medians(means)
+            between = (medians - self._weights @ medians) ** 2
+            within = self._spread(means, np.sqrt(left)) ** 2
+            blocks.append(np.sqrt(self._weights @ (within + between)))
+        return np.concatenate(blocks)
+
+    def covariance(self, points: Floats) -> Floats:
+        """Return the covariance of the noiseless scores of points, (m, m)."""
+        cross = self._cross(points)
+        means = self._means(cross)
+        medians = self._medians(means)
+        apart = medians - self._weights @ medians
+        total: Floats = (apart * self._weights[:, None]).T @ apart
+        prior = covariance(points, points, self._known)
+        for index, weight in enumerate(self._weights):
+            halves = self._inverse_factors[index] @ cross
+            own = prior - halves.T @ halves
+            deviations = np.sqrt(np.maximum(np.diagonal(own), 0))
+            spread = self._spread(means, deviations[None, :], index)
+            ratio = spread / np.maximum(deviations, math.sqrt(_JITTER))
+            total += weight * own * np.outer(ratio, ratio)
+        return total
+
+    def draws(self, points: Floats, n: int, *, rng: np.random.Generator) -> Floats:
+        """Return joint draws of the noiseless scores at points, (n, m)."""
+        cross = self._cross(points)
+        means = self._means(cross)
+        prior = covariance(points, points, self._known)
+        steady = _JITTER * np.eye(len(points))
+        parts = []
+        for index, count in enumerate(rng.multinomial(n, self._weights)):
+            halves = self._inverse_factors[index] @ cross
+            factor = np.linalg.cholesky(prior - halves.T @ halves + steady)
+            values = means[index] + rng.standard_normal((count, len(points))) @ factor.T
+            parts.append(self._unfolded(values, self._scales[index]))
+        return rng.permutation(np.concatenate(parts))
+
+    def _cross(self, points: Floats) -> Floats:
+        """Return the prior covariance of what was measured and points, (n, m)."""
+        return covariance(self._points, points, self._known)
+
+    def _in_blocks(self, points: Floats) -> Iterator[tuple[Floats, Floats]]:
+        """Yield _cross() and _means() of some points at a time, which bounds the memory."""
+        for start in range(0, len(points), _AT_ONCE):
+            cross = self._cross(points[start : start + _AT_ONCE])
+            yield cross, self._means(cross)
+
+    def _means(self, cross: Floats) -> Floats:
+        """Return each hypothesis's mean folded deficit, (hypotheses, m)."""
+        result: Floats = self._loads @ cross
+        return result
+
+    def _medians(self, means: Floats) -> Floats:
+        return self._unfolded(means, self._scales[:, None])
+
+    def _unfolded(self, values: Floats, scales: "Floats | float") -> Floats:
+        return self._best - self._unit * scales * unfolded(values, self._known.fold)
+
+    def _spread(
+        self, means: Floats, deviations: Floats, index: "int | slice" = slice(None)
+    ) -> Floats:
+        """Return half the distance of the scores one deviation to either side of the mean."""
+        above, below = means[index] + deviations, means[index] - deviations
+        fold = self._known.fold
+        half = (unfolded(above, fold) - unfolded(below, fold)) / 2
+        scales = self._scales[index]
+        return self._unit * half * (scales[:, None] if np.ndim(scales) else scales)
+
+
+def noise_of(ratios: Floats, n_seeds: Floats) -> Floats:
+    """Return the noise's covariance of each hypothesis, (hypotheses, n, n)."""
+    diagonal = ratios[:, None] ** 2 / n_seeds + _JITTER
+    result: Floats = diagonal[:, :, None] * np.eye(len(n_seeds))
+    return result
+
+
+def _log_sum(logs: Floats) -> float:
+    """Return the log of the sum of numbers given by their logs."""
+    return float(np.logaddexp.reduce(logs))
