@@ -10,6 +10,7 @@ from search.history.optuna_study import History
 from search.params import Params
 from search.stages import range_test
 from search.stages.believed import Belief, Tried, believe, candidates_seed
+from search.stages.kernel import Constants
 from search.stages.propose import is_enough, next_params, unvisited
 from search.stages.search import BASELINE_SLOT, given, space_filling
 from search.stages.space import Ranges
@@ -18,7 +19,7 @@ from studies.definition import Study
 from trainers.run import Point
 from trainers.seeding import run_seed_for
 from trainers.sweeps.judgement import Proposal
-from trainers.sweeps.result import concluded, judged
+from trainers.sweeps.result import RangeTestResult, concluded, judged
 from trainers.sweeps.stopping import next_sweep
 from trainers.sweeps.sweep import Sweep
 from trainers.table import Table
@@ -49,10 +50,13 @@ class Simulator:
     """Searches one study over a table as a single worker does on the command line.
 
     A search of more configurations begins as one of fewer does: what was simulated is kept.
+    `known` takes the place of the surrogate's constants.
     """
 
-    def __init__(self, study: Study, table: Table, *, seed: int) -> None:
-        self.study, self.table, self.seed = study, table, seed
+    def __init__(
+        self, study: Study, table: Table, *, seed: int, known: Constants | None = None
+    ) -> None:
+        self.study, self.table, self.seed, self.known = study, table, seed, known
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.history = History(
             optuna.storages.InMemoryStorage(), name=study.name, study_id="simulated"
@@ -98,9 +102,14 @@ class Simulator:
             self.images = done[-1].clock
             yield self._trained(len(done), params)
 
-    @cached_property
+    @property
     def proposal(self) -> Proposal | None:
-        """What the range test says."""
+        """What the range test proposes."""
+        return self.range_test.proposal
+
+    @cached_property
+    def range_test(self) -> RangeTestResult:
+        """What the sweeps say."""
         settings = self.study.range_test
         fast, slow = tuple[tuple[Point, ...], ...](), None
         while kind := next_sweep(judged(fast), most=settings.n_sweeps, slow=slow is not None):
@@ -111,7 +120,7 @@ class Simulator:
         self._range_test_images = self.images
         plan = self._sweep(settings.n_steps)
         steps = self.study.cycle_steps
-        return concluded(plan, fast, slow, seconds=0.0, cycle_steps=steps).proposal
+        return concluded(plan, fast, slow, seconds=0.0, cycle_steps=steps)
 
     def _sweep(self, n_steps: int) -> Sweep:
         adaptive = self.study.task.adaptive
@@ -148,6 +157,7 @@ class Simulator:
             direction=study.direction,
             diverged_value=worst,
             seed=candidates_seed(self.seed, slot),
+            known=self.known,
         )
 
     def _next(self, said: Proposal) -> SimulatedCycle:

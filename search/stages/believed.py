@@ -18,6 +18,7 @@ from trainers.seeding import seed_for
 if TYPE_CHECKING:
     import numpy as np
 
+    from search.stages.kernel import Constants
     from search.stages.surrogate import Surrogate
 
 _N_CANDIDATES = 256
@@ -118,10 +119,11 @@ def believe(
     direction: Direction,
     diverged_value: float,
     seed: int,
+    known: "Constants | None" = None,
 ) -> Belief | None:
     """Return what configurations that were tried say; None where none has a score of its own.
 
-    `seed` is that of the candidates.
+    `seed` is that of the candidates. `known` takes the place of the surrogate's constants.
     """
     if all(each.broke for each in tried):
         return None
@@ -147,6 +149,7 @@ def believe(
         unit=unit,
         deviation=replicates if replicates.freedom else None,
         guessed_unit=unit_is_guessed(metric),
+        known=known,
     )
     every = ranges.candidates(_N_CANDIDATES, seed=seed)
     first = Belief(ranges, fitted, tuple(tried), tuple(every), direction, unit)
