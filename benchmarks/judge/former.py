@@ -91,13 +91,15 @@ class FormerSearch(Search):
         )
 
 
-def within_budgets(study: Study, table: Table, *, seed: int) -> Answers:
+def within_budgets(
+    study: Study, table: Table, *, seed: int, budgets: Sequence[float] = BUDGETS
+) -> Answers:
     """Return the answers of a search that each budget fixes."""
     counted = Counted(table, study, seed=seed)
     search = FormerSearch(study, counted, seed=seed)
     assert search.proposal is not None
     swept, answers = counted.cycles, {}
-    for budget in BUDGETS:
+    for budget in budgets:
         n = max(0, int(budget - swept + 1e-9))
         answers[f"{budget:g}"] = Answer(search.best_expected(n), swept + n)
     return Answers(answers)

@@ -1,5 +1,7 @@
 """Ours: the range test that stops, the search by the knowledge gradient, the confirmation."""
 
+from collections.abc import Sequence
+
 from benchmarks.judge.answers import Answer, Answers, Compared
 from benchmarks.judge.confirming import confirmed
 from benchmarks.judge.counted import Counted
@@ -64,18 +66,23 @@ class Search(Simulator):
 
 
 def within_budgets(
-    study: Study, table: Table, *, seed: int, known: Constants | None = None
+    study: Study,
+    table: Table,
+    *,
+    seed: int,
+    budgets: Sequence[float] = BUDGETS,
+    known: Constants | None = None,
 ) -> dict[str, Answers]:
     """Return the answers of a search that each budget fixes, and those of tried ones alone."""
     counted = Counted(table, study, seed=seed)
     search = Search(study, counted, seed=seed, known=known)
     alone = Answer(search.first_choice(), counted.cycles)
     expected, tried = {RANGE_TEST: alone}, {RANGE_TEST: alone}
-    for budget in BUDGETS:
+    for budget in budgets:
         n = max(0, int(budget - alone.cycles + 1e-9))
         cost = alone.cycles + n
-        expected[str(budget)] = Answer(search.best_expected(n), cost)
-        tried[str(budget)] = Answer(search.best_tried(n), cost)
+        expected[f"{budget:g}"] = Answer(search.best_expected(n), cost)
+        tried[f"{budget:g}"] = Answer(search.best_tried(n), cost)
     return {"ours": Answers(expected), "ours, tried": Answers(tried)}
 
 
