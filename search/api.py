@@ -26,6 +26,7 @@ from search.starting.renewal import make_way, start_fresh
 from search.starting.slurm import Batch, batch_script
 from search.starting.start import (
     Watch,
+    check_not_begun,
     facts_of,
     has_ended,
     raise_if_stopped,
@@ -33,7 +34,7 @@ from search.starting.start import (
     work_here,
     work_on,
 )
-from search.starting.target import n_trials_of
+from search.starting.target import RANGE_TEST, Target, n_trials_of
 from search.starting.travel import unpacked
 from search.workers.patience import START_PATIENCE_S, Patience
 from search.workers.stop import Stop
@@ -76,6 +77,7 @@ def run(
     and classes of a notebook. `workers=None` takes one per GPU, on a CPU one per core.
     `trials` is the number of configurations, or "+20" for more of them in a stored study, which
     are then confirmed with fresh seeds; a `budget` ("200epochs", "2h") may stand for the number.
+    That of "range-test" has no result: see range_test().
     `fresh` starts a study again that failed, or of which no cycle has finished.
     A database that does not answer is waited for, `wait_s` at most; then DatabaseUnreachableError
     is raised. `progress` shows the work: in a notebook in one output of the cell, elsewhere on
@@ -99,6 +101,11 @@ def run(
         wait_s=wait_s,
         fresh=fresh,
     )
+    if asked.target.only is not None:
+        raise UsageError(
+            f"budget={budget!r}: run() returns the result of a search; range_test() makes the "
+            "range test alone, and returns what it proposes"
+        )
     with brought_to_end(asked, watch=watch or _watch(progress)) as (engine, row):
         return load_result(engine, row.name)
 
@@ -107,15 +114,21 @@ def run(
 def brought_to_end(
     asked: Asked, *, watch: Watch | None = None
 ) -> Iterator[tuple[Engine, StudyRow]]:
-    """Bring a study to its end as run() does; give its database, still open, and its row."""
+    """Bring a study to its end as run() does; give its database, still open, and its row.
+
+    A budget of the range test alone ends before the search, in a study that has not begun it.
+    """
     stop = asked.stop()
     patiently = Patience(stop, seconds=asked.wait_s)
     with stop.on_signals(), opened(asked.storage, make=True, patiently=patiently) as engine:
         if asked.fresh:
             start_fresh(engine, asked.name)
         row, asked = stored(engine, asked)
-        if row is None or not has_ended(engine, row):
-            row = work_on(engine, asked, row, stop=stop, watch=watch)
+        only = asked.target.only
+        if only is not None and row is not None:
+            check_not_begun(engine, row)
+        if row is None or (row.stage == only if only else not has_ended(engine, row)):
+            row = work_on(engine, asked, row, stop=stop, watch=watch, only=only)
         settle_ended(engine, row)
         yield engine, row
 
@@ -184,7 +197,7 @@ def range_test(
                 asked, row = make_way(engine, row, asked, error), None
         if row is None:
             definition = counted_now(asked.definition, data)
-        asked = replace(asked, definition=definition)
+        asked = replace(asked, definition=definition, target=Target.parse(None, RANGE_TEST))
         if row is None or row.stage == Stage.RANGE_TEST:
             row = work_on(engine, asked, row, stop=stop, watch=watch, only=Stage.RANGE_TEST)
         with reading(engine) as session:
@@ -264,8 +277,17 @@ def costed(asked: Asked) -> Started:
     trainer, site = load_task(asked.definition, None, device=asked.device, data=asked.data)
     rate = warm_up(trainer, asked.study)
     n_trials = n_trials_of(asked.target, asked.study, site, rate=rate, workers=asked.workers)
-    row = StudyRow(name=asked.name, n_trials=n_trials)
-    return estimate(row, asked.definition, trainer, site, rate=rate, workers=asked.workers)
+    exact = asked.study.screening.exact or asked.target.n_trials is not None
+    row = StudyRow(name=asked.name, n_trials=n_trials, exact=exact)
+    return estimate(
+        row,
+        asked.definition,
+        trainer,
+        site,
+        rate=rate,
+        workers=asked.workers,
+        only=asked.target.only,
+    )
 
 
 def submit(
@@ -297,6 +319,10 @@ def submit(
     check_installed(asked.study.screening.sampler)
     with opened(storage, make=True) as engine:
         row, asked = stored(engine, asked)
+        if row is not None and row.budget == RANGE_TEST:
+            n_trials = asked.target.n_trials or row.n_trials
+            exact = asked.target.n_trials is not None
+            row = catalog.retarget(engine, row, n_trials=n_trials, budget=None, exact=exact)
         if row is None:
             row = catalog.find_or_create(
                 engine,

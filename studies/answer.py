@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+Split = Literal["test", "validation"]
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -34,15 +36,52 @@ class Noise:
 
 
 @dataclass(frozen=True, slots=True)
+class Looks:
+    """How a comparison went that was looked at as its pairs came (search.stages.sequential).
+
+    `planned`: pairs at each look; `n` of these looks were had. `boundary`: standard errors that a
+    difference had to exceed at the last one. `deviation`: of the difference of one pair, with its
+    degrees of `freedom`. `futile`: it ended because more pairs would hardly have shown anything.
+    """
+
+    planned: tuple[int, ...]
+    n: int
+    boundary: float
+    deviation: float
+    freedom: int
+    futile: bool
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Looks":
+        """Return what asdict() wrote."""
+        return cls(**{**stored, "planned": tuple(stored["planned"])})
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """One configuration minus another, paired by seed.
 
     `detectable` is the true difference that n seeds of this spread would have shown with
-    probability search.stages.statistics.POWER.
+    probability search.stages.statistics.POWER; where there were several `looks`, that many pairs
+    of which there could have been. `looks` is None where the number of seeds was fixed.
+    `split`: where its scores are from; validation where nothing was scored on a test split.
     """
 
     difference: Estimate
     detectable: float
+    looks: Looks | None = None
+    split: Split = "test"
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Comparison":
+        """Return what asdict() wrote; before 0.2.0 without `looks` and `split`."""
+        looks = stored.get("looks")
+        return cls(
+            Estimate(**stored["difference"]),
+            stored["detectable"],
+            None if looks is None else Looks.from_json(looks),
+            stored.get("split", "test"),
+        )
 
     @property
     def shown(self) -> bool:
@@ -69,12 +108,15 @@ class SearchEnd:
 class Answer:
     """What a confirmation concluded.
 
-    `winner` is a slot of the search. `comparisons` are all that were made on the test split, over
+    `winner` is a slot of the search. `comparisons` are all that were made with the baseline, over
     all rounds; `compared` tells whether this round made the last of them. `test`: sealed scores by
     slot and seed. `schedules`: (step, rate) of each candidate, so that no page needs torch to
     draw them. `choices` names the parameters that are no range, `fixed` those of them that were
     held at one value; None where an earlier version kept no word of it. `importances` is None
     until somebody has computed them. `search_end`: None where all configurations were trained.
+
+    `n_raced`: cycles of the race that chose the winner; None where every finalist was trained with
+    every seed.
     """
 
     winner: int
@@ -87,6 +129,7 @@ class Answer:
     choices: tuple[str, ...] | None = None
     fixed: tuple[str, ...] = ()
     importances: Mapping[str, float] | None = None
+    n_raced: int | None = None
     search_end: SearchEnd | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -103,6 +146,7 @@ class Answer:
             "choices": None if self.choices is None else list(self.choices),
             "fixed": list(self.fixed),
             "importances": None if self.importances is None else dict(self.importances),
+            "n_raced": self.n_raced,
             "search_end": None if self.search_end is None else asdict(self.search_end),
         }
 
@@ -111,13 +155,10 @@ class Answer:
         """Return the answer that to_json() wrote, in this version or in an earlier one.
 
         Studies of before version 0.1.0 may lack `compared` (then each round compared),
-        `search_noise`, `versions` and `importances`; those of before 0.2.0 `choices` and `fixed`,
-        and `search_end` where it is None.
+        `search_noise`, `versions` and `importances`; those of before 0.2.0 `choices`, `fixed`
+        and `n_raced`, and `search_end` where it is None.
         """
-        comparisons = tuple(
-            Comparison(Estimate(**each["difference"]), each["detectable"])
-            for each in stored["comparisons"]
-        )
+        comparisons = tuple(Comparison.from_json(each) for each in stored["comparisons"])
         noise, search_end = stored.get("search_noise"), stored.get("search_end")
         return cls(
             winner=stored["winner"],
@@ -133,6 +174,7 @@ class Answer:
             choices=None if stored.get("choices") is None else tuple(stored["choices"]),
             fixed=tuple(stored.get("fixed", ())),
             importances=stored.get("importances"),
+            n_raced=stored.get("n_raced"),
             search_end=None if search_end is None else SearchEnd(**search_end),
         )
 

@@ -158,12 +158,15 @@ class Screening:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Confirmation:
-    """The `n_finalists` best by expected score (search.stages.expected) and the baseline,
-    retrained with `n_seeds` fresh seeds each.
+    """The `n_finalists` best by expected score and the baseline race with fresh seeds; the best
+    of them is then paired with the baseline, for at most `n_seeds` further seeds.
+
+    Pairs end early once they show a difference, or will hardly show one
+    (search.stages.sequential).
     """
 
     n_finalists: int = 3
-    n_seeds: int = 5
+    n_seeds: int = 10
 
     def __post_init__(self) -> None:
         tidy(self)

@@ -18,9 +18,10 @@ _NOT_PROTOCOL = frozenset({"name", "epochs", "task.data.path"})
 _NOT_COMPARED = frozenset({"data read"})
 """Facts in words, for people, whose wording may change; others hold what they rest on."""
 _SEEDS = "seeds of the runs"
+_RACE = "rule of the confirmation"
 _FIRST = "first choices"
 _SEARCH_SEEDS = "seeds of the search"
-_MARKS = (_SEEDS, _FIRST, _SEARCH_SEEDS)
+_MARKS = (_SEEDS, _FIRST, _SEARCH_SEEDS, _RACE)
 """Fields that tell studies from before: these keep their own ways, and are not refused."""
 _CODE = "code of the study file"
 _ONLY_WHERE_GIVEN = {
@@ -57,6 +58,7 @@ def declared(study: Study, source: str) -> dict[str, str]:
             if field in fields:
                 fields[f"baseline.{name}"] = fields.pop(field)
     fields[_SEEDS] = "fit 32 bits"
+    fields[_RACE] = "a race, then pairs"
     fields[_FIRST] = "four"
     fields[_SEARCH_SEEDS] = "one for all configurations"
     fields |= code_fields(source) if is_of_object(source) else {_CODE: _code_digest(source)}
@@ -97,6 +99,9 @@ def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> Non
         ]
     for key in keys:
         if key in _MARKS and key not in stored:
+            continue
+        # Of before, when n_seeds was a number of seeds: it is the most now, and more by default.
+        if key == "confirmation.n_seeds" and _RACE not in stored:
             continue
         if key not in _NOT_COMPARED and stored.get(key) != now.get(key):
             made = f"{key} = {_short(stored.get(key))}, now it is {_short(now.get(key))}"

@@ -152,6 +152,12 @@ class StudyRow(Base):
         return setting_key({name: params[name] for name in names}) if names else None
 
     @property
+    def may_end_search(self) -> bool:
+        """Whether the search may still end by itself, with fewer than `n_trials`."""
+        is_over = self.stage not in (Stage.RANGE_TEST, Stage.SEARCH)
+        return not (self.exact or is_over) and self.search_end is None
+
+    @property
     def answer(self) -> Answer | None:
         """The answer of the last confirmation; trials that were added since are not part of it."""
         return self.ending if isinstance(self.ending, Answer) else None

@@ -194,6 +194,9 @@ CHECKSUMS = {
     "0009_scores_that_are_measured_or_missing.py": (
         "739dd1f67179e1a9c113c9a21384ee3b4535233f7b9fc7592441785a50486aca"
     ),
+    "0010_a_search_that_ends_by_itself.py": (
+        "47175345c4b83ecbd78d928503d777c20330b2a0c2ba5c2788a5605762bb3e55"
+    ),
 }
 
 

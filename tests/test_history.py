@@ -40,7 +40,7 @@ def ask(
         slot,
         study_seed=3,
         ranges=RANGES,
-        screening=Screening(n_trials=40, epochs=4),
+        screening=Screening(n_trials=40, epochs=4, sampler="tpe"),
         fixed=fixed,
         asked_before=asked_before,
         attributes={"worker": "host:1:a"},
@@ -220,8 +220,8 @@ def _refused(*arguments: object) -> object:
     return psycopg.connect("host=127.0.0.1 port=1 connect_timeout=1")
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_is_seeded_by_slot_and_stays_in_the_space(sampler: str) -> None:
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "kg"])
+def test_every_sampler_of_optuna_is_seeded_by_slot_and_stays_in_the_space(sampler: str) -> None:
     pytest.importorskip(sampler if sampler == "cmaes" else "optuna")
     screening = Screening(n_trials=10, epochs=4, sampler=sampler, n_initial=2)
 

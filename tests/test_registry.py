@@ -44,7 +44,7 @@ def test_a_bundled_study_has_its_name_and_its_source(name: str) -> None:
     assert found.study.range_test.n_steps >= 200
     assert found.study.range_test.n_sweeps == 5
     assert found.study.confirmation.n_finalists == 3
-    assert found.study.confirmation.n_seeds == 5
+    assert found.study.confirmation.n_seeds == 10
 
 
 def test_digits_has_enough_configurations_of_enough_steps() -> None:

@@ -125,14 +125,41 @@ def test_sweeps_that_say_nothing_open_a_search_in_a_wide_range(engine: Engine) -
 
 
 def test_sweeps_that_were_all_given_up_end_the_study(engine: Engine) -> None:
-    gone = work("range_test", 0, sweep_steps=60, epochs=None, state="failed", traceback="E: no")
-    add_study(engine, gone, stage="range_test", declared=declared(STUDY, ""))
+    gone = [
+        work(
+            "range_test",
+            n,
+            sweep_steps=60,
+            epochs=None,
+            params=None,
+            state="failed",
+            traceback="E: no",
+        )
+        for n in range(STUDY.range_test.n_sweeps)
+    ]
+    add_study(engine, *gone, stage="range_test", declared=declared(STUDY, ""))
     assert stage_after(engine) == "failed"
     reason = study_of(engine).reason or ""
     assert reason == "every sweep of the range test was given up; a run failed with E: no"
 
 
 SIZES = (10, 20, 80)
+
+
+def end_sweeps(engine: Engine, silent: tuple[int, ...]) -> int:
+    """End the sweeps that wait, which show no edge at the silent sizes; return how many."""
+    with transaction(engine) as session:
+        waiting = session.scalars(select(WorkRow).where(WorkRow.state == RunState.WAITING)).all()
+        for sweep in waiting:
+            sweep.state = RunState.DONE
+            assert sweep.params is not None
+            size = sweep.params["batch_size"]
+            loss_of = falling if size in silent else sweep_loss
+            plan = Sweep(start_lr=1e-5, end_lr=10.0, total_steps=sweep.sweep_steps or 0)
+            for step, lr in enumerate(plan.lrs()):
+                loss = loss_of(lr * math.sqrt(10 / int(size)))
+                session.add(PointRecord(work_id=sweep.id, step=step, lr=lr, loss=loss))
+        return len(waiting)
 
 
 @pytest.mark.parametrize(
@@ -164,20 +191,12 @@ def test_a_batch_size_without_an_edge_has_the_proposal_of_the_nearest_that_has_o
     with transaction(engine) as session:
         session.add(row)
         session.flush()
-        sweeps = range_test.work_of(row, study)
-        session.add_all(sweeps)
-        session.flush()
-        for sweep in sweeps:
-            sweep.state = RunState.DONE
-            assert sweep.params is not None
-            size = sweep.params["batch_size"]
-            loss_of = falling if size in silent else sweep_loss
-            plan = Sweep(start_lr=1e-5, end_lr=10.0, total_steps=sweep.sweep_steps or 0)
-            for step, lr in enumerate(plan.lrs()):
-                loss = loss_of(lr * math.sqrt(10 / int(size)))
-                session.add(PointRecord(work_id=sweep.id, step=step, lr=lr, loss=loss))
-    assert len(sweeps) == 4 * (3 if max_lr is None else 1)
-    assert advance(engine, "s", study) == "search"
+        session.add_all(range_test.work_of(row, study))
+    n_sweeps = 0
+    while advance(engine, "s", study) == "range_test":
+        n_sweeps += end_sweeps(engine, silent)
+    swept = SIZES if max_lr is None else SIZES[:1]
+    assert n_sweeps == sum(3 if size in silent else 2 for size in swept), "each for itself"
     stored = study_of(engine)
     said = [range_test.frozen(stored, setting=str(size)) for size in SIZES]
     assert [each.origin for each in said if each is not None] == list(origins)
@@ -194,20 +213,25 @@ def test_a_batch_size_without_an_edge_has_the_proposal_of_the_nearest_that_has_o
     assert all(each.proposal is not None for each in (measured, *measured.others.values()))
 
 
-def test_finalists_and_baseline_are_confirmed_with_the_same_seeds(engine: Engine) -> None:
-    scores = [0.5, 0.9, 0.2, 0.8, 0.7]
+def test_the_best_two_begin_the_race_with_the_same_seed(engine: Engine) -> None:
+    scores = [0.75, 0.79, 0.80, 0.79, 0.5]
+    places = [0.1, 0.3, 0.4, 0.5, 0.8]
     add_study(
-        engine, *(work("search", n, score=score) for n, score in enumerate(scores)), stage="search"
+        engine,
+        *(
+            work("search", n, score=score, params=params_at(max_lr))
+            for n, (score, max_lr) in enumerate(zip(scores, places, strict=True))
+        ),
+        stage="search",
     )
     assert stage_after(engine) == "confirmation"
-    confirmed = rows_of(engine, "confirmation")
-    assert [(row.candidate, row.replicate) for row in confirmed] == [
-        (slot, replicate) for slot in (0, 4, 1) for replicate in range(3)
-    ], "the best, and of those within noise the one farthest from it"
-    assert {(row.params or {})["max_lr"] for row in confirmed if row.candidate == 4} == {0.14}
+    opened = rows_of(engine, "confirmation")
+    assert [(row.slot, row.replicate) for row in opened] == [(1, 0), (2, 0)]
+    assert {row.candidate for row in opened} < {1, 2, 3}
+    assert {(row.params or {})["max_lr"] for row in opened} < {0.3, 0.4, 0.5}
 
 
-def test_a_lucky_score_among_poor_neighbours_is_not_the_first_finalist(engine: Engine) -> None:
+def test_a_lucky_score_among_poor_neighbours_is_no_finalist(engine: Engine) -> None:
     scores = [0.80 + 0.09 * slot / 19 for slot in range(20)]
     scores[4] = 0.895
     add_study(
@@ -219,8 +243,7 @@ def test_a_lucky_score_among_poor_neighbours_is_not_the_first_finalist(engine: E
         stage="search",
     )
     assert stage_after(engine) == "confirmation"
-    candidates = list(dict.fromkeys(row.candidate for row in rows_of(engine, "confirmation")))
-    assert candidates[:2] == [0, 19]
+    assert not any(row.candidate == 4 for row in rows_of(engine, "confirmation"))
 
 
 def test_a_configuration_that_was_given_up_is_no_finalist(engine: Engine) -> None:
@@ -232,7 +255,7 @@ def test_a_configuration_that_was_given_up_is_no_finalist(engine: Engine) -> Non
         stage="search",
     )
     assert stage_after(engine) == "confirmation"
-    assert {row.candidate for row in rows_of(engine, "confirmation")} == {0, 2}
+    assert {row.candidate for row in rows_of(engine, "confirmation")} <= {0, 2}
 
 
 def test_without_a_baseline_there_is_no_result(engine: Engine) -> None:

@@ -134,22 +134,23 @@ def test_the_expected_gain_is_that_of_the_envelope_of_lines() -> None:
     assert expected_gain(means, slopes) == pytest.approx(exact, rel=0.02)
 
 
-def test_the_gain_of_a_cycle_is_what_training_it_would_gain_on_average() -> None:
+@pytest.mark.parametrize("noise", [0.02, 0.5])
+def test_the_gain_of_a_cycle_is_what_training_it_would_gain_on_average(noise: float) -> None:
     points, scores = searched(8, 4)
     observations, candidates = observed(points, scores), places(12, 5)
-    model = surrogate(observations, unit=UNIT, known=sure_of(0.5))
+    model = surrogate(observations, unit=UNIT, known=sure_of(noise))
     gains, choices = model.gains(candidates), np.concatenate([points, candidates])
     candidate = candidates[[gains.argmax()]]
-    now = dense_process(observations, 0.5)
+    now = dense_process(observations, noise)
     mean, deviation = now.predict(candidate, return_std=True)
     levels = np.linspace(-5, 5, 201)
     weights = norm.pdf(levels) / norm.pdf(levels).sum()
     after = []
     for level in levels:
-        value = mean[0] + level * math.hypot(deviation[0], 0.5)
+        value = mean[0] + level * math.hypot(deviation[0], noise)
         more = np.append(scores, scores.max() + UNIT * value)
         added = observed(np.concatenate([points, candidate]), more)
-        after.append((more.max() + UNIT * dense_process(added, 0.5).predict(choices)).max())
+        after.append((more.max() + UNIT * dense_process(added, noise).predict(choices)).max())
     gain = weights @ after - (scores.max() + UNIT * now.predict(choices)).max()
     assert gains.max() == pytest.approx(gain, rel=0.03)
 

@@ -88,6 +88,15 @@ class Bench:
             found = select(WorkRow).where(WorkRow.stage == stage).order_by(WorkRow.slot)
             return list(session.scalars(found))
 
+    def slot(self) -> int | None:
+        """Return the slot of the search that is being trained; None in another stage."""
+        with reading(self.engine) as session:
+            running = select(WorkRow.slot).where(
+                WorkRow.stage == "search", WorkRow.state == "running"
+            )
+            # The last of them: a test may have let another worker take an earlier one.
+            return session.scalars(running.order_by(WorkRow.slot.desc())).first()
+
     def trials(self) -> list[optuna.trial.FrozenTrial]:
         """Return Optuna's trials, read with plain Optuna."""
         storage = optuna_storage(self.engine.url)
@@ -148,32 +157,43 @@ def test_the_same_study_seed_gives_the_same_configurations_and_scores(bench: Ben
 def test_the_seed_of_every_run_is_one_that_numpy_takes(bench: Bench) -> None:
     seeds: list[int] = []
     assert bench.work(lambda run: seeds.append(run.seed)) == "finished"
-    assert len(set(seeds)) == 5 + 3
+    assert len(set(seeds)) == 1 + 3, "all configurations of the search share one"
+    assert seeds.count(run_seed_for(0, "search", 0, 0)) == 5
     for seed in seeds:
         numpy.random.RandomState(seed + 1)  # a rank may be added
 
 
-def test_a_study_of_before_keeps_the_seeds_that_it_had(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("gone", "derive"),
+    [
+        (("seeds of the runs", "seeds of the search"), seed_for),
+        (("seeds of the search",), run_seed_for),
+    ],
+    ids=["long seeds", "a seed for each slot"],
+)
+def test_a_study_of_before_keeps_the_seeds_that_it_had(
+    bench: Bench, gone: tuple[str, ...], derive: Callable[..., int]
+) -> None:
     with transaction(bench.engine) as session:
         stored = session.get_one(StudyRow, bench.row.id)
-        stored.declared = {k: v for k, v in stored.declared.items() if k != "seeds of the runs"}
+        stored.declared = {k: v for k, v in stored.declared.items() if k not in gone}
     bench.row = catalog.find_or_create(
         bench.engine, Definition(bench.study, "", ""), name="table", seed=None, n_trials=5
     )
     seeds: list[int] = []
     assert bench.work(lambda run: seeds.append(run.seed)) == "finished"
-    assert set(seeds) >= {seed_for(0, "search", 0, slot) for slot in range(5)}
+    assert set(seeds) >= {derive(0, "search", 0, slot) for slot in range(5)}
 
 
 def test_a_cycle_that_diverges_is_a_result_at_chance_level(bench: Bench) -> None:
     def explode(run: Run) -> None:
-        if run.split == "validation" and run.sealed_split is None and run.seed % 2:
+        if run.sealed_split is None and bench.slot() in (1, 3):
             run.report(0, math.nan, lrs=[run.plan.lrs()[0]])
             run.look()
 
     assert bench.work(explode) == "finished"
     broken = [row for row in bench.rows() if row.outcome == "diverged"]
-    assert 0 < len(broken) < 5
+    assert [row.slot for row in broken] == [1, 3]
     assert {row.score for row in broken} == {0.1}
     assert {row.diverged_step for row in broken} == {0}
     told = {t.user_attrs["slot"]: t for t in bench.trials()}
@@ -182,10 +202,8 @@ def test_a_cycle_that_diverges_is_a_result_at_chance_level(bench: Bench) -> None
 
 
 def test_a_run_that_always_raises_is_given_up_and_the_rest_finishes(bench: Bench) -> None:
-    poison = bench_seed(bench, slot=2)
-
     def raise_on_slot_2(run: Run) -> None:
-        if run.seed == poison:
+        if bench.slot() == 2:
             raise RuntimeError("poisoned")
 
     assert bench.work(raise_on_slot_2) == "finished"
@@ -196,11 +214,6 @@ def test_a_run_that_always_raises_is_given_up_and_the_rest_finishes(bench: Bench
     assert "RuntimeError: poisoned" in (given_up.traceback or "")
     assert sum(t.state == TrialState.COMPLETE for t in bench.trials()) == 4
     assert sum(t.state == TrialState.FAIL for t in bench.trials()) == 1
-
-
-def bench_seed(bench: Bench, *, slot: int) -> int:
-    """Return the seed of a search run."""
-    return run_seed_for(bench.row.seed, "search", 0, slot)
 
 
 def test_a_loop_that_leaves_the_plan_is_never_a_result(bench: Bench) -> None:
@@ -235,7 +248,7 @@ def test_a_cycle_without_a_score_is_a_failed_attempt(bench: Bench) -> None:
 
 def test_a_stop_in_mid_run_gives_the_work_back_and_the_next_worker_goes_on(bench: Bench) -> None:
     def stop_in_slot_1(run: Run) -> None:
-        if run.seed == bench_seed(bench, slot=1):
+        if bench.slot() == 1:
             bench.stop.ask()
 
     assert bench.work(stop_in_slot_1) == "stopped"
@@ -264,7 +277,7 @@ def test_a_worker_that_was_fenced_off_drops_its_result_and_takes_other_work(benc
 
     def take_over(run: Run) -> None:
         """Do what another worker's take-over does to the row, once, in mid-run."""
-        if run.seed != bench_seed(bench, slot=1) or taken:
+        if bench.slot() != 1 or taken:
             return
         with transaction(bench.engine) as session:
             row = session.scalars(
@@ -424,11 +437,12 @@ def test_broken_data_is_recorded_and_ends_the_worker(bench: Bench, error: Except
 
 
 def test_bugs_with_finished_runs_between_them_do_not_stop_the_study(bench: Bench) -> None:
-    failed: set[int] = set()
+    failed: set[int | None] = set()
 
     def raise_once_each(run: Run) -> None:
-        if run.seed not in failed:
-            failed.add(run.seed)
+        slot = bench.slot()
+        if slot is not None and slot not in failed:
+            failed.add(slot)
             raise RuntimeError("flaky")
 
     assert bench.work(raise_once_each) == "finished"
@@ -476,7 +490,7 @@ def test_a_worker_at_the_end_of_a_stage_says_what_it_waits_for(
 
 def test_a_run_of_a_dead_process_is_taken_before_anything_new_is_asked_for(bench: Bench) -> None:
     def stop_in_the_search(run: Run) -> None:
-        if run.seed == bench_seed(bench, slot=2):
+        if bench.slot() == 2:
             bench.stop.ask()
 
     bench.work(stop_in_the_search)
@@ -486,10 +500,10 @@ def test_a_run_of_a_dead_process_is_taken_before_anything_new_is_asked_for(bench
     claim = killed.claim()
     assert claim is not None
     process.wait()
-    order: list[int] = []
+    order: list[int | None] = []
     bench.stop = Stop()
-    bench.work(lambda run: order.append(run.seed))
-    assert order[0] == bench_seed(bench, slot=claim.slot)
+    bench.work(lambda run: order.append(bench.slot()))
+    assert order[0] == claim.slot
 
 
 @pytest.mark.filterwarnings("ignore:Fixed parameter pct_start")

@@ -15,13 +15,20 @@ def export(
         Format, typer.Option("--format", help="torch, lightning, transformers or json.")
     ] = "torch",
 ) -> None:
-    """Print a finished study's winner as code that runs as pasted."""
-    from search.results.export import exported
+    """Print a finished study's winner as code that runs as pasted.
+
+    Of a study that has had its range test alone it is the first choice, unconfirmed.
+    """
+    from search.results.export import exported, exported_first
+    from search.results.first import first_choice, has_first_choice_alone
     from search.results.result import load_result
     from search.starting import catalog
     from search.starting.opening import opened
 
     with opened(storage) as engine:
-        catalog.find(engine, study)
-        result = load_result(engine, study)
-    print(exported(result, form), end="")
+        row = catalog.find(engine, study)
+        if has_first_choice_alone(engine, row):
+            text = exported_first(first_choice(engine, row), form)
+        else:
+            text = exported(load_result(engine, study), form)
+    print(text, end="")

@@ -27,15 +27,20 @@ def report(
     import sys
 
     from search.errors import UsageError
+    from search.results.first import first_choice, has_first_choice_alone
     from search.starting import catalog, opening
-    from search.views.findings import findings
+    from search.views.findings import findings, shell_of
     from search.views.page.report import default_path, write_report
     from search.views.terminal import answer as terminal
+    from search.views.terminal.first import print_first
 
     if json and markdown:
         raise UsageError("--json --markdown: stdout holds one document; take one of the two flags")
     with opening.opened(storage) as engine:
         row = catalog.find(engine, study)
+        if not markdown and html is None and has_first_choice_alone(engine, row):
+            print_first(first_choice(engine, row), shell_of(engine, row), json=json)
+            return
         if row.stage.is_end:
             opening.settle_ended(engine, row)
         found = findings(engine, row)

@@ -37,7 +37,8 @@ def run(
         str | None,
         typer.Option(
             "--budget",
-            help="What a new study may cost, instead of --trials: 200epochs, 90min or 2h.",
+            help="What a new study may cost, instead of --trials: 200epochs, 90min, 2h, or "
+            "range-test: its first choice, unconfirmed.",
             show_default=False,
         ),
     ] = None,
@@ -68,12 +69,15 @@ def run(
 ) -> None:
     """Search: range test, trials, confirmation, report. Started again, it resumes."""
     from search import api
+    from search.errors import UsageError
+    from search.results.first import first_choice
     from search.starting.asked import asked_of, definition_of
     from search.starting.places import check_file
     from search.starting.slurm import coming_back
-    from search.views.findings import findings
+    from search.views.findings import findings, shell_of
     from search.views.page.report import default_path, write_report
     from search.views.terminal import answer as terminal
+    from search.views.terminal.first import print_first
     from search.views.terminal.progress import Progress
     from studies.urls import sqlite_file, storage_url
 
@@ -95,8 +99,13 @@ def run(
     if dry_run:
         terminal.print_plan(api.costed(asked), json=json)
         return
-    url = storage_url(storage)
+    url, alone = storage_url(storage), asked.target.only is not None
     if report is not None:
+        if alone:
+            raise UsageError(
+                f"--report {report}: a range test alone has no page; `onecycle range-test --save "
+                "curve.html` draws its curves"
+            )
         check_file(report, flag="--report")
     elif sqlite_file(url) is None:  # beside a file is looked at when that is opened
         check_file(default_path(url, "report"), flag="--report")
@@ -105,6 +114,9 @@ def run(
         Progress() as progress,
         api.brought_to_end(asked, watch=progress.watch) as (engine, row),
     ):
+        if alone and not row.stage.is_end:
+            print_first(first_choice(engine, row), shell_of(engine, row), json=json)
+            return
         page = report or default_path(engine.url, row.name)
         answer = findings(engine, row)
         if report is not None or not _is_current(page, row):

@@ -140,4 +140,6 @@ def _confirmed(engine: Engine, row: StudyRow, slot: int) -> Estimate | None:
 def _n_comparisons(row: StudyRow) -> int | None:
     """Return how often the study compared on the test split, None where it is sealed."""
     answer: Answer | None = row.answer
-    return None if answer is None or not answer.test else len(answer.comparisons)
+    if answer is None or not answer.test:
+        return None
+    return sum(each.split == "test" for each in answer.comparisons)

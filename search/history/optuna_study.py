@@ -141,6 +141,7 @@ class History:
         Where max_lr is sampled as a multiple of the proposal it is a user attribute of the trial.
         """
         study, told = self.study, fixed or proposed
+        assert told is not None or screening.sampler != "kg"  # Optuna has no sampler of that name
         bound = self._trial_of(slot) if asked_before else None
         if bound is None:
             template = create_trial(

@@ -2,13 +2,40 @@
 
 import json
 from textwrap import indent
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from search.text import printable
 from studies.params import Value
 
 if TYPE_CHECKING:
+    from search.params import Params
+    from search.results.first import FirstChoice
     from search.results.result import StudyResult
+    from trainers.groups import Driven
+    from trainers.onecycle import OneCycle
+
+
+class Cycle(Protocol):
+    """One configuration's cycle, and the loader that it was found with."""
+
+    @property
+    def plan(self) -> "OneCycle": ...
+
+    @property
+    def driven(self) -> "Driven | None": ...
+
+    @property
+    def epochs(self) -> int: ...
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def trained_on(self) -> str: ...
+
 
 Format = Literal["torch", "lightning", "transformers", "json"]
 
@@ -17,8 +44,26 @@ def exported(result: "StudyResult", form: Format) -> str:
     """Return the winner's cycle as the text of a file."""
     if form == "json":
         return json.dumps(document(result), indent=2) + "\n"
+    return _source(result, form, head=_head(result))
+
+
+def exported_first(first: "FirstChoice", form: Format) -> str:
+    """Return the first choice of a range test alone as the text of a file."""
+    if form == "json":
+        return json.dumps(first.as_json(), indent=2) + "\n"
+    told = "".join(f", {name}={value!r}" for name, value in _told(first.params).items())
+    lines = [
+        f"Study {printable(first.name)}: the first choice, unconfirmed: no cycle was trained.",
+        f"Meant for {first.epochs} epochs of {first.steps_per_epoch} steps with batches of "
+        f"{first.batch_size}{told}.",
+        *optimizer_lines(first),
+    ]
+    return _source(first, form, head="\n".join(f"# {line}" for line in lines))
+
+
+def _source(cycle: Cycle, form: Format, *, head: str) -> str:
     body = {"torch": _TORCH, "lightning": _LIGHTNING, "transformers": _TRANSFORMERS}[form]
-    return body.format(head=_head(result), arguments=_arguments(result), steps=_steps(result))
+    return body.format(head=head, arguments=_arguments(cycle), steps=_steps(cycle))
 
 
 def document(result: "StudyResult") -> dict[str, object]:
@@ -59,7 +104,7 @@ def _baseline(result: "StudyResult") -> str:
     return f"\n# The baseline is torch's default 1cycle at {baseline_text(result.proposal)}."
 
 
-def optimizer_lines(result: "StudyResult") -> list[str]:
+def optimizer_lines(result: Cycle) -> list[str]:
     """Return what a call has to respect of the optimizer that was searched with, in sentences."""
     driven, plan, lines = result.driven, result.plan, list[str]()
     if driven is None:
@@ -76,16 +121,20 @@ def optimizer_lines(result: "StudyResult") -> list[str]:
 
 def _training(result: "StudyResult") -> dict[str, Value]:
     """Return what the winner has beside the cycle and the batch size."""
-    told = result.winner.params.of_the_task()
+    return _told(result.winner.params)
+
+
+def _told(params: "Params") -> dict[str, Value]:
+    told = params.of_the_task()
     return {name: value for name, value in told.items() if name != "batch_size"}
 
 
-def _steps(result: "StudyResult") -> str:
+def _steps(result: Cycle) -> str:
     return f"{result.plan.total_steps} here: {result.epochs} epochs x {result.steps_per_epoch}"
 
 
-def _arguments(result: "StudyResult") -> str:
-    """Return the arguments that are the winner's, in full precision, one a line."""
+def _arguments(result: Cycle) -> str:
+    """Return the arguments that are the configuration's, in full precision, one a line."""
     arguments = result.plan.arguments(driven=result.driven)
     return indent("".join(f"{name}={value},\n" for name, value in arguments.items()), " " * 8)
 

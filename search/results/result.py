@@ -18,10 +18,11 @@ from search.results.short import short_text
 from search.results.spent import StageSpent, spent
 from search.results.trials import Trial, trials_of
 from search.stages import range_test
-from search.stages.confirmation import by_candidate, last_round
+from search.stages.rounds import by_candidate, last_round
 from search.stages.search import BASELINE_SLOT, cycles_of
 from search.stages.statistics import compare, estimate, finalists, noise_of_replicates
-from studies.answer import Answer, Comparison, Estimate, Noise
+from search.starting.target import RANGE_TEST
+from studies.answer import Answer, Comparison, Estimate, Noise, Split
 from studies.database import reading
 from studies.protocol import trained_on
 from studies.states import BROKEN, Direction, Stage
@@ -244,7 +245,7 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         proposal=measured.proposal,
         proposals=_proposals(row, measured),
         epochs=row.epochs,
-        steps_per_epoch=_steps_per_epoch(row, winner.params),
+        steps_per_epoch=steps_per_epoch_of(row, winner.params),
         batch_size=row.batch_size if size is None else size,
         setting=row.setting_of(winner.params),
         moving=row.moving,
@@ -255,9 +256,10 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         candidates=candidates,
         winner=winner,
         driven=next((w.driven for w in confirmed if w.candidate == answer.winner), None),
-        comparison=answer.comparisons[-1] if answer.compared else None,
-        challenge=_challenge(confirmed, answer.winner, row.direction),
-        n_comparisons=len(answer.comparisons),
+        comparison=_compared(answer, "test"),
+        challenge=_compared(answer, "validation")
+        or _challenge(confirmed, answer.winner, row.direction),
+        n_comparisons=sum(each.split == "test" for each in answer.comparisons),
         importances=answer.importances or {},
         noise=noise,
         search_noise=answer.search_noise,
@@ -278,12 +280,18 @@ def _answer_of(session: Session, row: StudyRow) -> Answer:
             f"study {row.name!r} ended without a result: {row.reason}",
             details=first_failure(session, row),
         )
+    if row.budget == RANGE_TEST and row.stage == Stage.SEARCH:
+        raise NoResultError(
+            f"study {row.name!r} has had its range test alone: `onecycle export` and `onecycle "
+            "report` print its first choice, unconfirmed, and `onecycle run` goes on to the search"
+        )
     if row.stage != Stage.FINISHED or row.answer is None:
         raise NoResultError(f"study {row.name!r} is not finished: it is in its {row.stage.words}")
     return row.answer
 
 
-def _steps_per_epoch(row: StudyRow, params: Params) -> int:
+def steps_per_epoch_of(row: StudyRow, params: Params) -> int:
+    """Return the optimizer steps of an epoch at a configuration's batch size."""
     setting = row.setting_of(params)
     if setting is None:
         return row.steps_per_epoch
@@ -313,6 +321,12 @@ def _candidates(
             scores=tuple(w.score for w in works if w.score is not None),
             test=answer.test.get(slot),
         )
+
+
+def _compared(answer: Answer, split: Split) -> Comparison | None:
+    """Return what this round compared on a split, None where it did not."""
+    last = answer.comparisons[-1] if answer.compared else None
+    return last if last is not None and last.split == split else None
 
 
 def _challenge(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from search.stages import range_test
 from search.starting.catalog import find
 from search.starting.cost import StageCost, costs
 from search.tracebacks import headline
+from studies.answer import SearchEnd
 from studies.database import reading
 from studies.definition import Study
 from studies.registry import load
@@ -27,7 +28,10 @@ from trainers.sweeps.result import max_lr_text, range_text
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageCounts:
-    """Runs of one stage by state; `total` is the plan's until the stage has opened."""
+    """Runs of one stage by state; `total` is the plan's until the stage has opened.
+
+    `at_most`: the stage may end by itself before that many.
+    """
 
     stage: Stage
     name: str
@@ -36,6 +40,12 @@ class StageCounts:
     waiting: int
     given_up: int
     total: int
+    at_most: bool = False
+
+    @property
+    def total_text(self) -> str:
+        """The total as it is shown."""
+        return f"at most {self.total}" if self.at_most else str(self.total)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +127,7 @@ class Overview:
     `proposal` is the baseline's max_lr, and `max_lr` that in words: whose it is.
 
     Images are training images: `images_total` is what the plan costs, 0 without a plan.
+    `search_end`: where the search ended by itself.
     """
 
     study: str
@@ -134,6 +145,7 @@ class Overview:
     images_done: int
     images_total: int
     seconds_left: float | None
+    search_end: SearchEnd | None
 
     def as_json(self) -> dict[str, Any]:
         """Return the same as plain JSON values."""
@@ -190,6 +202,7 @@ def overview(engine: Engine, name: str, plan: Sequence[StageCost] = ()) -> Overv
             seconds_left=None
             if row.stage.is_end
             else _seconds_left(session, row, total - done, running),
+            search_end=row.search_end,
         )
 
 
@@ -200,7 +213,7 @@ def _max_lr(stored: Proposal) -> str:
 
 def plan_of(row: StudyRow, definition: Study | None) -> tuple[StageCost, ...]:
     """Return what a stored study costs; nothing where its definition is not known here."""
-    return () if definition is None else costs(definition, n_trials=row.n_trials)
+    return () if definition is None else costs(definition, n_trials=row.n_trials, exact=row.exact)
 
 
 def ended_since(engine: Engine, study_id: str, known: set[int]) -> dict[int, EndedRun]:
@@ -233,12 +246,18 @@ def _stages(session: Session, row: StudyRow, plan: Sequence[StageCost]) -> list[
         .where(WorkRow.study_id == row.id)
         .group_by(WorkRow.stage, WorkRow.state)
     ).all()
-    planned = {cost.stage: cost.n_runs for cost in plan}
+    planned = {c.stage: c.most_runs if c.stage == Stage.SEARCH else c.n_runs for c in plan}
     counts: dict[Stage, Counter[RunState]] = {}
     for stage, state, n in rows:
         counts.setdefault(stage, Counter())[state] += n
     shown = [stage for stage in STAGES if stage in (planned or counts)]
-    return [_counts(stage, counts.get(stage, Counter()), planned.get(stage, 0)) for stage in shown]
+    return [
+        replace(
+            _counts(stage, counts.get(stage, Counter()), planned.get(stage, 0)),
+            at_most=stage == Stage.SEARCH and row.may_end_search,
+        )
+        for stage in shown
+    ]
 
 
 def _counts(stage: Stage, by_state: Counter[RunState], planned: int) -> StageCounts:

@@ -129,12 +129,8 @@ def believe(
         return None
     import numpy as np
 
-    from search.stages.surrogate import (
-        Observations,
-        metric_unit,
-        surrogate,
-        unit_is_guessed,
-    )
+    from search.stages.posterior import Observations
+    from search.stages.surrogate import metric_unit, surrogate, unit_is_guessed
 
     sign = _sign(direction)
     scores = [sign * sum(each.scores) / len(each.scores) for each in tried]

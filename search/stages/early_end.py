@@ -30,7 +30,7 @@ def end_if_enough(engine: Engine, study_id: str, study: Study) -> None:
         with reading(engine) as session:
             row = session.get_one(StudyRow, study_id)
             waiting = session.scalars(next_waiting(study_id)).first()
-            if not _may_end(row) or waiting is None or not _is_new(waiting):
+            if not row.may_end_search or waiting is None or not _is_new(waiting):
                 return
             seen = known(session, row, study, slot=waiting.slot)
         gain = is_enough(seen.belief, study.screening, pending=seen.pending)
@@ -56,10 +56,6 @@ def add_unvisited(session: Session, row: StudyRow, study: Study) -> bool:
     return True
 
 
-def _may_end(row: StudyRow) -> bool:
-    return row.stage == Stage.SEARCH and not row.exact and row.search_end is None
-
-
 def _is_new(work: WorkRow) -> bool:
     return work.stage == Stage.SEARCH and work.token == 0
 
@@ -78,7 +74,7 @@ def _end(engine: Engine, study_id: str, *, gain: float, n_seen: int) -> bool:
         assert isinstance(removed, CursorResult)
         row = session.get_one(StudyRow, study_id, with_for_update=True)
         moved = n_ended(session, study_id) != n_seen
-        if moved or not _may_end(row) or not removed.rowcount:
+        if moved or not row.may_end_search or not removed.rowcount:
             session.rollback()
             return not moved
         count = select(func.count()).where(

@@ -34,11 +34,13 @@ def advance(engine: Engine, study_id: str, study: Study) -> Stage:
 
 def _open(session: Session, row: StudyRow, study: Study) -> None:
     if row.stage == Stage.CONFIRMATION:
-        ending = confirmation.conclude(session, row, study)
-        if isinstance(ending, NoAnswer):
-            _fail(session, row, ending.reason)
+        went_on = confirmation.go_on(session, row, study)
+        if isinstance(went_on, list):
+            session.add_all(went_on)
+        elif isinstance(went_on, NoAnswer):
+            _fail(session, row, went_on.reason)
         else:
-            end_study(row, ending)
+            end_study(row, went_on)
         return
     searched = row.stage == Stage.SEARCH
     if not searched and (sweeps := range_test.more_work(session, row, study)):
@@ -53,7 +55,7 @@ def _open(session: Session, row: StudyRow, study: Study) -> None:
     elif searched and add_unvisited(session, row, study):
         pass  # one more cycle of the search
     elif searched:
-        session.add_all(confirmation.work_of(session, row, study))
+        session.add_all(confirmation.open_round(session, row, study))
         row.stage = Stage.CONFIRMATION
     else:
         session.add_all(search.work_of(row, range(row.n_trials)))

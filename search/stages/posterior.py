@@ -101,8 +101,8 @@ class Posterior:
 
         Each hypothesis gives the median of its score, the unfolded mean of its process.
         """
-        blocks = [self._weights @ self._medians(m) for _, m in self._in_blocks(points)]
-        return np.concatenate(blocks)
+        blocks = [self._weights @ self._deficits(m) for _, m in self._in_blocks(points)]
+        return self._best - self._unit * np.concatenate(blocks)
 
     def deviation(self, points: Floats) -> Floats:
         """Return the standard deviation of the noiseless score at each point, (m,)."""
@@ -110,18 +110,18 @@ class Posterior:
         for cross, means in self._in_blocks(points):
             explained = ((self._inverse_factors @ cross) ** 2).sum(axis=1)
             left = np.maximum(variance(points.shape[1], self._known) - explained, 0)
-            medians = self._medians(means)
-            between = (medians - self._weights @ medians) ** 2
+            deficits = self._deficits(means)
+            between = (deficits - self._weights @ deficits) ** 2
             within = self._spread(means, np.sqrt(left)) ** 2
             blocks.append(np.sqrt(self._weights @ (within + between)))
-        return np.concatenate(blocks)
+        return self._unit * np.concatenate(blocks)
 
     def covariance(self, points: Floats) -> Floats:
         """Return the covariance of the noiseless scores of points, (m, m)."""
         cross = self._cross(points)
         means = self._means(cross)
-        medians = self._medians(means)
-        apart = medians - self._weights @ medians
+        deficits = self._deficits(means)
+        apart = deficits - self._weights @ deficits
         total: Floats = (apart * self._weights[:, None]).T @ apart
         prior = covariance(points, points, self._known)
         for index, weight in enumerate(self._weights):
@@ -131,7 +131,7 @@ class Posterior:
             spread = self._spread(means, deviations[None, :], index)
             ratio = spread / np.maximum(deviations, math.sqrt(_JITTER))
             total += weight * own * np.outer(ratio, ratio)
-        return total
+        return self._unit**2 * total
 
     def draws(self, points: Floats, n: int, *, rng: np.random.Generator) -> Floats:
         """Return joint draws of the noiseless scores at points, (n, m)."""
@@ -144,8 +144,8 @@ class Posterior:
             halves = self._inverse_factors[index] @ cross
             factor = np.linalg.cholesky(prior - halves.T @ halves + steady)
             values = means[index] + rng.standard_normal((count, len(points))) @ factor.T
-            parts.append(self._unfolded(values, self._scales[index]))
-        return rng.permutation(np.concatenate(parts))
+            parts.append(self._scales[index] * unfolded(values, self._known.fold))
+        return self._best - self._unit * rng.permutation(np.concatenate(parts))
 
     def _cross(self, points: Floats) -> Floats:
         """Return the prior covariance of what was measured and points, (n, m)."""
@@ -162,21 +162,19 @@ class Posterior:
         result: Floats = self._loads @ cross
         return result
 
-    def _medians(self, means: Floats) -> Floats:
-        return self._unfolded(means, self._scales[:, None])
-
-    def _unfolded(self, values: Floats, scales: "Floats | float") -> Floats:
-        return self._best - self._unit * scales * unfolded(values, self._known.fold)
+    def _deficits(self, means: Floats) -> Floats:
+        """Return each hypothesis's median deficit, in units."""
+        return self._scales[:, None] * unfolded(means, self._known.fold)
 
     def _spread(
         self, means: Floats, deviations: Floats, index: "int | slice" = slice(None)
     ) -> Floats:
-        """Return half the distance of the scores one deviation to either side of the mean."""
+        """Return half the distance of the deficits one deviation to either side of the mean."""
         above, below = means[index] + deviations, means[index] - deviations
         fold = self._known.fold
         half = (unfolded(above, fold) - unfolded(below, fold)) / 2
         scales = self._scales[index]
-        return self._unit * half * (scales[:, None] if np.ndim(scales) else scales)
+        return half * (scales[:, None] if np.ndim(scales) else scales)
 
 
 def noise_of(ratios: Floats, n_seeds: Floats) -> Floats:

@@ -103,6 +103,31 @@ def noise_of_replicates(scores: Mapping[int, Sequence[float]]) -> Noise:
     return Noise(deviation, freedom, "replicates")
 
 
+def squares_of_pairs(scores: Mapping[int, Mapping[tuple[int, int], float]]) -> tuple[float, int]:
+    """Return the squares of a pair's difference about its mean, and their degrees of freedom.
+
+    `scores` by configuration and seed (round and replicate); configurations may lack seeds of
+    others. What is left beside an effect of each configuration and each seed is the noise of one
+    cycle; a pair of one seed has twice its variance.
+    """
+    import numpy as np
+
+    seeds = {seed: n for n, seed in enumerate(sorted({s for by in scores.values() for s in by}))}
+    cells = [(n, seeds[seed]) for n, by in enumerate(scores.values()) for seed in by]
+    values = np.array([value for by in scores.values() for value in by.values()])
+    if not len(values):
+        return 0.0, 0
+    effects = np.zeros((len(cells), len(scores) + len(seeds)))
+    for at, (configuration, seed) in enumerate(cells):
+        effects[at, configuration] = effects[at, len(scores) + seed] = 1.0
+    # About their mean: what is left of scores of a large size would be rounding alone.
+    values -= values.mean()
+    solution, _, rank, _ = np.linalg.lstsq(effects, values, rcond=None)
+    left = values - effects @ solution
+    freedom = len(values) - int(rank)
+    return (2 * float(left @ left), freedom) if freedom else (0.0, 0)
+
+
 def noise_of_neighbours(
     scores: Mapping[int, float], positions: Mapping[int, Sequence[float]]
 ) -> Noise | None:

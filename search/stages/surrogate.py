@@ -196,9 +196,9 @@ def metric_unit(metric: str, scores: Sequence[float], diverged_value: float) -> 
     if not unit_is_guessed(metric):
         return 0.01 if max([*scores, diverged_value]) <= 1 else 1.0
     better = [score for score in scores if score > diverged_value]
-    if not better:
+    guess = _SHARE_OF_SPAN * (max(better) - diverged_value) if better else 0.0
+    if guess == 0:
         return max(abs(diverged_value), 1.0) * _SHARE_OF_SPAN
-    guess = _SHARE_OF_SPAN * (max(better) - diverged_value)
     typical = max(better) - median(better)
     if len(better) >= 4 and typical > 0:
         guess = min(10 * typical, max(typical / 10, guess))

@@ -15,10 +15,10 @@ from sqlalchemy import delete as sql_delete
 
 from search.errors import UsageError
 from search.queue.presence import at_work
-from search.queue.rows import DELETED, stored_study
+from search.queue.rows import DELETED, search_rows, stored_study
 from search.queue.work import end_study
 from search.stages import range_test, search
-from search.starting.target import Target
+from search.starting.target import RANGE_TEST, Target
 from studies.answer import NoAnswer
 from studies.database import reading, schema_lock, transaction
 from studies.definition import Study
@@ -115,10 +115,14 @@ def check_matches(
             f"--seed {seed}: study {name!r} was made with seed {row.seed}; "
             "leave --seed out, or start a new study with --name"
         )
-    if target.n_trials not in (None, row.n_trials if row.exact else None):
-        most = "a target of" if row.exact else "at most"
+    if target.only is not None or (row.budget == RANGE_TEST and not row.stage.is_end):
+        return  # it asks for no number, or finds none that was asked for: see retarget()
+    if target.n_trials not in (None, row.n_trials) or (target.n_trials and row.search_end):
+        has = f"a target of {row.n_trials}"
+        if row.search_end is not None:
+            has = f"ended its search after {row.search_end.n_cycles} of at most {row.n_trials}"
         raise UsageError(
-            f"--trials {target.n_trials}: study {name!r} has {most} {row.n_trials}; "
+            f"--trials {target.n_trials}: study {name!r} has {has}; "
             "leave --trials out, add to it with --trials +N, or start a new study with --name"
         )
     if target.budget is not None and target.budget.text != row.budget:
@@ -127,6 +131,50 @@ def check_matches(
             f"--budget {target.budget.text}: study {name!r} was made {made} and has a target of "
             f"{row.n_trials}; leave --budget out, or start a new study with --name"
         )
+
+
+def make_exact(engine: Engine, row: StudyRow) -> StudyRow:
+    """Have a search that might end by itself train all its configurations, as --trials asks."""
+    with transaction(engine) as session:
+        stored = stored_study(session, row, lock=True)
+        stored.exact = stored.search_end is None
+        return stored
+
+
+def has_not_begun(engine: Engine, row: StudyRow) -> bool:
+    """Whether the range test of a study has ended, and no cycle of its search was ever taken."""
+    if row.stage != Stage.SEARCH:
+        return False
+    with reading(engine) as session:
+        taken = search_rows(row).where(WorkRow.token > 0).limit(1)
+        return session.scalars(taken).first() is None
+
+
+def retarget(
+    engine: Engine, row: StudyRow, *, n_trials: int, budget: str | None, exact: bool
+) -> StudyRow:
+    """Give a study whose budget was its range test another target: that of its search.
+
+    Raises UsageError where a cycle has begun by now, which others may want otherwise.
+    """
+    with transaction(engine) as session:
+        stored = stored_study(session, row, lock=True)
+        if stored.budget != RANGE_TEST or stored.stage.is_end:
+            return stored
+        works = list(session.scalars(search_rows(stored).with_for_update()))
+        if n_trials != stored.n_trials and any(work.token for work in works):
+            raise UsageError(
+                f"study {row.name!r} is being searched with a target of {stored.n_trials} "
+                "already; leave --trials and --budget out, or start a new study with --name"
+            )
+        if stored.stage == Stage.SEARCH:
+            session.add_all(search.work_of(stored, range(stored.n_trials, n_trials)))
+            for work in works:
+                if work.slot >= n_trials:
+                    session.delete(work)
+        stored.n_trials, stored.budget = n_trials, budget
+        stored.exact = stored.exact or exact
+        return stored
 
 
 def extend(engine: Engine, row: StudyRow, *, more: int) -> StudyRow:

@@ -54,9 +54,16 @@ class StageCost:
         return self.stage.words
 
 
-def costs(study: Study, *, n_trials: int) -> tuple[StageCost, ...]:
+_USUAL_TRIALS = 10
+"""Configurations after which a search usually ends by itself: the median of `cifar-small` and
+`cifar-residual`, replayed (docs/log.md)."""
+
+
+def costs(study: Study, *, n_trials: int, exact: bool = True) -> tuple[StageCost, ...]:
     """Return the cost by stage: what it usually is, and at most; images are counted each time they
     are trained on.
+
+    `exact`: all `n_trials` are trained; else they are the most.
 
     A cycle counts with the batch size that leaves the fewest images out: none costs more.
     """
@@ -65,10 +72,12 @@ def costs(study: Study, *, n_trials: int) -> tuple[StageCost, ...]:
     n_confirmed = (min(confirmation.n_finalists, n_trials - 1) + 1) * confirmation.n_seeds
     sizes = [size_of(each) or study.task.batch_size for each in study.settings]
     cycle = study.epochs * max(size * study.steps_of(1, batch_size=size) for size in sizes)
-    steps = study.cycle_steps
+    steps, usual = study.cycle_steps, n_trials if exact else min(n_trials, _USUAL_TRIALS)
     return (
         *([_sweeps(study, sizes)] if study.swept_settings else []),
-        StageCost(Stage.SEARCH, n_trials, steps, n_trials * cycle),
+        StageCost(
+            Stage.SEARCH, usual, steps, usual * cycle, n_trials - usual, (n_trials - usual) * cycle
+        ),
         StageCost(Stage.CONFIRMATION, n_confirmed, steps, n_confirmed * cycle),
     )
 
@@ -172,7 +181,7 @@ def estimate(
     only: Stage | None = None,
 ) -> Started:
     """Say what the study costs here, where one worker alone trains `rate` images per second."""
-    every = costs(definition.study, n_trials=row.n_trials)
+    every = costs(definition.study, n_trials=row.n_trials, exact=row.exact)
     asked = tuple(cost for cost in every if only in (None, cost.stage))
     n_devices = devices(site.device)
     n_workers = workers or min(n_devices, max(cost.n_runs for cost in asked))

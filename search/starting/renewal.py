@@ -13,7 +13,7 @@ from search.errors import UsageError
 from search.queue.presence import at_work
 from search.starting import catalog
 from search.starting.asked import Asked
-from search.starting.target import Budget, Target
+from search.starting.target import RANGE_TEST, Budget, Target
 from search.text import shell_line
 from studies.database import reading
 from studies.errors import ProtocolError
@@ -91,6 +91,8 @@ def _target(row: StudyRow, asked: Asked) -> Target:
     """Return what the old study was asked to do, where this start does not say."""
     if asked.target != Target():
         return asked.target
+    if row.budget == RANGE_TEST:  # met by then: this start wants more
+        return Target()
     if row.budget is not None:
         return Target(budget=Budget.parse(row.budget))
     # Before a search could end by itself, every number was exact.

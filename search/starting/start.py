@@ -15,7 +15,7 @@ from search.starting import catalog
 from search.starting.asked import Asked
 from search.starting.cost import Started, estimate, load_task, warm_up
 from search.starting.renewal import make_way, with_way_on
-from search.starting.target import Target, n_trials_of
+from search.starting.target import RANGE_TEST, Target, n_trials_of
 from search.starting.travel import can_travel
 from search.workers.stop import Stop
 from studies.counts import counted_as_stored, counted_now
@@ -35,8 +35,8 @@ Watch = Callable[[Engine, Started], AbstractContextManager[object]]
 
 
 def stored(engine: Engine, asked: Asked) -> tuple[StudyRow | None, Asked]:
-    """Return the stored study, its target raised if that was asked for, and what is still asked:
-    with the range test that is stored.
+    """Return the stored study, its target raised or made exact if that was asked for, and what is
+    still asked: with the range test that is stored.
 
     None where there is none, or where it makes way for another definition. See
     catalog.check_matches(), catalog.extend() and renewal.make_way() for what is raised.
@@ -57,6 +57,8 @@ def stored(engine: Engine, asked: Asked) -> tuple[StudyRow | None, Asked]:
     except ProtocolError as error:
         return None, _counted(make_way(engine, row, asked, error))
     asked = replace(asked, definition=as_stored)
+    if asked.target.n_trials == row.n_trials and not row.exact:
+        row = catalog.make_exact(engine, row)
     if more:
         row, asked = catalog.extend(engine, row, more=more), replace(asked, target=Target())
     return row, asked
@@ -64,6 +66,16 @@ def stored(engine: Engine, asked: Asked) -> tuple[StudyRow | None, Asked]:
 
 def _counted(asked: Asked) -> Asked:
     return replace(asked, definition=counted_now(asked.definition, asked.data))
+
+
+def check_not_begun(engine: Engine, row: StudyRow) -> None:
+    """Raise UsageError where a study is past its range test, so that there is more to be told."""
+    if row.stage == Stage.RANGE_TEST or row.stage.is_end or catalog.has_not_begun(engine, row):
+        return
+    raise UsageError(
+        f"--budget {RANGE_TEST}: the search of study {row.name!r} has begun; leave --budget out, "
+        "or start a new study with --name"
+    )
 
 
 def has_ended(engine: Engine, row: StudyRow) -> bool:
@@ -100,12 +112,15 @@ def work_on(
             asked.definition,
             name=asked.name,
             seed=asked.seed,
-            n_trials=n_trials_of(
-                asked.target, asked.study, site, rate=rate, workers=asked.workers
-            ),
+            n_trials=_n_trials(None, asked, site, rate=rate),
             target=asked.target,
         )
         catalog.resolve(engine, row, facts)
+    if row.budget == RANGE_TEST and asked.target.only is None:
+        budget = None if asked.target.budget is None else asked.target.budget.text
+        n_trials = _n_trials(row, asked, site, rate=rate)
+        exact = asked.target.n_trials is not None
+        row = catalog.retarget(engine, row, n_trials=n_trials, budget=budget, exact=exact)
     row = catalog.measure_diverged_value(engine, row, asked.study, trainer)
     started = estimate(
         row, asked.definition, trainer, site, rate=rate, workers=asked.workers, only=only
@@ -114,6 +129,13 @@ def work_on(
         ended = _worked(engine, started, stop)
     raise_if_stopped(ended, stop)
     return catalog.find(engine, asked.name)
+
+
+def _n_trials(row: StudyRow | None, asked: Asked, site: Site, *, rate: float) -> int:
+    """Return how many configurations a study tries that is new, or had its range test alone."""
+    if row is not None and asked.target == Target():
+        return row.n_trials
+    return n_trials_of(asked.target, asked.study, site, rate=rate, workers=asked.workers)
 
 
 def facts_of(trainer: Trainer) -> dict[str, str]:

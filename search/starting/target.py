@@ -7,18 +7,24 @@ from search.errors import UsageError
 from search.starting.cost import costs, devices
 from studies.definition import Study
 from studies.limits import MOST_BUDGET_CHARACTERS, MOST_RUNS
+from studies.states import Stage
 from trainers.device import Site
 
+RANGE_TEST = "range-test"
+"""The budget of the range test alone."""
 _UNITS_S = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _MOST_DIGITS = 40  # int() itself refuses 4,300
-_ALLOWED = "allowed: a number and a unit without a space, as 200epochs, 90min or 2h"
+_ALLOWED = (
+    f"allowed: {RANGE_TEST}, or a number and a unit without a space, as 200epochs, 90min or 2h"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
     """What a whole study may cost, from the first sweep to the last cycle of the confirmation.
 
-    In epochs of training images, or in seconds of this machine with its workers.
+    In epochs of training images, or in seconds of this machine with its workers; or the range test
+    alone, whatever that costs.
     """
 
     text: str
@@ -28,6 +34,8 @@ class Budget:
     @classmethod
     def parse(cls, text: str) -> "Budget":
         """Return the budget that `text` says; raise UsageError for what says none."""
+        if text == RANGE_TEST:
+            return cls(text=text)
         found = re.fullmatch(r"(\d+(?:\.\d+)?)(epochs?|s|min|h)", text)
         amount = 0.0 if found is None else float(found[1])
         if len(text) > MOST_BUDGET_CHARACTERS:
@@ -40,6 +48,11 @@ class Budget:
         if found[2].startswith("epoch"):
             return cls(text=text, epochs=amount)
         return cls(text=text, seconds=amount * _UNITS_S[found[2]])
+
+    @property
+    def is_range_test(self) -> bool:
+        """Whether it pays for the range test alone."""
+        return self.text == RANGE_TEST
 
     def n_trials(self, study: Study, *, images_per_s: float) -> int:
         """Return the greatest number of configurations whose costs() are within the budget.
@@ -82,6 +95,12 @@ class Target:
     more: int = 0
     budget: Budget | None = None
 
+    @property
+    def only(self) -> Stage | None:
+        """The one stage that was asked for."""
+        alone = self.budget is not None and self.budget.is_range_test
+        return Stage.RANGE_TEST if alone else None
+
     @classmethod
     def parse(cls, trials: int | str | None, budget: str | None) -> "Target":
         """Return the target that two flags say; raise UsageError for nonsense or both."""
@@ -111,7 +130,7 @@ def n_trials_of(
     target: Target, study: Study, site: Site, *, rate: float, workers: int | None
 ) -> int:
     """Return how many configurations a new study tries; one worker trains `rate` images per s."""
-    if target.budget is not None:
+    if target.budget is not None and target.only is None:
         n_devices = devices(site.device)
         images_per_s = min(workers or n_devices, n_devices) * rate
         return target.budget.n_trials(study, images_per_s=images_per_s)

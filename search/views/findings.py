@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import URL, Engine, select
+from sqlalchemy.orm import Session
 
 from search.queue.rows import stored_study
 from search.results.provenance import Provenance, Shell, free_name, provenance, storage_flag
@@ -48,8 +49,7 @@ def findings(engine: Engine, row: StudyRow) -> Findings:
         row = stored_study(session, row)
         measured = range_test.measured_at_all(session, row)
         result = result_of(session, row, measured)
-        names = session.scalars(select(StudyRow.name)).all()
-        shell = Shell(row.spec, row.name, free_name(row.name, names), storage_flag(engine.url))
+        shell = _shell(session, row, engine.url)
         return Findings(
             result=result,
             range_test=measured,
@@ -58,3 +58,14 @@ def findings(engine: Engine, row: StudyRow) -> Findings:
             train=shell.train(),
             provenance=provenance(session, row, database=masked_text(engine.url), shell=shell),
         )
+
+
+def shell_of(engine: Engine, row: StudyRow) -> Shell:
+    """Return what makes commands about a stored study."""
+    with reading(engine) as session:
+        return _shell(session, row, engine.url)
+
+
+def _shell(session: Session, row: StudyRow, url: URL) -> Shell:
+    names = session.scalars(select(StudyRow.name)).all()
+    return Shell(row.spec, row.name, free_name(row.name, names), storage_flag(url))

@@ -1,15 +1,16 @@
 """What a study's answer rests on, in words: terminal, page and merge request say the same."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from search.params import Params
-from search.results.export import optimizer_lines
+from search.results.export import Cycle, optimizer_lines
 from search.results.result import Candidate, StudyResult
 from search.results.spent import StageSpent
 from search.stages.statistics import MOST_EXPLAINED
 from search.starting.cost import duration_text
 from studies.params import setting_text
-from trainers.sweeps.result import baseline_text, conclusion, count
+from trainers.sweeps.judgement import Proposal
+from trainers.sweeps.result import baseline_text, conclusion, count, spread_lines
 
 
 def candidate_name(candidate: Candidate, result: StudyResult) -> str:
@@ -57,8 +58,13 @@ TRAIN_EXPLAINED = "Or train what the verdict recommends here, and get its weight
 
 def call_code(result: StudyResult) -> str:
     """Return the winner as Python source for the reader's own loop, total_steps explained."""
+    return code_of(result, result.winner.params)
+
+
+def code_of(result: Cycle, params: Params) -> str:
+    """Return a configuration's cycle as the same; `params` are what it trains with."""
     steps = result.epochs * result.steps_per_epoch
-    told = result.winner.params.of_the_task()
+    told = params.of_the_task()
     others = [
         f"# The training has {name}={value!r}."
         for name, value in told.items()
@@ -104,13 +110,19 @@ def baseline_lines(result: StudyResult) -> list[str]:
 
 def range_test_lines(result: StudyResult) -> list[str]:
     """Return what the sweeps say, setting by setting where several have one."""
-    if not result.proposals:
-        return ["range test: " + line for line in conclusion(result.proposal)]
-    return [
+    return proposal_lines(result.proposal, result.proposals)
+
+
+def proposal_lines(own: Proposal, by_setting: Mapping[str, Proposal]) -> list[str]:
+    """Return what the sweeps say, and how far from their proposal the best max_lr may lie."""
+    lines = [
         f"range test, {setting_text(key)}: {line}"
-        for key, proposal in result.proposals.items()
+        for key, proposal in by_setting.items()
         for line in conclusion(proposal)
     ]
+    if not by_setting:
+        lines = ["range test: " + line for line in conclusion(own)]
+    return lines + ["range test: " + line for line in spread_lines(own)]
 
 
 def importance_text(result: StudyResult) -> str:

@@ -257,7 +257,9 @@ def propose(
 def agree(judgements: Sequence[Judgement]) -> bool:
     """Whether every sweep has an edge, and none lies further than AGREE_FACTOR from another."""
     edges = _edges(judgements)
-    return len(edges) == len(judgements) and max(edges) <= AGREE_FACTOR * min(edges)
+    if not edges or len(edges) < len(judgements):
+        return not judgements
+    return max(edges) <= AGREE_FACTOR * min(edges)
 
 
 def edges_apart(judgements: Sequence[Judgement]) -> float | None:

@@ -103,8 +103,9 @@ class RangeTestResult(Shown):
         rows += [self._row(str(n), judgement) for n, judgement in enumerate(self.judgements)]
         if self.slow_curve is not None:
             rows.append(self._row("slow", judge(self.slow_curve)))
+        said = [*self._conclusion(), *spread_lines(self.proposal)]
         cost = f"cost: {self.n_steps:,} optimizer steps, {self.seconds:.1f} s"
-        return "\n".join([f"range test: {self._title()}", *rows, *self._conclusion(), cost])
+        return "\n".join([f"range test: {self._title()}", *rows, *said, cost])
 
     def _title(self) -> str:
         plan = self.plan
@@ -165,7 +166,6 @@ def conclusion(proposal: Proposal) -> list[str]:
         f"edge {proposal.edge:.3g}: median of n = {n}{_sure(proposal)}",
         *drift_text(proposal),
         range_text(proposal),
-        spread_text(),
     ]
 
 
@@ -177,6 +177,13 @@ def _sure(proposal: Proposal) -> str:
     if proposal.apart is not None:
         return f", a factor of {proposal.apart:.2f} apart; too few for an interval"
     return "; no interval"
+
+
+def spread_lines(proposal: Proposal | None) -> list[str]:
+    """Return how far the best max_lr may lie from what the sweeps propose; nothing where they
+    propose nothing, or what is searched is not the bracket around it."""
+    measured = proposal is not None and proposal.origin in ("edge", "other batch size")
+    return [spread_text()] if measured else []
 
 
 def spread_text() -> str:

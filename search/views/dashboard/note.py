@@ -16,11 +16,12 @@ from search.views.wording import (
     candidate_name,
     cost_text,
     fact_lines,
+    proposal_lines,
 )
 from studies.database import reading
 from studies.protocol import trained_on
 from studies.tables import StudyRow
-from trainers.sweeps.result import RangeTestResult, conclusion
+from trainers.sweeps.result import RangeTestResult
 
 _GAP = "\N{EM SPACE}"  # Optuna Dashboard sets the cells of a table side by side
 
@@ -101,7 +102,7 @@ def _so_far(engine: Engine, row: StudyRow, measured: RangeTestResult) -> list[st
         )
     facts = []
     if measured.proposal is not None:
-        facts += ["range test: " + line for line in conclusion(measured.proposal)]
+        facts += proposal_lines(measured.proposal, {})
     with reading(engine) as session:
         cost = cost_text(spent(session, row), trained_on(row.declared))
     facts.append(f"cost so far: {cost or 'nothing'}")

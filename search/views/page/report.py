@@ -21,7 +21,7 @@ from search.views import wording
 from search.views.findings import Findings
 from studies.params import parameter, setting_text
 from studies.urls import sqlite_file
-from trainers.sweeps.result import baseline_text, conclusion, count, range_name
+from trainers.sweeps.result import baseline_text, conclusion, count, range_name, spread_lines
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -90,7 +90,7 @@ def page(findings: Findings) -> str:
         train=findings.train,
         provenance=findings.provenance,
         figures=_figures(findings),
-        range_test=conclusion(result.proposal),
+        range_test=[*conclusion(result.proposal), *spread_lines(result.proposal)],
         other_range_tests={
             key: conclusion(result.proposals[key]) for key in findings.range_test.others
         },

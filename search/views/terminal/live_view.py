@@ -87,7 +87,7 @@ class View:
     def news(self) -> list[str]:
         """Return a line for each event since the last call: a run that ended, a proposal."""
         assert self.now is not None
-        totals = {stage.stage: stage.total for stage in self.now.stages}
+        totals = {stage.stage: stage.total_text for stage in self.now.stages}
         lines = [self._line(run, totals) for run in self._new if run.stage in totals]
         self._new.clear()
         if self.now.max_lr is not None and not self._proposed:
@@ -95,7 +95,7 @@ class View:
             lines.append(self.now.max_lr)
         return lines
 
-    def _line(self, run: EndedRun, totals: Mapping[Stage, int]) -> str:
+    def _line(self, run: EndedRun, totals: Mapping[Stage, str]) -> str:
         self._told[run.stage] += 1
         words = [
             f"{run.stage.words} {self._told[run.stage]}/{totals[run.stage]}",
@@ -122,7 +122,7 @@ class View:
             bars.add_row(
                 Text(stage.name, style="bold" if stage.stage == now.stage else ""),
                 ProgressBar(total=max(1, stage.total), completed=stage.done, width=28),
-                f"{stage.done}/{stage.total}{failed}",
+                f"{stage.done}/{stage.total_text}{failed}",
             )
         parts: list[RenderableType] = [bars]
         if now.running:

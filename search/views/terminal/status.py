@@ -110,8 +110,8 @@ def status_lines(now: Overview) -> list[str]:
     lines = [printable(f"study {now.study}: {_where(now)}")]
     lines.append(f"  {'':<12}" + "".join(f"{heading:>10}" for heading in _COUNTS))
     for s in now.stages:
-        numbers = (s.done, s.running, s.waiting, s.given_up, s.total)
-        lines.append(f"  {s.name:<12}" + "".join(f"{n:>10}" for n in numbers))
+        numbers = (s.done, s.running, s.waiting, s.given_up, s.total_text)
+        lines.append(f"  {s.name:<12}" + "".join(f" {n:>9}" for n in numbers))
     if now.running:
         devices = {worker.name: worker.device for worker in now.workers}
         shown = (_running_text(run, devices.get(run.owner), now.grace_s) for run in now.running)
