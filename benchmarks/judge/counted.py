@@ -22,16 +22,21 @@ class Counted:
         self._table, self._study, self._seed = table, study, seed
         self._stride = _STRIDES[seed // 1_000 % len(_STRIDES)]
         self._n_swept: Counter[int] = Counter()
-        self.n_steps = 0
+        self._of_cycles = self._of_sweeps = 0
 
     @property
     def cycles(self) -> float:
-        """What was trained so far, in cycles of the study's length."""
-        return self.n_steps / self._study.cycle_steps
+        """What was trained so far, in cycles of the study's length: sweeps and cycles."""
+        return (self._of_cycles + self._of_sweeps) / self._study.cycle_steps
+
+    @property
+    def swept(self) -> float:
+        """What sweeps took of it."""
+        return self._of_sweeps / self._study.cycle_steps
 
     def scores(self, cycle: OneCycle, *, epochs: int, seed: int) -> tuple[float, float]:
         """Return the scores of one cycle."""
-        self.n_steps += cycle.total_steps
+        self._of_cycles += cycle.total_steps
         return self._table.scores(cycle, epochs=epochs, seed=seed)
 
     def losses(self, lrs: Sequence[float], *, seed: int) -> Sequence[float]:
@@ -40,5 +45,5 @@ class Counted:
         self._n_swept[len(lrs)] += 1
         losses = self._table.losses(lrs, seed=(self._seed + number * self._stride) % 2**31)
         broken = next((n for n, loss in enumerate(losses) if not math.isfinite(loss)), len(lrs))
-        self.n_steps += min(broken + 1, len(lrs))
+        self._of_sweeps += min(broken + 1, len(lrs))
         return losses

@@ -13,7 +13,6 @@ from statistics import fmean
 import numpy as np
 
 from benchmarks.judge.answers import Answer, Answers, Compared, Shown
-from benchmarks.judge.counted import Counted
 from benchmarks.judge.ours import CONFIRMED, Search
 from benchmarks.simulate import SimulatedCycle
 from search.params import Params
@@ -66,17 +65,15 @@ class FormerSearch(Search):
         """Return the expected score of each of the first `n` configurations."""
         cycles, ranges = self.cycles(n), self._ranges(self.proposal)
         positions = [ranges.position(cycle.params) for cycle in cycles]
-        sign = 1.0 if self.study.direction == "maximize" else -1.0
-        expected = expected_scores([sign * c.score for c in cycles], positions)
-        return {c.slot: sign * e for c, e in zip(cycles, expected, strict=True)}
+        expected = expected_scores([self.sign * c.score for c in cycles], positions)
+        return {c.slot: self.sign * e for c, e in zip(cycles, expected, strict=True)}
 
     def best_expected(self, n: int) -> Params:
         """Return the tried configuration with the best expected score."""
         if not n:
             return self._ranges(self.proposal).baseline()
         expected = self.expected(n)
-        sign = 1.0 if self.study.direction == "maximize" else -1.0
-        return self.cycles(n)[max(expected, key=lambda slot: sign * expected[slot])].params
+        return self.cycles(n)[max(expected, key=lambda slot: self.sign * expected[slot])].params
 
     def finalists(self) -> list[int]:
         """Return the slots that are retrained beside the baseline."""
@@ -91,32 +88,24 @@ class FormerSearch(Search):
         )
 
 
-def within_budgets(
-    study: Study, table: Table, *, seed: int, budgets: Sequence[float] = BUDGETS
-) -> Answers:
+def within_budgets(search: FormerSearch, *, budgets: Sequence[float] = BUDGETS) -> Answers:
     """Return the answers of a search that each budget fixes."""
-    counted = Counted(table, study, seed=seed)
-    search = FormerSearch(study, counted, seed=seed)
-    assert search.proposal is not None
-    swept, answers = counted.cycles, {}
+    swept, answers = search.swept, {}
     for budget in budgets:
         n = max(0, int(budget - swept + 1e-9))
         answers[f"{budget:g}"] = Answer(search.best_expected(n), swept + n)
     return Answers(answers)
 
 
-def to_the_end(study: Study, table: Table, *, seed: int) -> Answers:
+def to_the_end(search: FormerSearch) -> Answers:
     """Return the winner among the finalists and the baseline by fresh common seeds."""
-    counted = Counted(table, study, seed=seed)
-    search = FormerSearch(study, counted, seed=seed)
-    cycles = search.cycles(N_TRIALS)
-    sign = 1.0 if study.direction == "maximize" else -1.0
+    study, cycles, sign = search.study, search.cycles(N_TRIALS), search.sign
     scores = {
         slot: [
-            counted.scores(
+            search.counted.scores(
                 cycles[slot].params.plan(study.cycle_steps),
                 epochs=study.epochs,
-                seed=run_seed_for(seed, "confirmation", 0, replicate),
+                seed=run_seed_for(search.seed, "confirmation", 0, replicate),
             )
             for replicate in range(N_SEEDS)
         ]
@@ -125,8 +114,9 @@ def to_the_end(study: Study, table: Table, *, seed: int) -> Answers:
     winner = max(scores, key=lambda slot: sign * fmean(pair[0] for pair in scores[slot]))
     shown = _shown([[pair[1] for pair in scores[slot]] for slot in (winner, BASELINE_SLOT)], sign)
     pick, baseline = cycles[winner].params, cycles[BASELINE_SLOT].params
+    cost = search.swept + N_TRIALS + N_SEEDS * len(scores)
     return Answers(
-        {CONFIRMED: Answer(pick, counted.cycles)},
+        {CONFIRMED: Answer(pick, cost)},
         Compared(pick, baseline, "no" if winner == BASELINE_SLOT else shown, N_TRIALS),
     )
 

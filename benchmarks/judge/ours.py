@@ -21,7 +21,22 @@ BUDGETS = (6, 10, 20)
 
 
 class Search(Simulator):
-    """A search that goes on in a wide range where the sweeps propose nothing, as the product's."""
+    """A search that goes on in a wide range where the sweeps propose nothing, as the product's.
+
+    What it trains is counted; `swept` is what its range test takes, in cycles.
+    """
+
+    def __init__(
+        self, study: Study, table: Table, *, seed: int, known: Constants | None = None
+    ) -> None:
+        self.counted = Counted(table, study, seed=seed)
+        super().__init__(study, self.counted, seed=seed, known=known)
+
+    @property
+    def swept(self) -> float:
+        """What the range test takes."""
+        assert self.range_test is not None
+        return self.counted.swept
 
     @property
     def proposal(self) -> Proposal:
@@ -35,6 +50,11 @@ class Search(Simulator):
             end_lr=self.study.range_test.end_lr,
         )
         return middle_of(low, high, origin="wide range")
+
+    @property
+    def sign(self) -> float:
+        """1 where a greater score is better, -1 where a smaller one is."""
+        return 1.0 if self.study.direction == "maximize" else -1.0
 
     def cycles(self, n: int) -> list[SimulatedCycle]:
         """Return the first `n` cycles of the search."""
@@ -61,44 +81,29 @@ class Search(Simulator):
         if belief is None:
             return self.first_choice()
         expected = belief.expected_of_slots
-        sign = 1 if self.study.direction == "maximize" else -1
-        return max(cycles, key=lambda cycle: sign * expected[cycle.slot]).params
+        return max(cycles, key=lambda cycle: self.sign * expected[cycle.slot]).params
 
 
-def within_budgets(
-    study: Study,
-    table: Table,
-    *,
-    seed: int,
-    budgets: Sequence[float] = BUDGETS,
-    known: Constants | None = None,
-) -> dict[str, Answers]:
+def within_budgets(search: Search, *, budgets: Sequence[float] = BUDGETS) -> dict[str, Answers]:
     """Return the answers of a search that each budget fixes, and those of tried ones alone."""
-    counted = Counted(table, study, seed=seed)
-    search = Search(study, counted, seed=seed, known=known)
-    alone = Answer(search.first_choice(), counted.cycles)
+    alone = Answer(search.first_choice(), search.swept)
     expected, tried = {RANGE_TEST: alone}, {RANGE_TEST: alone}
     for budget in budgets:
-        n = max(0, int(budget - alone.cycles + 1e-9))
-        cost = alone.cycles + n
+        n = max(0, int(budget - search.swept + 1e-9))
+        cost = search.swept + n
         expected[f"{budget:g}"] = Answer(search.best_expected(n), cost)
         tried[f"{budget:g}"] = Answer(search.best_tried(n), cost)
     return {"ours": Answers(expected), "ours, tried": Answers(tried)}
 
 
-def to_the_end(
-    study: Study, table: Table, *, seed: int, known: Constants | None = None
-) -> Answers:
+def to_the_end(search: Search) -> Answers:
     """Return the answer that the verdict recommends, after a search that ends by itself."""
-    counted = Counted(table, study, seed=seed)
-    search = Search(study, counted, seed=seed, known=known)
-    proposal = search.proposal
     cycles = search.until_it_ends()
-    ended = confirmed(study, counted, cycles, proposal, seed=seed)
+    before = search.counted.cycles
+    ended = confirmed(search.study, search.counted, cycles, search.proposal, seed=search.seed)
+    cost = search.swept + len(cycles) + search.counted.cycles - before
     by_slot = {cycle.slot: cycle.params for cycle in cycles}
     pick, baseline = by_slot[ended.winner], by_slot[0]
     taken = pick if ended.shown == "better" else baseline
-    return Answers(
-        {CONFIRMED: Answer(taken, counted.cycles)},
-        Compared(pick, baseline, ended.shown, len(cycles)),
-    )
+    compared = Compared(pick, baseline, ended.shown, len(cycles))
+    return Answers({CONFIRMED: Answer(taken, cost)}, compared)

@@ -27,16 +27,17 @@ cycles of the family's own length; a sweep of 200 steps is 2 cycles of 100 steps
 test takes more than a budget, the answer is that of the range test, and "at" gives what answers
 cost on average.
 
-| strategy | what it does |
-|---|---|
-| ours | the product: sweeps until two agree, first choices, knowledge gradient, answers with what is expected to score best, tried or not |
-| ours, tried | the same search; answers with the best expected of what was tried |
-| ours, confirmed | the search ends by itself, finalists race, pairs decide; answers with what the verdict recommends |
-| before | the former product: 5 sweeps and a slow one, TPE after 8 Sobol points, expected scores of a process fitted to them |
-| before, confirmed | the same with 24 configurations, 3 finalists and the baseline with 5 seeds each; answers with the winner |
-| tpe, careful | Optuna's TPESampler as it is set, over a factor of 30 in all around 0.1 (SGD with momentum) or 0.001 (Adam's kinds); answers with its best trial |
-| tpe, wide | the same over 1e-5 to 10, as far as it was recorded |
-| gp, ... | Optuna's GPSampler |
+- **ours** is the product: sweeps until two agree, first choices, the knowledge gradient; the answer
+  is what is expected to score best, tried or not. **ours, tried** answers with the best expected of
+  what was tried.
+- **ours, confirmed** is a search that ends by itself, a race of finalists and pairs that decide;
+  the answer is what the verdict recommends.
+- **before** is the former product: five sweeps and a slow one, TPE after 8 Sobol points, expected
+  scores of a process fitted to them. **before, confirmed** has 24 configurations, then 3 finalists
+  and the baseline with 5 seeds each, and answers with the winner.
+- **tpe** and **gp** are Optuna's TPESampler and GPSampler as they are set; the answer is the best
+  trial. **careful**: over a factor of 30 in all around 0.1 (SGD with momentum) or 0.001 (Adam's
+  kinds). **wide**: over 1e-5 to 10, as far as it was recorded.
 
 OptunaHub's AutoSampler is not here: it is loaded from a host that could not be reached.
 """

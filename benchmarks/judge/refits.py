@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.judge.counted import Counted
 from benchmarks.judge.judged import POINT, Judged, judged, relatives
 from benchmarks.judge.ours import Search
 from benchmarks.recorded_task import places
@@ -58,7 +57,7 @@ class Measured:
     away: tuple[float, float]
 
     def lost(self, choice: Choice) -> Floats:
-        """Return what a choice loses after each range test; a rate between two by interpolation."""
+        """Return what a choice loses after each range test; rates are interpolated."""
         rate, *shape = choice
         curves = self.at[:, :, _ALL_SHAPES.index((shape[0], shape[1]))]
         place = np.interp(math.log10(rate), _LOG_RATES, np.arange(len(_LOG_RATES)))
@@ -99,7 +98,7 @@ def measured(name: str) -> Measured:
 
 def _proposal(on: Judged, number: int) -> float:
     seed = run_seed_for(0, "judge", number)
-    return Search(on.study, Counted(on.world, on.study, seed=seed), seed=seed).proposal.max_lr
+    return Search(on.study, on.world, seed=seed).proposal.max_lr
 
 
 def _away(at: Floats) -> tuple[float, float]:

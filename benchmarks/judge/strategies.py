@@ -29,19 +29,16 @@ def _alone(
 
 
 def _ours(family: Judged, seed: int) -> Mapping[str, Answers]:
-    return ours.within_budgets(family.study, family.world, seed=seed)
-
-
-def _ours_confirmed(family: Judged, seed: int) -> Mapping[str, Answers]:
-    return {"ours, confirmed": ours.to_the_end(family.study, family.world, seed=seed)}
+    search = ours.Search(family.study, family.world, seed=seed)
+    return {**ours.within_budgets(search), "ours, confirmed": ours.to_the_end(search)}
 
 
 def _former(family: Judged, seed: int) -> Mapping[str, Answers]:
-    return {"before": former.within_budgets(family.study, family.world, seed=seed)}
-
-
-def _former_confirmed(family: Judged, seed: int) -> Mapping[str, Answers]:
-    return {"before, confirmed": former.to_the_end(family.study, family.world, seed=seed)}
+    search = former.FormerSearch(family.study, family.world, seed=seed)
+    return {
+        "before": former.within_budgets(search),
+        "before, confirmed": former.to_the_end(search),
+    }
 
 
 def _plain() -> dict[str, Strategy]:
@@ -56,9 +53,7 @@ def _plain() -> dict[str, Strategy]:
 
 STRATEGIES: Mapping[str, Strategy] = {
     "ours": _ours,
-    "ours, confirmed": _ours_confirmed,
     "before": _former,
-    "before, confirmed": _former_confirmed,
     **_plain(),
 }
 """What is run; some give the answers of more than one strategy."""

@@ -93,8 +93,9 @@ def searched(name: str, number: int) -> Searched:
     """Do one search of each strategy, then train what they answer with common fresh seeds."""
     trained = Trained(name)
     study, seed = trained.study, run_seed_for(0, "judge trained", number)
-    mine = ours.within_budgets(study, trained, seed=seed, budgets=(BUDGET,))
-    before = former.within_budgets(study, trained, seed=seed, budgets=(BUDGET,))
+    mine = ours.within_budgets(ours.Search(study, trained, seed=seed), budgets=(BUDGET,))
+    former_search = former.FormerSearch(study, trained, seed=seed)
+    before = former.within_budgets(former_search, budgets=(BUDGET,))
     careful = alone.searched(
         study,
         trained,
@@ -169,9 +170,7 @@ def differences(kept: KeptSearches) -> str:
             if len(searches) > 1
         }
         for name, (validation, test) in apart.items():
-            rows.append(
-                [other, name, len(validation), *map(_interval, ([validation], [test]))]
-            )
+            rows.append([other, name, len(validation), *map(_interval, ([validation], [test]))])
         if apart:
             splits = zip(*apart.values(), strict=True)
             n = sum(len(validation) for validation, _ in apart.values())
@@ -196,6 +195,8 @@ def means(kept: KeptSearches) -> str:
         own = [each for (family, _), each in sorted(kept.found.items()) if family == name]
         for strategy in STRATEGIES if own else ():
             cost = fmean(each.answers[strategy][1] for each in own)
-            cells = [f"{fmean(each.mean(strategy, split) for each in own):.2f}" for split in (0, 1)]
+            cells = [
+                f"{fmean(each.mean(strategy, split) for each in own):.2f}" for split in (0, 1)
+            ]
             rows.append([name, strategy, len(own), f"{cost:.1f}", *cells])
     return table(["family", "strategy", "n", "cycles", "validation", "test"], rows)
