@@ -40,9 +40,10 @@ class Surface:
     loses against the best counts as it is up to some deviations of a seed, beyond as a logarithm:
     a cliff would otherwise bend the plateau beside it upwards.
 
-    `points` has a row per configuration; `usual` is the typical deviation of a seed. `held_out`
-    is the root mean square error of each configuration's mean score, predicted from all others
-    under the scales of all; `held_out_better` that of the better half.
+    `points` has a row per configuration, `means` its mean score and `errors` how far that lies
+    from what all others predict, under the scales of all. `usual` is the typical deviation of a
+    seed. `held_out` is the root mean square of all errors, `held_out_better` that of the better
+    half.
     """
 
     def __init__(self, points: Vector, scores: Sequence[Sequence[float]]) -> None:
@@ -71,9 +72,9 @@ class Surface:
         smooth = self._process.kernel_.k1  # without the white noise, which no prediction has
         self._lengths, self._height = smooth.k2.length_scale, smooth.k1.constant_value
         without = self._unfolded(scaled - (inverse @ scaled) / np.diag(inverse))
-        errors = (without - means) ** 2
-        self.held_out = float(np.sqrt(np.mean(errors)))
-        self.held_out_better = float(np.sqrt(np.mean(errors[means >= np.median(means)])))
+        self.means, self.errors = means, without - means
+        self.held_out = self.held_out_of(means > -np.inf)
+        self.held_out_better = self.held_out_of(means >= np.median(means))
 
     def __call__(self, points: Vector) -> Vector:
         """Return the predicted mean score at each point, as scikit-learn's predict() does.
@@ -84,6 +85,14 @@ class Surface:
         r = np.sqrt(5 * (apart**2).sum(axis=2))
         covariances = self._height * (1 + r + r**2 / 3) * np.exp(-r)
         return self._unfolded(covariances @ self._process.alpha_.ravel())
+
+    def held_out_of(self, chosen: NDArray[np.bool_]) -> float:
+        """Return the root mean square error of some configurations, predicted from all others."""
+        return float(np.sqrt(np.mean(self.errors[chosen] ** 2)))
+
+    def typical_of(self, chosen: NDArray[np.bool_]) -> float:
+        """Return the typical deviation of a seed of some configurations."""
+        return _typical(self._deviations[chosen], self._degrees[chosen])
 
     def typical_at(self, point: Vector) -> float:
         """Return the deviation of a seed in the neighbourhood of a point."""

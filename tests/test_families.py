@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.families.design import DEFAULTS, Design, cycles, seed_of
 from benchmarks.families.family import Family
-from benchmarks.families.record import RECORDED, Call, Recording, RunAll
-from benchmarks.families.table import FAMILIES, apart_from
+from benchmarks.families.record import Call, Recording, RunAll
+from benchmarks.families.table import FAMILIES, NAMES, apart_from
 from benchmarks.families.world import FamilyWorld, proposal_of, world_of
 from benchmarks.records import CycleRecord, Journal, Record, SweepRecord
 from search.params import Params
@@ -179,7 +179,7 @@ def test_a_world_has_the_surface_and_the_noise_that_were_recorded() -> None:
     drawn = np.array([[world.score(params, seed) for seed in range(400)] for params in SEEN])
     # The mean of 400 draws, and of their deviation, within four standard errors.
     assert drawn.mean(axis=1) == pytest.approx(world.truth(SEEN), abs=4 * 0.006 / 20)
-    assert world.surface.usual == pytest.approx(0.005, rel=0.35)
+    assert world.usual == pytest.approx(0.005, rel=0.35)
     together = np.corrcoef(drawn)[0, 1]
     assert together == pytest.approx(world.shares.common, abs=0.15)
 
@@ -206,25 +206,20 @@ def test_no_score_is_worse_than_a_broken_cycle() -> None:
     assert made_up(common=0.0).truth([far])[0] >= 0.1
 
 
-COMMITTED = [name for name in FAMILIES if (RECORDED / f"{name}.jsonl").exists()]
-
-
-@pytest.mark.parametrize("name", [*COMMITTED, "cifar-small", "cifar-residual"])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_surface_of_a_recorded_family_follows_the_means(name: str) -> None:
     world = world_of(name)
     print(world.described())
-    means = np.array(
-        [np.mean([score for score, _ in s.values()]) for s in world.recorded.values()]
-    )
-    better = means >= np.median(means)
+    means, better = world.surface.means, world.better
     errors = np.asarray(world.truth(list(world.recorded))) - means
-    # Each mean has noise of its own, which the surface does not follow.
-    assert np.sqrt(np.mean(errors[better] ** 2)) < 1.5 * world.surface.usual
-    assert world.surface.held_out_better < 6 * world.surface.usual
+    # Each mean has noise of its own, which the surface does not follow; and it smooths a cliff.
+    most = 0.01 + world.usual
+    assert np.sqrt(np.mean(errors[better] ** 2)) < most
+    assert world.surface.held_out_of(better) < 1.5 * most
 
 
 def test_a_recorded_family_can_be_searched_without_its_data() -> None:
-    name = COMMITTED[0]
+    name = "digits-mlp"
     world = world_of(name)
     trainer = world.study.task.trainer(None)  # type: ignore[arg-type]
     assert isinstance(trainer, TableTrainer)

@@ -2,6 +2,7 @@
 
     python -m benchmarks.families --data FOLDER --workers 2
     python -m benchmarks.families --dry-run        how much there is, and how much is done
+    python -m benchmarks.families --write docs/benchmarks/families.md
 
 FOLDER is CIFAR-10 as an ImageFolder, which three of the families need. The same line resumes
 where a killed recording ended. About one core hour in all.
@@ -32,6 +33,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--only", choices=FAMILIES, action="append", help="default: all")
     parser.add_argument("--dry-run", action="store_true", help="print the counts and stop")
+    parser.add_argument("--write", type=Path, help="write the page of what is kept, and stop")
     asked = parser.parse_args(argv)
     if asked.workers < 1:
         parser.error(f"--workers must be at least 1, got {asked.workers}")
@@ -45,6 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before torch is there, in this process and in the workers.
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
+        if asked.write is not None:
+            from benchmarks.families.report import page
+
+            page(asked.out).write(asked.write)
+            return 0
         families = [FAMILIES[name] for name in dict.fromkeys(asked.only or FAMILIES)]
         recording = Recording(asked.out, families, data=asked.data, design=Design())
         if not asked.dry_run:

@@ -2,16 +2,21 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
-from itertools import combinations
 from pathlib import Path
 from random import Random
-from statistics import fmean
 
 import numpy as np
 
 from benchmarks.families.design import DEFAULTS
+from benchmarks.families.noise import (
+    Scores,
+    better_half,
+    luck_of,
+    rows_of,
+    shares_of,
+    with_mean_0,
+)
 from benchmarks.families.record import RECORDED
 from benchmarks.families.table import FAMILIES
 from benchmarks.recorded_task import Surface, Vector, places
@@ -29,21 +34,6 @@ from trainers.task import OwnLoop
 # configurations x 5 seeds and 18 x 10. The two older tables share no seeds, and cannot say.
 _COMMON_OF_THE_OLDER = 0.36
 
-Scores = Mapping[int, tuple[float, float]]
-"""Seed -> score on validation and on the test split, of one configuration."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """What the noise of a family is made of.
-
-    `common`: the share of the variance that a seed gives to every configuration alike.
-    `split`: the correlation of the noise on validation with that on the test split.
-    """
-
-    common: float
-    split: float
-
 
 class FamilyWorld:
     """One family behind its surface; a `World` (benchmarks.replay), and the table of it too.
@@ -53,6 +43,9 @@ class FamilyWorld:
     configurations, and sqrt(1 - common) times one of the pair. Upwards the deviation is at most
     the usual one: close to the rate at which training breaks a seed may fail badly, none excels.
     No score is worse than a broken cycle's.
+
+    `common`: that share, where the recorded seeds are not the same for all configurations; None
+    estimates it, and takes the luck of the seeds out of the means (benchmarks.families.noise).
     """
 
     def __init__(
@@ -69,12 +62,15 @@ class FamilyWorld:
         assert study.diverged_value is not None
         self.worst: float = study.diverged_value
         self.points = places(list(recorded))
-        validation, test = (
-            [[pair[split] for pair in scores.values()] for scores in recorded.values()]
-            for split in (0, 1)
+        scores = list(recorded.values())
+        luck = np.zeros((len(scores), 2)) if common is not None else luck_of(scores)
+        rows = [rows_of(each) - its_luck for each, its_luck in zip(scores, luck, strict=True)]
+        self.surface, self.test_surface = (
+            Surface(self.points, [each[:, split].tolist() for each in rows]) for split in (0, 1)
         )
-        self.surface, self.test_surface = (Surface(self.points, s) for s in (validation, test))
-        self.shares = shares_of(list(recorded.values()), self.surface, common=common)
+        self.better = better_half(self.surface.means, self.worst)
+        self.usual = self.surface.typical_of(self.better)
+        self.shares = shares_of(scores, self.surface, self.better, common=common)
         self._sweeps: dict[int, list[Sequence[float]]] = {}
         for sweep in sweeps:
             self._sweeps.setdefault(len(sweep), []).append(sweep)
@@ -93,7 +89,7 @@ class FamilyWorld:
         return np.maximum(self.surface(points), self.worst)
 
     def score(self, params: Params, seed: int) -> float:
-        """Return the score on validation of one cycle; takes less than 0.2 ms."""
+        """Return the score on validation of one cycle; takes well under a millisecond."""
         return self._scores(params, seed)[0]
 
     def scores(self, cycle: OneCycle, *, epochs: int, seed: int) -> tuple[float, float]:
@@ -115,7 +111,7 @@ class FamilyWorld:
         of_test = split * drawn + math.sqrt(1 - split**2) * pairs.gauss(0.0, 1.0)
         truths = self.surface(point)[0], self.test_surface(point)[0]
         validation, test = (
-            max(self.worst, float(truth) + _noise(noise, below, above))
+            max(self.worst, float(truth) + with_mean_0(noise, below, above))
             for truth, noise in zip(truths, (drawn, of_test), strict=True)
         )
         return validation, test
@@ -123,7 +119,7 @@ class FamilyWorld:
     def deviations_at(self, point: Vector) -> tuple[float, float]:
         """Return the deviation of a seed downwards and upwards, at a row of `places`."""
         below = self.surface.typical_at(point)
-        return below, min(below, self.surface.usual)
+        return below, min(below, self.usual)
 
     def curve(self, params: Params, *, seed: int) -> Sequence[float]:
         """Return the one score of a cycle."""
@@ -154,61 +150,26 @@ class FamilyWorld:
         """Return what the world is made of and how far it can be trusted."""
         n_cycles = sum(map(len, self.recorded.values()))
         surface, shares = self.surface, self.shares
+        error = surface.held_out_of(self.better)
         return (
             f"{self.study.name}: {n_cycles} recorded cycles of {len(self.recorded)} "
             f"configurations; held-out error of the surface (root mean square, points) "
-            f"{100 * surface.held_out:.2f} (better half {100 * surface.held_out_better:.2f}); a "
-            f"seed's deviation {100 * surface.usual:.2f}, of its variance "
+            f"{100 * surface.held_out:.2f} (better half {100 * error:.2f}); a "
+            f"seed's deviation {100 * self.usual:.2f}, of its variance "
             f"{shares.common:.0%} common to all configurations"
         )
 
 
-def _noise(drawn: float, below: float, above: float) -> float:
-    """Return a standard normal draw with a deviation to each side, moved to mean 0."""
-    mean = (above - below) / math.sqrt(2 * math.pi)
-    return drawn * (below if drawn < 0 else above) - mean
-
-
-def shares_of(
-    recorded: Sequence[Scores], surface: Surface, *, common: float | None = None
-) -> Shares:
-    """Return what the noise is made of, from the better half of the configurations.
-
-    Each score is taken less the mean of its configuration and over the deviation of its
-    neighbourhood. `common` (None: estimated): over all pairs of configurations with as many seeds
-    as any has (eight; two where the recording is young), the products of these under the same
-    seed, summed, over as many as are free: one less than seeds. More pairs do not make it surer
-    than that many seeds can. `split`: the correlation over all of validation with the test split.
-    """
-    means = [fmean(score for score, _ in scores.values()) for scores in recorded]
-    middle = float(np.median(means))
-    better = [n for n, mean in enumerate(means) if mean >= middle and len(recorded[n]) > 1]
-    scales = {n: surface.typical_at(surface.points[n]) or math.inf for n in better}
-    scaled = {n: _scaled(recorded[n], scales[n]) for n in better}
-    if common is None:
-        most = max(map(len, recorded))
-        rows = [scaled[n][:, 0] for n in better if len(recorded[n]) == most]
-        products = [float(one @ other) / (most - 1) for one, other in combinations(rows, 2)]
-        common = fmean(products) if products else 0.0
-    validation, test = np.concatenate(list(scaled.values())).T
-    size = math.sqrt(float(validation @ validation) * float(test @ test))
-    split = float(validation @ test) / size if size else 0.0
-    return Shares(common=min(0.95, max(0.0, common)), split=min(0.99, max(0.0, split)))
-
-
-def _scaled(scores: Scores, scale: float) -> Vector:
-    """Return a row per seed, in their order: both scores less their means, over the scale."""
-    values = np.array([scores[seed] for seed in sorted(scores)])
-    scaled: Vector = (values - values.mean(0)) / scale
-    return scaled
-
-
-@cache
 def world_of(name: str, folder: Path = RECORDED) -> FamilyWorld:
     """Return the world of a recorded family, `cifar-small` and `cifar-residual` among them.
 
     Raises UserError where too little is recorded of it.
     """
+    return _world_of(name, folder)
+
+
+@cache
+def _world_of(name: str, folder: Path) -> FamilyWorld:
     if name in STUDIES:
         return _older_world(name, folder.parent)
     family = FAMILIES[name]
