@@ -166,6 +166,7 @@ def _searches() -> dict[str, Callable[..., Found]]:
     found[RIVAL] = partial(ours, sampler="random", n_initial=0)
     for sampler in ("tpe", "gp", "qmc", "cmaes"):
         found[f"e {sampler}"] = partial(ours, sampler=sampler, n_initial=8)
+    found["e kg"] = partial(ours, sampler="kg", n_initial=0)
     return {name: partial(search, name=name) for name, search in found.items()}
 
 

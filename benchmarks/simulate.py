@@ -10,11 +10,12 @@ from search.history.optuna_study import History
 from search.params import Params
 from search.stages import range_test
 from search.stages.believed import Belief, Tried, believe, candidates_seed
+from search.stages.finalists import finalists_of
 from search.stages.kernel import Constants
 from search.stages.propose import is_enough, next_params, unvisited
 from search.stages.search import BASELINE_SLOT, given, space_filling
 from search.stages.space import Ranges
-from search.stages.statistics import choose, finalists, spread_finalists
+from search.stages.statistics import choose, finalists
 from studies.definition import Study
 from trainers.run import Point
 from trainers.seeding import run_seed_for
@@ -204,21 +205,17 @@ class Simulator:
         confirm: bool,
         expects: bool,
     ) -> list[int]:
-        study, ranges = self.study, self._ranges(said)
-        places = {c.slot: ranges.position(c.params) for c in cycles}
-        scores: Mapping[int, float] = {c.slot: c.score for c in cycles}
+        direction, n = self.study.direction, self.study.confirmation.n_finalists
         belief = self._belief(cycles, said, slot=0)
+        if expects and confirm and belief is not None:
+            return finalists_of(belief, n=n)
+        scores: Mapping[int, float] = {c.slot: c.score for c in cycles}
         if expects and belief is not None:
             scores = belief.expected_of_slots
         if not confirm:
-            return finalists(scores, n=1, direction=study.direction)
-        return spread_finalists(
-            {slot: score for slot, score in scores.items() if slot != BASELINE_SLOT},
-            places,
-            None if belief is None else belief.noise,
-            n=study.confirmation.n_finalists,
-            direction=study.direction,
-        )
+            return finalists(scores, n=1, direction=direction)
+        others = {slot: score for slot, score in scores.items() if slot != BASELINE_SLOT}
+        return finalists(others, n=n, direction=direction)
 
     def _confirmed(self, slots: Sequence[int], cycles: Sequence[SimulatedCycle]) -> int:
         seeds = [

@@ -10,8 +10,13 @@ from search.stages.search import given
 from search.stages.space import Ranges, baseline
 from studies.definition import Screening, Space
 
-RANGES = Ranges(others=Space().parameters({}), bracket=(0.05, 0.8), proposed_max_lr=0.2)
-SCREENING = Screening(n_trials=9, epochs=8)
+RANGES = Ranges(
+    others=Space().parameters({}),
+    bracket=(0.05, 0.8),
+    proposed_max_lr=0.2,
+    first_choices=False,
+)
+SCREENING = Screening(n_trials=9, epochs=8, sampler="tpe")
 
 
 def given_to(slot: int, screening: Screening = SCREENING, seed: int = 3) -> object:

@@ -57,7 +57,7 @@ def stored(engine: Engine, asked: Asked) -> tuple[StudyRow | None, Asked]:
     except ProtocolError as error:
         return None, _counted(make_way(engine, row, asked, error))
     asked = replace(asked, definition=as_stored)
-    if asked.target.n_trials == row.n_trials and not row.exact:
+    if asked.target.n_trials == row.n_trials and row.may_end_search:
         row = catalog.make_exact(engine, row)
     if more:
         row, asked = catalog.extend(engine, row, more=more), replace(asked, target=Target())

@@ -125,6 +125,14 @@ def proposal_lines(own: Proposal, by_setting: Mapping[str, Proposal]) -> list[st
     return lines + ["range test: " + line for line in spread_lines(own)]
 
 
+_NOISE_FROM = {
+    "neighbours": "from nearest neighbours",
+    "replicates": "from cycles of one configuration with several seeds",
+    "surrogate": "as the surrogate has it from all cycles",
+}
+"""Where a noise of the search comes from, in words."""
+
+
 def importance_text(result: StudyResult) -> str:
     """Return each parameter's share of the variance, and what share is a seed's noise."""
     shares = ", ".join(f"{name} {share:.0%}" for name, share in result.importances.items())
@@ -138,7 +146,7 @@ def importance_text(result: StudyResult) -> str:
     deviation = result.metric.difference(result.search_noise.deviation)
     return (
         f"{text}; of that variance at most about {result.noise_floor:.0%} is a seed's noise (sd "
-        f"{deviation}, from nearest neighbours)"
+        f"{deviation}, {_NOISE_FROM[result.search_noise.source]})"
     )
 
 
