@@ -11,7 +11,7 @@ from benchmarks.plan import WIDE_MAX_LR
 from benchmarks.recorded_task import places
 from benchmarks.tasks import STUDIES
 from search.params import Params
-from search.stages.space import Ranges, baseline
+from search.stages.space import Ranges
 from studies.definition import Study
 
 POINT = 0.01
@@ -23,7 +23,7 @@ CAREFUL_FACTOR = math.sqrt(30.0)
 WIDE = (1e-5, 10.0)
 GUESSES = {"sgd": 0.1, "adaptive": 1e-3}
 """What people begin with: SGD with momentum 0.9, and Adam's kinds (torch's own default)."""
-_LOG2_DENSE = 13
+_N_DENSE = 2**13
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,18 +50,16 @@ class Judged:
         guess = GUESSES["adaptive" if self.study.task.adaptive else "sgd"]
         return guess / CAREFUL_FACTOR, guess * CAREFUL_FACTOR
 
+    def dense(self) -> list[Params]:
+        """Return a dense Sobol set of the recorded space."""
+        return Ranges(
+            others=self.study.parameters, bracket=self.recorded_range, proposed_max_lr=1.0
+        ).candidates(_N_DENSE, seed=0)
+
     @cached_property
     def best(self) -> float:
         """The best noiseless score over a dense Sobol set of the recorded space."""
-        from scipy.stats import qmc
-
-        wide = Ranges(
-            others=self.study.parameters, bracket=self.recorded_range, proposed_max_lr=1.0
-        )
-        unit = qmc.Sobol(3, scramble=True, seed=0).random_base2(_LOG2_DENSE).tolist()
-        dense = places([wide.at(point) for point in unit])
-        middle = baseline(math.sqrt(math.prod(self.recorded_range)))
-        return max(float(self.world.truth_at(dense).max()), *self.world.truth([middle]))
+        return float(self.world.truth_at(places(self.dense())).max())
 
     def regret(self, params: Params) -> float:
         """Return how many points the noiseless score of an answer lies below the best.

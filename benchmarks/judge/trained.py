@@ -26,6 +26,7 @@ from trainers.sweeps.sweep import Sweep
 CHOSEN = ("textures-conv-gn", "digits-mlp", "cancer-dropout", "teacher-silu-bn")
 """A convolutional net with Nesterov momentum, an MLP with SGD and label smoothing, a table with
 RMSprop, a regression with Adam: cycles of about 0.3 s."""
+FILE = "judge-trained.jsonl"
 BUDGET = 10
 """Cycles in all."""
 N_SEARCHES, N_SEEDS = 20, 8
