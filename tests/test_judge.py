@@ -229,7 +229,7 @@ def test_trained_differences_are_those_of_pairs(tmp_path: Path) -> None:
     assert len(kept.lacking(2)) == 2 * len(CHOSEN)
     for name in CHOSEN:
         for number, level in enumerate((0.5, 0.9)):
-            behind = {"ours": 0.0, "ours, tried": 0.0, "before": 0.01, "tpe, careful": 0.02}
+            behind = {"ours": 0.0, "before": 0.01, "tpe, careful": 0.02}
             scores = {s: [(level - behind[s], level)] * 3 for s in STRATEGIES}
             answers = {s: (dict(Params(max_lr=0.1)), 10.0) for s in STRATEGIES}
             kept.add(Searched(name, number, answers, scores))

@@ -7,6 +7,7 @@ from benchmarks.judge.confirming import confirmed
 from benchmarks.judge.counted import Counted
 from benchmarks.simulate import SimulatedCycle, Simulator
 from search.params import Params
+from search.stages.believed import Belief
 from search.stages.first import first_choices
 from search.stages.kernel import Constants
 from studies.definition import Study
@@ -30,7 +31,17 @@ class Search(Simulator):
         self, study: Study, table: Table, *, seed: int, known: Constants | None = None
     ) -> None:
         self.counted = Counted(table, study, seed=seed)
+        self._beliefs: dict[tuple[int, int], Belief | None] = {}
         super().__init__(study, self.counted, seed=seed, known=known)
+
+    def _belief(
+        self, cycles: Sequence[SimulatedCycle], said: Proposal, *, slot: int
+    ) -> Belief | None:
+        """Return a belief once for each number of cycles: they are the first of one search."""
+        key = len(cycles), slot
+        if key not in self._beliefs:
+            self._beliefs[key] = super()._belief(cycles, said, slot=slot)
+        return self._beliefs[key]
 
     @property
     def swept(self) -> float:

@@ -30,7 +30,7 @@ FILE = "judge-trained.jsonl"
 BUDGET = 10
 """Cycles in all."""
 N_SEARCHES, N_SEEDS = 20, 8
-STRATEGIES = ("ours", "ours, tried", "before", "tpe, careful")
+STRATEGIES = ("ours", "before", "tpe, careful")
 
 Scores = Sequence[tuple[float, float]]
 """Validation and test of each fresh seed."""
@@ -94,7 +94,7 @@ def searched(name: str, number: int) -> Searched:
     """Do one search of each strategy, then train what they answer with common fresh seeds."""
     trained = Trained(name)
     study, seed = trained.study, run_seed_for(0, "judge trained", number)
-    mine = ours.within_budgets(ours.Search(study, trained, seed=seed), budgets=(BUDGET,))
+    mine = ours.within_budgets(ours.Search(study, trained, seed=seed), budgets=(BUDGET,))["ours"]
     former_search = former.FormerSearch(study, trained, seed=seed)
     before = former.within_budgets(former_search, budgets=(BUDGET,))
     careful = alone.searched(
@@ -107,7 +107,7 @@ def searched(name: str, number: int) -> Searched:
     )
     found: dict[str, Answer] = {
         strategy: each.by_budget[f"{BUDGET}"]
-        for strategy, each in {**mine, "before": before, "tpe, careful": careful}.items()
+        for strategy, each in zip(STRATEGIES, (mine, before, careful), strict=True)
     }
     seeds = [run_seed_for(0, "judge trained", "fresh", each) for each in range(N_SEEDS)]
     scores = {
