@@ -14,6 +14,8 @@ GOALS = {"range test": "0.55", "6": "0.42", "10": "0.35 (0.65)", "20": "0.22"}
 OURS = "ours"
 COLUMNS = ("range test", "6", "8.5", "10", "20", "confirmed")
 _DRAWS = 4_000
+_MUCH = 0.1
+"""Points by which one may be behind the other in a family."""
 _POWER_AT = 0.7
 _NEAR = 0.25
 """Pairs whose true difference lies so near to _POWER_AT count for the power at it."""
@@ -152,12 +154,15 @@ def differences(regrets: Regrets) -> str:
             ]
             apart = regrets.differences((OURS, own), (other, their), median)
             worst = max(apart, key=lambda family: apart[family])
-            ahead = sum(value < 0 for value in apart.values())
+            ahead, behind = (
+                sum(sign * v > least for v in apart.values()) for sign, least in _SIDES
+            )
             which = own if own == their else f"{own} against {their}"
             rows.append(
-                [other, which, *cells, f"{ahead} of {len(apart)}", f"{worst} {apart[worst]:+.2f}"]
+                [other, which, *cells, ahead, behind, len(apart), f"{worst} {apart[worst]:+.2f}"]
             )
-    heads = ["ours minus", "cycles", "median", "90th percentile", "ahead in", "worst family"]
+    heads = ["ours minus", "cycles", "median", "90th percentile"]
+    heads += ["ahead by over 0.1 in", "behind by over 0.1 in", "of families", "worst family"]
     return table(heads, rows)
 
 
