@@ -154,9 +154,8 @@ def differences(regrets: Regrets) -> str:
             ]
             apart = regrets.differences((OURS, own), (other, their), median)
             worst = max(apart, key=lambda family: apart[family])
-            ahead, behind = (
-                sum(sign * v > least for v in apart.values()) for sign, least in _SIDES
-            )
+            ahead = sum(value < -_MUCH for value in apart.values())
+            behind = sum(value > _MUCH for value in apart.values())
             which = own if own == their else f"{own} against {their}"
             rows.append(
                 [other, which, *cells, ahead, behind, len(apart), f"{worst} {apart[worst]:+.2f}"]
