@@ -1,7 +1,8 @@
 """The families that searches are judged on: what they are, their recording, and their worlds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,15 @@ def test_apart_are_those_that_share_neither_net_nor_data() -> None:
     assert "cifar-small" in apart_from("digits-mlp")
 
 
-@pytest.mark.parametrize("name", [f.name for f in FAMILIES.values() if f.data != "cifar"])
+QUICK = ("digits-mlp", "spirals-mlp", "friedman-mlp", "tokens-transformer", "sensors-lstm")
+
+
+def quick(names: Iterable[str]) -> list[object]:
+    """Return names as parameters, of which one of each kind is tested by default."""
+    return [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in names]
+
+
+@pytest.mark.parametrize("name", quick(f.name for f in FAMILIES.values() if f.data != "cifar"))
 def test_a_family_makes_a_study_of_the_product(name: str) -> None:
     family = FAMILIES[name]
     study = family.study()
@@ -141,6 +150,7 @@ def test_what_is_recorded_is_a_sweep_and_cycles_with_their_validation_loss(tmp_p
         assert 1 - record.score == pytest.approx(spread * record.validation_loss, rel=1e-3)
 
 
+@cache
 def made_up(*, common: float, deviation: float = 0.005) -> FamilyWorld:
     """Return the world of a parabola, recorded as a family is."""
     rng = np.random.default_rng(0)
@@ -206,7 +216,7 @@ def test_no_score_is_worse_than_a_broken_cycle() -> None:
     assert made_up(common=0.0).truth([far])[0] >= 0.1
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick(NAMES))
 def test_the_surface_of_a_recorded_family_follows_the_means(name: str) -> None:
     world = world_of(name)
     print(world.described())

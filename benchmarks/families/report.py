@@ -133,7 +133,7 @@ def page(folder: Path = RECORDED) -> Page:
             (
                 "What they are",
                 table(
-                    ["family", "net", "data", "optimizer", "batch size", "steps", "s a cycle"],
+                    ["family", "net", "data", "optimizer", "batch size", "steps", "CPU s a cycle"],
                     made_of,
                 ),
             ),
