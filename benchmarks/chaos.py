@@ -23,6 +23,7 @@ from pathlib import Path
 import optuna
 from sqlalchemy import URL, make_url
 
+from search.stages.believed import Tried, believe
 from search.stages.search import given
 from search.stages.space import Ranges
 from search.starting import catalog
@@ -39,6 +40,7 @@ from tests.rows import query
 from trainers.device import Site, device_name
 from trainers.onecycle import OneCycle
 from trainers.run import Run
+from trainers.sweeps.stopping import FEWEST_SWEEPS
 from trainers.sweeps.sweep import Sweep
 
 NAME = "table"
@@ -69,7 +71,7 @@ class Count:
         """Whether every configuration was finished once, on our side and on Optuna's."""
         wrong = (self.lost, self.doubled, self.running, self.failures, self.optuna_running)
         told = self.finished == self.optuna_complete == self.configurations
-        return told and not any(wrong) and self.sweeps == table_study.STUDY.range_test.n_sweeps + 1
+        return told and not any(wrong) and self.sweeps == FEWEST_SWEEPS
 
 
 def make_study(url: URL, *, n_trials: int) -> None:
@@ -106,6 +108,8 @@ def warm_up() -> None:
     site = Site(device="cpu", data=None, cache=Path())
     ranges = Ranges(others=table_study.STUDY.parameters, bracket=(0.1, 1), proposed_max_lr=0.2)
     given(1, screening=table_study.STUDY.screening, study_seed=0, ranges=ranges)
+    tried = [Tried(0, ranges.baseline(), (0.5,))]
+    believe(ranges, tried, metric="accuracy", direction="maximize", diverged_value=0.1, seed=0)
     failure_kind(ValueError())
     device_name("cpu")
     for plan in (

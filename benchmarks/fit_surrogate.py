@@ -5,7 +5,7 @@
     python -m benchmarks.fit_surrogate --no-fit        check the product's constants alone
 
 A fit leaves out a family and everything that shares its net or data. It is kept only if what it
-says of left-out families is, on average, denser at what they scored.
+says of left-out families is denser at what they scored, by two standard errors.
 """
 
 import argparse
@@ -15,26 +15,39 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
 
 from benchmarks.records import CycleRecord, Journal, SweepRecord
 from search.stages.kernel import Constants, Floats, constants
-from search.stages.surrogate import Observations, metric_unit, surrogate, unit_is_guessed
+from search.stages.surrogate import (
+    Observations,
+    Surrogate,
+    metric_unit,
+    surrogate,
+    unit_is_guessed,
+)
 from trainers.sweeps.judgement import BRACKET_FACTOR, judge_together, propose
 
 RECORDED = Path(__file__).parent / "recorded"
+FOLDS = "surrogate-folds.jsonl"
+"""The constants that were fitted without some families, by which those are judged."""
 FIRST = ((1.5, 0.45, 15.0), (1.0, 0.3, 25.0), (0.63, 0.45, 15.0), (3.2, 0.45, 15.0))
 """What a search starts with: max_lr over the proposal, pct_start, div_factor."""
 AFTER = (6, 12)
+SEEDS = (0, 1)
+"""Those that every configuration has; the others were given to the best alone."""
 _N_FOLDS = 5
+_LEARNT = 2.0  # points above a cycle that broke
 _N_SUBSETS = 6
+_N_FITTED = 3  # of them a fit goes by, for time
 _N_DRAWS = 400
-_TIGHT = 0.4
-"""In logarithms: how far a fit may take a constant from where it started, as one deviation."""
+_FACTOR = 1.35
+_LEAST_GAIN = 0.005
 _MARGIN = 1.1  # of the bracket in decades: Sobol points were drawn around another proposal
 
 
@@ -67,12 +80,6 @@ class Measured:
         means = np.array([np.mean(each) for each in scores])
         return Observations(self.points[chosen], means, np.array([len(s) for s in scores]))
 
-    def every_cycle(self) -> Observations:
-        """Return one row a cycle."""
-        n_seeds = [len(each) for each in self.scores]
-        rows = np.repeat(self.points, n_seeds, axis=0)
-        return Observations(rows, np.concatenate(self.scores), np.ones(len(rows), dtype=np.int64))
-
     def searches(self) -> Iterator[tuple[list[int], int, np.random.Generator]]:
         """Yield what searches might try, in order: the first choices, then any of the bracket."""
         targets = [[np.log10(factor), pct, np.log10(div)] for factor, pct, div in FIRST]
@@ -100,89 +107,96 @@ class Check:
     density: float
 
 
-def check(family: Measured, known: Constants, *, n: int) -> Check:
-    """Return what the posterior after n cycles says of the configurations not tried yet."""
+def foretold(
+    family: Measured, known: Constants, *, n: int, n_searches: int = _N_SUBSETS
+) -> Iterator[tuple[Surrogate, Observations, np.random.Generator]]:
+    """Yield posteriors after n cycles of searches, with what they have not seen.
+
+    Searches that have found nothing that learns are left out: they know that they know nothing.
+    """
+    for order, seed, random in islice(family.searches(), n_searches):
+        measured = family.observations(order[:n], seed=seed)
+        if measured.scores.max() < family.diverged_value + _LEARNT * family.unit:
+            continue
+        guessed = unit_is_guessed(family.metric)
+        model = surrogate(measured, unit=family.unit, guessed_unit=guessed, known=known)
+        yield model, family.observations(order[n:]), random
+
+
+def check(family: Measured, known: Constants, *, n: int) -> Check | None:
+    """Return what posteriors after n cycles say of the configurations not tried yet.
+
+    None where no search has found a configuration that learns.
+    """
     inside, better, densities = [], [], []
-    means = np.array([np.mean(each) for each in family.scores])
-    for order, seed, random in family.searches():
-        tried, left = order[:n], order[n:]
-        model = surrogate(
-            family.observations(tried, seed=seed),
-            unit=family.unit,
-            guessed_unit=unit_is_guessed(family.metric),
-            known=known,
-        )
-        draws = model.draws(family.points[left], _N_DRAWS, rng=random)
-        noise = model.noise / np.sqrt([len(family.scores[i]) for i in left])
-        noisy = draws + noise * random.standard_normal(draws.shape)
-        low, high = np.quantile(noisy, [0.1, 0.9], axis=0)
-        within = (low <= means[left]) & (means[left] <= high)
+    middle = np.median([np.mean(each) for each in family.scores])
+    for model, unseen, random in foretold(family, known, n=n):
+        draws = model.draws(unseen.points, _N_DRAWS, rng=random, n_seeds=unseen.n_seeds)
+        low, high = np.quantile(draws, [0.1, 0.9], axis=0)
+        within = (low <= unseen.scores) & (unseen.scores <= high)
         inside.append(within.mean())
-        better.append(within[means[left] >= np.median(means)].mean())
-        apart = (means[left] - draws) / noise
-        logs = -0.5 * apart**2 - np.log(noise / family.unit * np.sqrt(2 * np.pi))
-        densities.append((np.logaddexp.reduce(logs, axis=0) - np.log(len(draws))).mean())
-    return Check(fmean(inside), fmean(better), fmean(densities))
+        better.append(within[unseen.scores >= middle].mean())
+        densities.append(model.log_densities(unseen).mean())
+    return Check(fmean(inside), fmean(better), fmean(densities)) if inside else None
 
 
-def evidence(family: Measured, known: Constants) -> float:
-    """Return the log density of all scores of a family within the bracket."""
-    guessed = unit_is_guessed(family.metric)
-    return surrogate(
-        family.every_cycle(), unit=family.unit, guessed_unit=guessed, known=known
-    ).log_evidence
+def density(family: Measured, known: Constants) -> float:
+    """Return the mean log density of what searches have not seen; 0 where none has learnt."""
+    densities = [
+        model.log_densities(unseen).mean()
+        for n in AFTER
+        for model, unseen, _ in foretold(family, known, n=n, n_searches=_N_FITTED)
+    ]
+    return fmean(densities) if densities else 0.0
 
 
 def fitted(
-    families: Sequence[Measured], start: Mapping[str, Any], *, n_steps: int
+    families: Sequence[Measured], start: Mapping[str, Any], *, n_rounds: int
 ) -> dict[str, Any]:
-    """Return the constants, as stored, under which the scores of the families are densest.
+    """Return the constants, as stored, under which unseen scores of the families are densest.
 
-    By L-BFGS over their logarithms; each is held near where it started, as few families would
-    otherwise move constants that they say nothing about.
+    One constant after the other is made larger or smaller by a factor of 1.35 and kept where that
+    gains at least 0.005: few families say little of most constants. The marginal likelihood of
+    all scores was tried as well and foretold left-out families no better than the start.
     """
-    from scipy.optimize import minimize
 
-    places = list(_free(start))
-    origin = np.log([_get(start, place) for place in places])
+    def gain(stored: Mapping[str, Any]) -> float:
+        return fmean(density(family, Constants.of(stored)) for family in families)
 
-    def loss(logs: Floats) -> float:
-        known = Constants.of(_moved(start, places, logs))
-        total = sum(evidence(family, known) for family in families)
-        return float(0.5 * (((logs - origin) / _TIGHT) ** 2).sum() - total)
-
-    found = minimize(loss, origin, method="L-BFGS-B", options={"maxiter": n_steps, "eps": 1e-3})
-    return _moved(start, places, found.x)
+    best, highest = dict(start), gain(start)
+    for _ in range(n_rounds):
+        for place in FREE:
+            tries = [_moved(best, place, factor) for factor in (_FACTOR, 1 / _FACTOR)]
+            gains = [gain(each) for each in tries]
+            if max(gains) >= highest + _LEAST_GAIN:
+                highest = max(gains)
+                best = tries[gains.index(highest)]
+    return best
 
 
 Place = tuple[str | int, ...]
 
 
-def _free(stored: Mapping[str, Any]) -> Iterator[Place]:
-    """Yield where the constants stand that a fit may move.
-
-    Not the scale's median, which the deviations of the parts say as well, nor what no family has.
-    """
-    yield from [("scale", "sd_of_log"), ("noise_over_scale", "median")]
-    yield from [("noise_over_scale", "sd_of_log"), ("fold",), ("level",)]
-    for number, part in enumerate(stored["parts"]):
-        if "others" not in part:
-            yield from (("parts", number, name) for name in part)
-
-
-def _get(stored: Any, place: Place) -> float:
-    for key in place:
-        stored = stored[key]
-    return float(stored)
+FREE: tuple[Place, ...] = (
+    ("scale", "sd_of_log"),
+    ("noise_over_scale", "median"),
+    ("noise_over_scale", "sd_of_log"),
+    ("parts", 0, "sd"),
+    ("parts", 0, "max_lr"),
+    ("parts", 1, "sd"),
+    ("parts", 1, "max_lr"),
+)
+"""Where the constants stand that a fit may move: those that these families say most of. Not the
+scale's median, which the deviations of the parts say as well."""
 
 
-def _moved(stored: Mapping[str, Any], places: Sequence[Place], logs: Floats) -> dict[str, Any]:
+def _moved(stored: Mapping[str, Any], place: Place, factor: float) -> dict[str, Any]:
     copy: dict[str, Any] = json.loads(json.dumps(stored))
-    for (*way, last), value in zip(places, np.exp(logs).tolist(), strict=True):
-        inner: Any = copy
-        for key in way:
-            inner = inner[key]
-        inner[last] = value
+    *way, last = place
+    inner: Any = copy
+    for key in way:
+        inner = inner[key]
+    inner[last] = float(f"{inner[last] * factor:.3g}")
     return copy
 
 
@@ -241,7 +255,7 @@ def _measured(
     cycles: Sequence[CycleRecord],
     proposed_max_lr: float,
 ) -> Measured:
-    scores: dict[tuple[float, ...], list[float]] = {}
+    scores: dict[tuple[float, ...], dict[int, float]] = {}
     for record in cycles:
         params = record.params
         point = (
@@ -250,16 +264,29 @@ def _measured(
             float(np.log10(params["div_factor"])),
         )
         score = diverged_value if record.score is None else record.score
-        if abs(point[0]) <= _MARGIN * np.log10(BRACKET_FACTOR):
-            scores.setdefault(point, []).append(score)
+        if abs(point[0]) <= _MARGIN * np.log10(BRACKET_FACTOR) and record.work.seed in SEEDS:
+            scores.setdefault(point, {})[record.work.seed] = score
+    table = np.array([[by_seed[seed] for seed in SEEDS] for by_seed in scores.values()])
     return Measured(
         name=name,
         shares=shares,
         metric=metric,
         diverged_value=diverged_value,
         points=np.array(list(scores)),
-        scores=tuple(map(tuple, scores.values())),
+        scores=tuple(map(tuple, _without_seeds(table).tolist())),
     )
+
+
+def _without_seeds(table: Floats) -> Floats:
+    """Return scores (configurations, seeds) less what a seed adds to all of them.
+
+    A search trains all configurations with one seed, so that what it adds moves none against
+    another. Judged by the better half: where cycles break, seeds differ by far more.
+    """
+    means = table.mean(axis=1, keepdims=True)
+    better = table[means[:, 0] >= np.median(means)]
+    result: Floats = table - np.median(better - better.mean(axis=1, keepdims=True), axis=0)
+    return result
 
 
 def folds(families: Sequence[Measured], *, n: int = _N_FOLDS) -> list[list[Measured]]:
@@ -275,6 +302,19 @@ def folds(families: Sequence[Measured], *, n: int = _N_FOLDS) -> list[list[Measu
     return parts
 
 
+def apart(folder: Path = RECORDED) -> list[tuple[Measured, Constants]]:
+    """Return each family with constants that it had no part in: of a fold, else the product's."""
+    by_name = {}
+    if (folder / FOLDS).exists():
+        for line in (folder / FOLDS).read_text(encoding="utf-8").splitlines():
+            stored = json.loads(line)
+            by_name |= dict.fromkeys(stored["left_out"], Constants.of(stored))
+    own = json.loads(files("search.stages").joinpath("surrogate.json").read_text(encoding="utf-8"))
+    every = measured_families(folder)
+    by_name = {f.name: constants() for f in every if f.name not in own["fitted_on"]} | by_name
+    return [(family, by_name[family.name]) for family in every if family.name in by_name]
+
+
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.fit_surrogate",
@@ -284,7 +324,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--recorded", type=Path, default=RECORDED)
     parser.add_argument("--write", action="store_true", help="keep a fit that is ahead")
     parser.add_argument("--no-fit", action="store_true", help="check the constants as they are")
-    parser.add_argument("--steps", type=int, default=12, help="of the fit; default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=1, help="of the fit; default: %(default)s")
     return parser.parse_args(argv)
 
 
@@ -298,21 +338,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = _print_checks("the product's constants", [(constants(), families)])
     if asked.no_fit:
         return 0
-    parts = []
+    fits = []
     for group in folds(families):
         rest = [family for family in families if family not in group]
-        parts.append((Constants.of(fitted(rest, stored, n_steps=asked.steps)), group))
+        fits.append((fitted(rest, stored, n_rounds=asked.rounds), group))
         print(f"fitted without {', '.join(family.name for family in group)}", file=sys.stderr)
-    after = _print_checks("fitted to the other folds", parts)
-    lead = fmean(after) - fmean(before)
-    n_ahead = sum(a > b for a, b in zip(after, before, strict=True))
-    print(f"the fit is denser by {lead:+.3f} on average, in {n_ahead} of {len(after)} families")
-    every = fitted(families, stored, n_steps=asked.steps)
+    after = _print_checks("fitted to the other folds", [(Constants.of(c), g) for c, g in fits])
+    leads = [a - b for a, b in zip(after, before, strict=True)]
+    lead, error = fmean(leads), stdev(leads) / len(leads) ** 0.5
+    n_ahead = sum(each > 0 for each in leads)
+    print(f"the fit is denser by {lead:+.3f} +- {error:.3f}, in {n_ahead} of {len(leads)}")
+    every = fitted(families, stored, n_rounds=asked.rounds)
     print(json.dumps(every, indent=2))
-    if asked.write and lead > 0:
-        names = ", ".join(family.name for family in families)
-        every["fitted_on"] = f"{len(families)} recorded families: {names}"
+    if asked.write and lead > 2 * error:
+        every["fitted_on"] = [family.name for family in families]
         path.write_text(json.dumps(every, indent=2) + "\n", encoding="utf-8")
+        lines = [json.dumps({**c, "left_out": [f.name for f in g]}) for c, g in fits]
+        (asked.recorded / FOLDS).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0
 
 
@@ -321,10 +363,11 @@ def _print_checks(
 ) -> list[float]:
     """Print a table of checks; return each family's density, in the order of names."""
     rows = {
-        family.name: [check(family, known, n=n) for n in AFTER]
+        family.name: [each for n in AFTER if (each := check(family, known, n=n))]
         for known, group in parts
         for family in group
     }
+    rows = {name: checks for name, checks in rows.items() if len(checks) == len(AFTER)}
     print(f"{title}: inside 80 % intervals (better half), log density, after {AFTER} cycles")
     for name, checks in sorted(rows.items()):
         cells = [f"{c.inside:.2f} ({c.better:.2f}) {c.density:+.2f}" for c in checks]

@@ -8,6 +8,7 @@ from benchmarks.optimum import Optimum, interval
 from benchmarks.range_records import RangeRecords, Source
 from benchmarks.settings import SETTINGS, Setting, number_of
 from benchmarks.tables import Page, table
+from search.starting.cost import costs
 from trainers.sweeps.judgement import Proposal
 from trainers.task import Task
 
@@ -297,8 +298,8 @@ def _regrets(optimum: Optimum | None, source: Source) -> tuple[str, str]:
 def _study_steps(setting: Setting) -> int:
     """Return the steps of search and confirmation at the full length."""
     study = setting.study
-    n_confirmed = (study.confirmation.n_finalists + 1) * study.confirmation.n_seeds
-    return (study.screening.n_trials + n_confirmed) * study.cycle_steps
+    *_, searched, confirmed = costs(study, n_trials=study.screening.n_trials)
+    return (searched.n_runs + confirmed.n_runs) * study.cycle_steps
 
 
 def _count(source: Source) -> str:

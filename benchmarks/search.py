@@ -124,8 +124,7 @@ def ours(
     """
     screening = replace(world.study.screening, sampler=sampler, n_initial=n_initial)
     study = replace(world.study, screening=screening)
-    confirmation = study.confirmation
-    n_confirmed = (confirmation.n_finalists + 1) * confirmation.n_seeds
+    n_confirmed = costs(study, n_trials=study.screening.n_trials)[-1].n_runs
     range_test = costs(study, n_trials=1)[0].n_images
     simulator = Simulator(study, world.table, seed=seed)
     answers: dict[str, Choices] = {}

@@ -10,13 +10,18 @@ from search.history.optuna_study import History
 from search.params import Params
 from search.stages import range_test
 from search.stages.believed import Belief, Tried, believe, candidates_seed
-from search.stages.finalists import finalists_of
-from search.stages.kernel import Constants
+from search.stages.confirmation import Confirming
+from search.stages.ending import Cycles
 from search.stages.propose import is_enough, next_params, unvisited
+from search.stages.rounds import Round
 from search.stages.search import BASELINE_SLOT, given, space_filling
 from search.stages.space import Ranges
-from search.stages.statistics import choose, finalists
+from search.stages.statistics import finalists
+from studies.answer import Answer
 from studies.definition import Study
+from studies.protocol import declared
+from studies.states import RunState
+from studies.tables import StudyRow, WorkRow
 from trainers.run import Point
 from trainers.seeding import run_seed_for
 from trainers.sweeps.judgement import Proposal
@@ -38,11 +43,11 @@ class SimulatedCycle:
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """What a search did, and what it chose."""
+    """What a search did, and what it chose; `finalists` are the slots that were confirmed."""
 
     proposal: Proposal
     cycles: tuple[SimulatedCycle, ...]
-    finalists: tuple[int, ...]
+    finalists: frozenset[int]
     winner: Params
     images: int
 
@@ -51,13 +56,10 @@ class Simulator:
     """Searches one study over a table as a single worker does on the command line.
 
     A search of more configurations begins as one of fewer does: what was simulated is kept.
-    `known` takes the place of the surrogate's constants.
     """
 
-    def __init__(
-        self, study: Study, table: Table, *, seed: int, known: Constants | None = None
-    ) -> None:
-        self.study, self.table, self.seed, self.known = study, table, seed, known
+    def __init__(self, study: Study, table: Table, *, seed: int) -> None:
+        self.study, self.table, self.seed = study, table, seed
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.history = History(
             optuna.storages.InMemoryStorage(), name=study.name, study_id="simulated"
@@ -73,17 +75,21 @@ class Simulator:
         """Search to the end; None where the sweeps propose nothing.
 
         A search that `ends` does so by itself, after at most `n_trials`. Without confirmation the
-        winner is the configuration with the best expected score; where it `expects` not, the best
-        single score counts, for finalists too.
+        winner is the configuration with the best expected score, or, where it `expects` not, with
+        the best single one.
         """
         said = self.proposal
         if said is None:
             return None
         cycles = self._searched(said, n_trials, ends=ends)
         self.images = cycles[-1].clock
-        chosen = self._finalists(cycles, said, confirm=confirm, expects=expects)
-        winner = self._confirmed([BASELINE_SLOT, *chosen], cycles) if confirm else chosen[0]
-        return Simulation(said, tuple(cycles), tuple(chosen), cycles[winner].params, self.images)
+        if confirm:
+            winner, trained = self._confirmed(cycles, said)
+        else:
+            winner = self._best(cycles, said, expects=expects)
+            trained = {winner}
+        chosen = frozenset(trained)
+        return Simulation(said, tuple(cycles), chosen, cycles[winner].params, self.images)
 
     def _searched(self, said: Proposal, n_trials: int, *, ends: bool) -> list[SimulatedCycle]:
         """Return the cycles of a search."""
@@ -158,7 +164,6 @@ class Simulator:
             direction=study.direction,
             diverged_value=worst,
             seed=candidates_seed(self.seed, slot),
-            known=self.known,
         )
 
     def _next(self, said: Proposal) -> SimulatedCycle:
@@ -190,37 +195,70 @@ class Simulator:
         return SimulatedCycle(slot, params, score, self.images)
 
     def _score(self, params: Params, seed: int) -> float:
-        """Return the score of a cycle, no worse than that of a cycle that broke."""
+        return self._scores(params, seed)[0]
+
+    def _scores(self, params: Params, seed: int) -> tuple[float, float]:
+        """Return the scores of a cycle on validation and test split, no worse than those of a
+        cycle that broke."""
         study, steps = self.study, self.study.cycle_steps
         self.images += steps * study.task.batch_size
-        score, _ = self.table.scores(params.plan(steps), epochs=study.epochs, seed=seed)
+        scores = self.table.scores(params.plan(steps), epochs=study.epochs, seed=seed)
         better = max if study.direction == "maximize" else min
-        return better(score, study.diverged_value)
+        validation, test = (better(score, study.diverged_value) for score in scores)
+        return validation, test
 
-    def _finalists(
-        self,
-        cycles: Sequence[SimulatedCycle],
-        said: Proposal,
-        *,
-        confirm: bool,
-        expects: bool,
-    ) -> list[int]:
-        direction, n = self.study.direction, self.study.confirmation.n_finalists
-        belief = self._belief(cycles, said, slot=0)
-        if expects and confirm and belief is not None:
-            return finalists_of(belief, n=n)
+    def _best(self, cycles: Sequence[SimulatedCycle], said: Proposal, *, expects: bool) -> int:
         scores: Mapping[int, float] = {c.slot: c.score for c in cycles}
-        if expects and belief is not None:
+        belief = self._belief(cycles, said, slot=0) if expects else None
+        if belief is not None:
             scores = belief.expected_of_slots
-        if not confirm:
-            return finalists(scores, n=1, direction=direction)
-        others = {slot: score for slot, score in scores.items() if slot != BASELINE_SLOT}
-        return finalists(others, n=n, direction=direction)
+        return finalists(scores, n=1, direction=self.study.direction)[0]
 
-    def _confirmed(self, slots: Sequence[int], cycles: Sequence[SimulatedCycle]) -> int:
-        seeds = [
-            run_seed_for(self.seed, "confirmation", 0, replicate)
-            for replicate in range(self.study.confirmation.n_seeds)
-        ]
-        scores = {slot: [self._score(cycles[slot].params, s) for s in seeds] for slot in slots}
-        return choose(scores, direction=self.study.direction)
+    def _confirmed(self, cycles: Sequence[SimulatedCycle], said: Proposal) -> tuple[int, set[int]]:
+        """Return the slot that a confirmation picks, and the slots that it trained."""
+        row = self._row(said)
+        searched = [self._work(c.slot, c.params, c.score) for c in cycles]
+        works: list[WorkRow] = []
+        while True:
+            this, known = Round(0, tuple(works)), Cycles(searched, works)
+            went_on = Confirming(row, self.study, this, known).go_on()
+            if not isinstance(went_on, list):
+                break
+            works += (self._finished(work) for work in went_on)
+        picked = went_on.winner if isinstance(went_on, Answer) else BASELINE_SLOT
+        return picked, {w.candidate for w in works if w.candidate is not None}
+
+    def _row(self, said: Proposal) -> StudyRow:
+        study = self.study
+        return StudyRow(
+            id="simulated",
+            declared=declared(study, ""),
+            seed=self.seed,
+            direction=study.direction,
+            metric=study.metric,
+            diverged_value=study.diverged_value,
+            epochs=study.epochs,
+            bracket_low=said.low,
+            bracket_high=said.high,
+            proposed_max_lr=said.max_lr,
+        )
+
+    def _work(self, slot: int, params: Params, score: float) -> WorkRow:
+        broke = score == self.study.diverged_value
+        return WorkRow(
+            slot=slot,
+            params=dict(params),
+            score=score,
+            state=RunState.DONE,
+            outcome="did not learn" if broke else "completed",
+        )
+
+    def _finished(self, work: WorkRow) -> WorkRow:
+        """Return a run of the confirmation as a worker leaves it."""
+        assert work.params is not None
+        params, seed = Params(**work.params), work.replicate or 0
+        score, sealed = self._scores(params, run_seed_for(self.seed, "confirmation", 0, seed))
+        broke = score == self.study.diverged_value
+        work.score, work.sealed_score, work.state = score, sealed, RunState.DONE
+        work.outcome = "did not learn" if broke else "completed"
+        return work

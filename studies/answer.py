@@ -74,7 +74,7 @@ class Comparison:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Comparison":
-        """Return what asdict() wrote; before 0.2.0 without `looks` and `split`."""
+        """Return what asdict() wrote; before 0.3.0 without `looks` and `split`."""
         looks = stored.get("looks")
         return cls(
             Estimate(**stored["difference"]),
@@ -82,6 +82,11 @@ class Comparison:
             None if looks is None else Looks.from_json(looks),
             stored.get("split", "test"),
         )
+
+    @property
+    def n_planned(self) -> int:
+        """How many seeds `detectable` is about."""
+        return self.difference.n if self.looks is None else self.looks.planned[-1]
 
     @property
     def shown(self) -> bool:
@@ -104,6 +109,14 @@ class SearchEnd:
     unvisited: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OneMoreHour:
+    """What one more hour at most is expected to buy: so many cycles, their gain in the metric."""
+
+    n_cycles: int
+    gain: float
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
     """What a confirmation concluded.
@@ -117,6 +130,10 @@ class Answer:
 
     `n_raced`: cycles of the race that chose the winner; None where every finalist was trained with
     every seed.
+
+    `chance` is the probability that what the verdict recommends lies within `margin` of the best,
+    in the metric's own unit, `other_chance` that of the other one of winner and baseline; None,
+    like `one_more_hour`, where it was not computed.
     """
 
     winner: int
@@ -131,6 +148,10 @@ class Answer:
     importances: Mapping[str, float] | None = None
     n_raced: int | None = None
     search_end: SearchEnd | None = None
+    chance: float | None = None
+    other_chance: float | None = None
+    margin: float | None = None
+    one_more_hour: OneMoreHour | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer as plain JSON values."""
@@ -148,6 +169,10 @@ class Answer:
             "importances": None if self.importances is None else dict(self.importances),
             "n_raced": self.n_raced,
             "search_end": None if self.search_end is None else asdict(self.search_end),
+            "chance": self.chance,
+            "other_chance": self.other_chance,
+            "margin": self.margin,
+            "one_more_hour": None if self.one_more_hour is None else asdict(self.one_more_hour),
         }
 
     @classmethod
@@ -156,10 +181,11 @@ class Answer:
 
         Studies of before version 0.1.0 may lack `compared` (then each round compared),
         `search_noise`, `versions` and `importances`; those of before 0.2.0 `choices`, `fixed`
-        and `n_raced`, and `search_end` where it is None.
+        and `n_raced`, and `search_end` where it is None; of before 0.3.0 what follows that.
         """
         comparisons = tuple(Comparison.from_json(each) for each in stored["comparisons"])
         noise, search_end = stored.get("search_noise"), stored.get("search_end")
+        hour = stored.get("one_more_hour")
         return cls(
             winner=stored["winner"],
             comparisons=comparisons,
@@ -176,6 +202,10 @@ class Answer:
             importances=stored.get("importances"),
             n_raced=stored.get("n_raced"),
             search_end=None if search_end is None else SearchEnd(**search_end),
+            chance=stored.get("chance"),
+            other_chance=stored.get("other_chance"),
+            margin=stored.get("margin"),
+            one_more_hour=None if hour is None else OneMoreHour(**hour),
         )
 
 

@@ -203,7 +203,7 @@ def test_progress_can_be_watched(tmp_path: Path) -> None:
     api.run(SMALL, storage=f"sqlite:///{tmp_path}/a.db", watch=watch)
     (started,) = seen
     assert [(c.stage, c.n_runs) for c in started.costs] == [
-        ("range_test", 4),
+        ("range_test", 2),
         ("search", 4),
         ("confirmation", 9),
     ]

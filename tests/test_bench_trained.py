@@ -45,8 +45,8 @@ def test_a_replayed_search_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_budget_that_gives_no_answer_is_refused() -> None:
-    with pytest.raises(UserError, match="--budget 1: full cycles too few for an answer of e tpe"):
-        trained.search(HERE, OURS, 0, budget=1, replayed=True)
+    with pytest.raises(UserError, match="--budget 0: full cycles too few for an answer of e tpe"):
+        trained.search(HERE, OURS, 0, budget=0, replayed=True)
 
 
 def test_bad_input_ends_the_command_with_one_line(tmp_path: Path) -> None:

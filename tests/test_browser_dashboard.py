@@ -111,12 +111,12 @@ def test_the_note_reads_as_a_summary(
     page.get_by_role("heading", name="Study digits: finished").wait_for()
     text = page.locator("main").inner_text()
     assert result.verdict() in text
-    assert f"max_lr={result.winner.params.max_lr:.6g}" in text
+    assert f"max_lr={result.recommended.params.max_lr:.6g}" in text
     assert "onecycle report --study digits" in text
     assert not re.search(r"\*\*|\\|\| *-|^##", text, re.MULTILINE)
     rows = page.locator("main table tr").all_inner_texts()
     assert len(rows) == 1 + len(result.candidates)
-    assert result.metric.interval(result.winner.scores) in rows[1]
+    assert result.metric.interval(result.ranked()[0].scores) in rows[1]
     assert tab.complaints == []
 
 

@@ -82,11 +82,12 @@ def test_the_note_holds_verdict_values_seeds_cost_and_commands(engine: Engine) -
     result = load_result(engine, "table")
     note = shown(engine).note
     assert result.verdict() in plain_text(note)
-    winner = result.winner
-    assert f"{winner.params.max_lr:.3g}" in note
-    assert result.metric.interval(winner.scores) in note
+    for each in (result.recommended, result.alternative):
+        assert each is not None
+        assert f"{each.params.max_lr:.3g}" in note
+        assert result.metric.interval(each.scores) in note
     assert "\N{EM SPACE}fresh seeds |" in note
-    assert "- cost: range test 4 runs" in note
+    assert "- cost: range test 2 runs" in note
     assert result.plan.call(total_steps="epochs * len(train_loader)") in note
     assert "`onecycle report --study table`" in note
     protocol = "12 configurations, cycles of 4 epochs of 10 steps, seed 0, torch "
@@ -125,15 +126,15 @@ def test_a_range_test_under_way_proposes_nothing_yet(engine: Engine) -> None:
     begin_again(
         engine,
         "DELETE FROM work WHERE stage != 'range_test'",
-        "UPDATE work SET state = 'waiting' WHERE slot = 2",
-        "DELETE FROM point WHERE work_id IN (SELECT id FROM work WHERE slot = 2)",
+        "UPDATE work SET state = 'waiting' WHERE slot = 1",
+        "DELETE FROM point WHERE work_id IN (SELECT id FROM work WHERE slot = 1)",
     )
     seen = shown(engine)
     assert list(seen.figures) == ["onecycle-range-test"]
     said = legend(figure("range-test", seen))
-    assert "loss of a step (n = 2 sweeps)" in said
+    assert "loss of a step (n = 1 sweep)" in said
     assert "proposed" not in said
-    assert "| range test | \N{EM SPACE}3 | \N{EM SPACE}1 |" in seen.note
+    assert "| range test | \N{EM SPACE}1 | \N{EM SPACE}1 |" in seen.note
     assert "proposed" not in seen.note
     assert "Cards of confirmation and schedules come" in seen.note
 
@@ -152,7 +153,7 @@ def test_a_search_under_way_is_drawn_as_far_as_it_has_come(engine: Engine) -> No
     assert "configuration (5, n = 1 seed each)" in legend(drawn)
     assert "baseline" in legend(drawn)
     assert "bracket" in legend(drawn)
-    assert "winner" not in legend(drawn)
+    assert "answer" not in legend(drawn)
 
 
 def test_a_study_without_a_finished_run_has_a_note_alone(engine: Engine) -> None:

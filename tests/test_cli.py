@@ -194,8 +194,8 @@ def test_json_is_one_document_with_the_answer(finished: Finished) -> None:
     document = only_json(finished.first.out)
     assert document["name"] == "table"
     assert document["n_trials"] == 12
-    assert len(document["candidates"]) == 3
-    assert {len(c["scores"]) for c in document["candidates"]} == {3}
+    assert {0, document["winner"]} <= {c["slot"] for c in document["candidates"]}
+    assert all(c["scores"] for c in document["candidates"])
     assert document["onecycle_lr"]["total_steps"] == 40
     assert Path(document["report"]).is_file()
 
@@ -229,19 +229,21 @@ def test_dry_run_prints_the_cost_and_stores_nothing(main_here: Main, tmp_path: P
     document = only_json(main_here("run", *flags, "--dry-run", "--json").out)
     stages = [(s["stage"], s["runs"], s["steps"], s["images"]) for s in document["stages"]]
     assert stages == [
-        ("range_test", 4, 60, (3 + 2) * 60 * 10),
+        ("range_test", 2, 60, 2 * 60 * 10),
         ("search", 20, 40, 20 * 40 * 10),
-        ("confirmation", 9, 40, 9 * 40 * 10),
+        ("confirmation", 9, 40, 9 * 40 * 10),  # a cycle for each of three, and three pairs
     ]
     assert document["seconds"] > 0
 
     ended = main_here("run", *flags, "--dry-run")
     assert ended.code == 0
-    for number in ("3,000", "8,000", "3,600", "14,600"):
+    for number in ("1,200", "8,000", "3,600", "12,800"):
         assert f"{number} training samples" in ended.out
     assert "about" in ended.out
     assert not database.exists()
     assert not (tmp_path / "data-home").exists()
+    assert "at most 4 sweeps = 3,000, where sweeps disagree" in ended.out
+    assert "at most 17,000" in ended.out
 
 
 # bad input
@@ -607,14 +609,15 @@ def test_signals_give_work_back_and_the_next_start_finishes_with_exact_counts(
     ended = main_here(*run, "--workers", "1", "--json")
     assert ended.code == 0
     counts = "SELECT stage, state, count(*), count(DISTINCT slot) FROM work GROUP BY stage, state"
+    ((n_confirmed,),) = rows(storage, "SELECT count(*) FROM work WHERE stage = 'confirmation'")
     assert sorted(rows(storage, counts)) == [
-        ("confirmation", "done", 9, 9),
-        ("range_test", "done", 4, 4),
+        ("confirmation", "done", n_confirmed, n_confirmed),
+        ("range_test", "done", 2, 2),
         ("search", "done", 12, 12),
     ]
     assert rows(storage, "SELECT state, count(*) FROM trials GROUP BY state") == [("COMPLETE", 12)]
     of_runs = [line for line in ledger.read_text().splitlines() if line != "0"]  # 0: the warm-up
-    assert len(of_runs) == 4 + 12 + 9
+    assert len(of_runs) == 2 + 12 + n_confirmed
     if workers == "1":
         undisturbed = only_json(finished.first.out)
         assert only_json(ended.out)["candidates"] == undisturbed["candidates"]

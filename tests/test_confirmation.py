@@ -1,9 +1,8 @@
 """The statistics of the answer, held against scipy and closed forms."""
 
-import itertools
 import math
 from random import Random
-from statistics import median, stdev
+from statistics import stdev
 
 import numpy as np
 import pytest
@@ -15,9 +14,7 @@ from search.stages.statistics import (
     compare,
     estimate,
     finalists,
-    noise_of_neighbours,
     noise_of_replicates,
-    spread_finalists,
     tie_group,
 )
 
@@ -96,27 +93,6 @@ def test_noise_of_replicates_is_the_pooled_deviation_within_configurations() -> 
     assert (found.deviation, found.freedom) == (pytest.approx(pooled), 5)
 
 
-def line(*scores: float) -> tuple[dict[int, float], dict[int, tuple[float, ...]]]:
-    """Return scores and positions of configurations in a row, evenly apart."""
-    return dict(enumerate(scores)), {n: (n / len(scores),) for n in range(len(scores))}
-
-
-def test_the_noise_of_neighbours_is_that_of_a_plateau_and_no_cliff_moves_it() -> None:
-    random = Random(0)
-    scores, places = line(*(random.gauss(0.6, 0.01) for _ in range(400)))
-    found = noise_of_neighbours(scores, places)
-    assert found is not None
-    assert found.deviation == pytest.approx(0.01, rel=0.15)
-    cliff = {slot: score if slot < 300 else 0.1 for slot, score in scores.items()}
-    beside = noise_of_neighbours(cliff, places)
-    assert beside is not None
-    assert beside.deviation < 0.01
-
-
-def test_two_configurations_say_nothing_of_noise() -> None:
-    assert noise_of_neighbours(*line(0.5, 0.6)) is None
-
-
 def test_the_tie_group_reaches_as_far_as_a_t_test_of_two_single_scores() -> None:
     noise = Noise(0.01, 8, "replicates")
     margin = stats.t.ppf(0.95, 8) * math.sqrt(2) * 0.01
@@ -135,32 +111,3 @@ def test_the_truly_best_is_in_the_tie_group_nearly_always() -> None:
         for _ in range(500)
     )
     assert held / 500 > 0.9
-
-
-def test_finalists_are_spread_over_the_tie_group_best_first() -> None:
-    scores, places = line(0.9, 0.899, 0.898, 0.897, 0.896, 0.2)
-    noise = Noise(0.01, 8, "replicates")
-    spread_over = spread_finalists(scores, places, noise, n=3, direction="maximize")
-    assert spread_over == [0, 4, 2], "the best, the farthest from it, the one between"
-    few = spread_finalists(scores, places, Noise(1e-6, 8, "replicates"), n=3, direction="maximize")
-    assert few == [0, 1, 2], "a small tie group is filled up with the next best"
-
-
-@pytest.mark.parametrize("kind", ["drawn", "grid", "twins"])
-def test_neighbours_are_those_that_a_look_at_all_pairs_finds(kind: str) -> None:
-    generator = Random(3)
-    if kind == "grid":
-        places = dict(enumerate(itertools.product((0.0, 0.5, 1.0), repeat=4)))
-    else:
-        places = {n: tuple(generator.random() for _ in range(4)) for n in range(120)}
-    if kind == "twins":
-        places |= {200 + n: places[n] for n in range(40)}
-    scores = {slot: generator.random() for slot in places}
-    apart = []
-    for slot in scores:
-        others = [other for other in scores if other != slot]
-        near = min(others, key=lambda other: math.dist(places[other], places[slot]))
-        apart.append(abs(scores[slot] - scores[near]))
-    found = noise_of_neighbours(scores, places)
-    assert found is not None
-    assert found.deviation == median(apart) / (0.6745 * math.sqrt(2))

@@ -222,14 +222,15 @@ def test_best_trial_is_our_answer_with_its_mean_over_fresh_seeds(copy: URL) -> N
     engine = open_engine(copy)
     result = load_result(engine, "table")
     ((number,),) = query(
-        copy, f"SELECT trial_number FROM work WHERE stage='search' AND slot={result.winner.slot}"
+        copy,
+        f"SELECT trial_number FROM work WHERE stage='search' AND slot={result.recommended.slot}",
     )
     engine.dispose()
     app = create_app(copy, password=PASSWORD)
     for after in ("", "after=11", "after=12"):
         (best,) = study(app, 1, query=after)["best_trials"]
         assert best["number"] == number
-        assert best["values"] == [pytest.approx(result.winner.validation.mean, abs=1e-6)]
+        assert best["values"] == [pytest.approx(result.recommended.validation.mean, abs=1e-6)]
         assert best["params"]
     everything = study(app, 1)
     assert max(t["values"][0] for t in everything["trials"]) != best["values"][0]

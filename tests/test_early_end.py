@@ -1,10 +1,13 @@
 """A search that ends by itself: what is removed, what stays, and what is stored of it."""
 
 import dataclasses
+import itertools
 import json
 import math
 import random
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from sqlalchemy import URL, Engine, make_url, select
 from search.queue.work import Queue
 from search.stages.early_end import end_if_enough
 from search.stages.first import first_choices
+from search.stages.known import known
 from search.stages.order import advance
 from search.stages.space import Ranges
 from search.starting import catalog
@@ -27,14 +31,18 @@ from studies.registry import Definition
 from studies.states import RunState
 from studies.tables import StudyRow, WorkRow
 from tests.conftest import TABLE_STUDY, Ended
-from tests.rows import study_row
+from tests.rows import query, study_row
 from tests.table_study import STUDY, Formula, Table
+from tests.waits import wait_for
 from trainers.device import Site
 from trainers.onecycle import OneCycle
 from trainers.task import OwnLoop
 
 Main = Callable[..., Ended]
 AT_MOST = 16
+RANGES = Ranges(
+    others=STUDY.parameters, bracket=(0.02, 0.32), proposed_max_lr=0.08, first_choices=True
+)
 
 
 class Flat(Formula):
@@ -154,10 +162,7 @@ def begun(
     engine: Engine, *, n_done: int = 8, held: tuple[int, ...] = (), **values: object
 ) -> None:
     """Store a search over a flat table: so many cycles are done, some held, the rest waits."""
-    ranges = Ranges(
-        others=STUDY.parameters, bracket=(0.02, 0.32), proposed_max_lr=0.08, first_choices=True
-    )
-    points = [*first_choices(ranges), *ranges.candidates(AT_MOST, seed=0)]
+    points = [*first_choices(RANGES), *RANGES.candidates(AT_MOST, seed=0)]
     noise = random.Random(0)
     columns = {"n_trials": AT_MOST, "exact": False, "declared": declared(STUDY, "")}
     bracket = {"bracket_low": 0.02, "bracket_high": 0.32, "proposed_max_lr": 0.08}
@@ -212,6 +217,32 @@ def test_the_search_goes_on(engine: Engine, values: dict[str, object]) -> None:
     begun(engine, **values)  # type: ignore[arg-type]
     end_if_enough(engine, "s", STUDY)
     assert len(slots(engine)) == AT_MOST
+
+
+def test_of_many_cycles_an_even_part_is_read_for_a_proposal(engine: Engine) -> None:
+    begun(engine)
+    points = RANGES.candidates(512, seed=1)
+    with transaction(engine) as session:
+        session.add_all(
+            WorkRow(
+                study_id="s",
+                stage="search",
+                round=0,
+                epochs=4,
+                slot=slot,
+                state=RunState.DONE,
+                score=0.9,
+                params=dict(points[slot - AT_MOST]),
+            )
+            for slot in range(AT_MOST, AT_MOST + 512)
+        )
+    with reading(engine) as session:
+        seen = known(session, session.get_one(StudyRow, "s"), STUDY, slot=9)
+    assert seen.n_ended == 8 + 512
+    assert seen.belief is not None
+    slots_read = [each.slot for each in seen.belief.tried]
+    assert 150 < len(slots_read) <= 200
+    assert {b - a for a, b in itertools.pairwise(slots_read)} == {3}
 
 
 def test_nothing_is_decided_while_a_run_that_had_an_owner_waits(engine: Engine) -> None:
@@ -294,15 +325,7 @@ def test_the_same_start_again_changes_nothing_and_more_configurations_are_added_
     main_here: Main, tmp_path: Path
 ) -> None:
     study, storage = tmp_path / "flat.py", f"sqlite:///{tmp_path}/a.db"
-    study.write_text(
-        "from dataclasses import replace\n"
-        "from studies.definition import Screening\n"
-        "from tests.table_study import STUDY as TABLE\n"
-        "from tests.test_early_end import Loop\n"
-        "from trainers.task import OwnLoop\n"
-        "STUDY = replace(TABLE, name='flat', screening=Screening(n_trials=16, epochs=4),\n"
-        "    task=OwnLoop(factory=Loop, batch_size=10, steps_per_epoch=10))\n"
-    )
+    study.write_text(FLAT)
     run = ("run", "--study", str(study), "--storage", storage, "--workers", "1", "--json")
     plan = main_here(*run[:-1], "--dry-run")
     assert "at most 16 cycles" in plan.out
@@ -315,6 +338,8 @@ def test_the_same_start_again_changes_nothing_and_more_configurations_are_added_
     assert f"ended its search after {n} of at most 16; leave --trials out, add" in refused.err
     status = json.loads(main_here("status", "--study", "flat", "--storage", storage, "--json").out)
     assert status["search_end"]["n_cycles"] == n
+    said = main_here("status", "--study", "flat", "--storage", storage).out
+    assert f"the search ended by itself, with {n} of at most 16 configurations" in said
     more = json.loads(main_here(*run, "--trials", "+3").out)
     assert more["n_trials"] == n + 3
     assert json.loads(main_here(*run, "--trials", str(n + 3)).out)["n_trials"] == n + 3
@@ -331,3 +356,58 @@ def test_a_number_that_is_asked_for_in_time_becomes_exact(main_here: Main, tmp_p
         searched = select(WorkRow).where(WorkRow.stage == "search")
         assert len(session.scalars(searched).all()) == 12
     engine.dispose()
+
+
+FLAT = """
+from dataclasses import replace
+from studies.definition import Screening
+from tests.table_study import STUDY as TABLE
+from tests.test_early_end import Loop
+from trainers.task import OwnLoop
+
+STUDY = replace(
+    TABLE,
+    name="flat",
+    screening=Screening(n_trials=16, epochs=4),
+    task=OwnLoop(factory=Loop, batch_size=10, steps_per_epoch=10),
+)
+"""
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_again_and_again_ends_where_an_undisturbed_one_does(
+    start_onecycle: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    study, draw = tmp_path / "flat.py", random.Random(3)
+    study.write_text(FLAT)
+    urls = [f"sqlite:///{tmp_path}/{name}.db" for name in ("one", "many")]
+
+    def start(url: str) -> "subprocess.Popen[str]":
+        flags = ("--study", str(study), "--storage", url, "--workers", "1", "--seed", "2")
+        return start_onecycle("run", *flags, TABLE_SLEEP_S="0.003")
+
+    def n_claims() -> int:
+        return int(query(make_url(urls[1]), "SELECT sum(token) FROM work")[0][0] or 0)
+
+    undisturbed = start(urls[0])
+    before = 0
+    for n_new in (5, 2, 3):
+        process = start(urls[1])
+        wait_for(lambda before=before, n_new=n_new: n_claims() >= before + n_new)
+        time.sleep(draw.uniform(0.0, 0.15))
+        process.kill()
+        process.communicate()
+        before = n_claims()
+    for process in (start(urls[1]), undisturbed):
+        _, said = process.communicate(timeout=200)
+        assert process.returncode == 0, said
+    rows = "SELECT stage, round, slot, state, params, score FROM work ORDER BY stage, round, slot"
+    one, many = (query(make_url(url), rows) for url in urls)
+    assert many == one
+    ends = [query(make_url(url), "SELECT n_trials, exact, search_end FROM study") for url in urls]
+    assert ends[0] == ends[1]
+    assert ends[0][0][2] is not None, "it ended by itself"
+    states = [
+        query(make_url(url), "SELECT state, count(*) FROM trials GROUP BY state") for url in urls
+    ]
+    assert states[0] == states[1], "Optuna knows as many"

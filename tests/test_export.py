@@ -1,4 +1,4 @@
-"""The exported winner runs as pasted: each form trains at the rates of the plan."""
+"""The exported answer runs as pasted: each form trains at the rates of the plan."""
 
 import importlib.util
 import json
@@ -104,7 +104,7 @@ trainer.train()
 
 
 @pytest.fixture
-def winner(finished: Finished) -> StudyResult:
+def result(finished: Finished) -> StudyResult:
     with opened(finished.storage) as engine:
         return load_result(engine, "table")
 
@@ -117,13 +117,13 @@ def winner(finished: Finished) -> StudyResult:
         pytest.param("transformers", TRANSFORMERS, "transformers", marks=pytest.mark.slow),
     ],
 )
-def test_the_pasted_code_trains_at_the_rates_and_momenta_of_the_winner(
+def test_the_pasted_code_trains_at_the_rates_and_momenta_of_the_answer(
     form: str,
     loop: str,
     needs: str,
     main_here: Callable[..., Ended],
     finished: Finished,
-    winner: StudyResult,
+    result: StudyResult,
     tmp_path: Path,
 ) -> None:
     if importlib.util.find_spec(needs) is None:
@@ -147,15 +147,15 @@ def test_the_pasted_code_trains_at_the_rates_and_momenta_of_the_winner(
     )
     assert done.returncode == 0, done.stderr
     got = json.loads(seen.read_text())
-    assert [lr for lr, _ in got] == pytest.approx(winner.plan.lrs(), rel=1e-12)
-    assert [m for _, m in got] == pytest.approx(winner.plan.momenta(), rel=1e-12)
+    assert [lr for lr, _ in got] == pytest.approx(result.plan.lrs(), rel=1e-12)
+    assert [m for _, m in got] == pytest.approx(result.plan.momenta(), rel=1e-12)
 
 
 def test_the_code_says_what_it_rests_on(
-    main_here: Callable[..., Ended], finished: Finished, winner: StudyResult
+    main_here: Callable[..., Ended], finished: Finished, result: StudyResult
 ) -> None:
     out = main_here("export", "--study", "table", "--storage", finished.storage).out
-    n = winner.winner.validation.n
+    n = result.recommended.validation.n
     assert out.startswith(f"# Study table, n = {n} fresh seeds: accuracy in % ")
     assert "# Measured at 4 epochs of 10 steps with batches of 10." in out
     assert "epochs * len(train_loader) (40 here: 4 epochs x 10)" in out
@@ -163,14 +163,14 @@ def test_the_code_says_what_it_rests_on(
 
 
 def test_json_holds_the_plan(
-    main_here: Callable[..., Ended], finished: Finished, winner: StudyResult
+    main_here: Callable[..., Ended], finished: Finished, result: StudyResult
 ) -> None:
     flags = ("--study", "table", "--storage", finished.storage, "--format", "json")
     document = json.loads(main_here("export", *flags).out)
     call = document["onecycle_lr"]
-    assert call.pop("final_div_factor") == winner.plan.final_div_factor
-    assert OneCycle(**call) == winner.plan
-    assert document["verdict"] == winner.verdict()
+    assert call.pop("final_div_factor") == result.plan.final_div_factor
+    assert OneCycle(**call) == result.plan
+    assert document["verdict"] == result.verdict()
 
 
 def test_a_form_or_study_that_is_not_there_is_one_line(

@@ -63,7 +63,8 @@ class Extra:
 
     @property
     def winner(self) -> dict[str, Any]:
-        """The winner's parameters."""
+        """The parameters of what won by validation, which the verdict takes in this study."""
+        assert self.answer["winner"] == self.answer["recommended"]
         candidates = self.answer["candidates"]
         found = next(each for each in candidates if each["slot"] == self.answer["winner"])
         params: dict[str, Any] = found["params"]
@@ -210,7 +211,8 @@ def test_the_status_has_the_best_one(extra: Extra, main_here: Main) -> None:
     searched = {slot: params for stage, slot, params in extra.work() if stage == "search"}
     assert said["best"]["params"] == searched[said["best"]["slot"]]
     out = main_here("status", *extra.stored).out
-    assert f"optimizer {said['best']['params']['optimizer']})" in out
+    assert said["recommended"] == extra.answer["recommended"]
+    assert f"optimizer='{extra.winner['optimizer']}'" in out
 
 
 def test_the_page_shows_it_in_tiles_and_tables(extra: Extra, main_here: Main) -> None:

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, make_url
 
 import search
-from search.results.result import Candidate, StudyResult, load_result
+from search.results.result import StudyResult, load_result
 from search.results.trials import trials
 from search.stages import range_test
 from search.stages import statistics as confirmation
@@ -69,7 +69,7 @@ def test_the_confirmation_figure_has_seeds_and_both_intervals(result: StudyResul
 
 
 def test_a_candidate_with_fewer_seeds_is_counted_as_such(result: StudyResult) -> None:
-    single = Candidate(2, result.winner.params, 0.9, (0.9,), None)
+    single = replace(result.winner, slot=2, scores=(0.9,), test=None)
     figure = confirmation_figure(replace(result, candidates=(*result.candidates, single)))
     assert "1 to 3 seeds" in figure.data[1].name
     assert figure.data[1].error_x.array[0] is None
@@ -85,13 +85,10 @@ def test_the_range_test_figure_draws_each_sweep_on_a_plain_log_axis(
     *_, median, rebounds = figure.data
     assert median.name == "median of n = 2 sweeps"
     assert list(rebounds.x) == [said.rebound for said in measured.judgements]
-    assert measured.interval is not None
-    assert f"{measured.interval[0]:.3g} to {measured.interval[1]:.3g}" in "".join(
-        shape.name for shape in figure.layout.shapes
-    )
+    assert measured.interval is None, "two sweeps are too few"
     assert figure.layout.xaxis.type == "log"
     assert "0.00001" in figure.layout.xaxis.ticktext
-    assert len(figure.layout.shapes) == 4
+    assert len(figure.layout.shapes) == 3
     low, high = figure.layout.yaxis.range
     assert low < 0.6
     assert 2.3 < high < 3 < np.nanmax(sweep_losses(0))
@@ -102,6 +99,18 @@ def test_a_sweep_that_is_never_finite_still_gives_a_figure() -> None:
     broken = tuple(Point(step, lr, float("nan")) for step, lr in enumerate(plan.lrs()))
     figure = range_test_figure(concluded(plan, (broken,), None, seconds=0.0))
     assert "n = 0 of 1 sweep" in figure.data[-1].name
+
+
+def test_the_interval_of_three_sweeps_is_drawn_as_a_band() -> None:
+    plan = Sweep(start_lr=1e-5, end_lr=10.0, total_steps=120)
+    sweeps = tuple(
+        tuple(Point(step, lr, sweep_loss(lr * factor)) for step, lr in enumerate(plan.lrs()))
+        for factor in (1.0, 1.3, 0.8)
+    )
+    measured = concluded(plan, sweeps, None, seconds=0.0)
+    assert measured.interval is not None
+    shown = "".join(shape.name for shape in range_test_figure(measured).layout.shapes)
+    assert f"{measured.interval[0]:.3g} to {measured.interval[1]:.3g}" in shown
 
 
 def test_the_slow_sweep_is_drawn_as_one_of_its_own() -> None:
@@ -156,7 +165,7 @@ def test_the_schedule_figure_draws_the_next_finalists_too_as_far_as_they_are_sto
         schedules={**result.schedules, **points},
     )
     names = [line.name for line in schedule_figure(more).data]
-    assert names == ["slot 1 (winner)", "baseline", "slot 6", "slot 7", "slot 8"]
+    assert names == ["slot 1 (answer)", "baseline", "slot 6", "slot 7", "slot 8"]
 
 
 def test_the_median_of_sweeps_ends_where_most_of_them_are_broken() -> None:

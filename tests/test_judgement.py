@@ -356,7 +356,7 @@ def test_a_sweep_that_says_nothing_is_left_out_and_one_that_still_falls_counts_a
     assert propose([turned[0], mute]) is None
 
 
-@pytest.mark.parametrize("edges", [(0.1, 0.2), (0.3, 0.1, 0.2), (0.9, 1.1, 1.0, 0.4, 2.0)])
+@pytest.mark.parametrize("edges", [(0.1, 0.2, 0.2), (0.3, 0.1, 0.2), (0.9, 1.1, 1.0, 0.4, 2.0)])
 def test_the_interval_is_that_of_students_t_for_the_mean_of_log10(
     edges: tuple[float, ...],
 ) -> None:
@@ -383,13 +383,16 @@ def test_the_interval_holds_the_true_rate_in_95_of_100_range_tests() -> None:
     ("judgements", "n_sweeps", "has_interval"),
     [
         (said(0.1), 1, False),
+        (said(0.1, 0.2), 2, False),  # the width would be one difference's
+        (said(0.1, 0.2, 0.2), 3, True),
         (said(0.1, 0.2, None), 3, False),  # the third lies above the last rate, nobody knows where
-        ([*said(0.1, 0.2), Judgement("never descended", None, 5.0)], 2, True),
-        ([*said(0.1, 0.2), Judgement("no finite loss", None, 1e-5)], 2, True),
+        ([*said(0.1, 0.2), Judgement("never descended", None, 5.0)], 2, False),
+        ([*said(0.1, 0.2, 0.2), Judgement("never descended", None, 5.0)], 3, True),
+        ([*said(0.1, 0.2, 0.2), Judgement("no finite loss", None, 1e-5)], 3, True),
         ([*said(0.1, 0.2), Judgement("reached end_lr", 0.2, None)], 3, False),
     ],
 )
-def test_an_interval_needs_two_sweeps_and_no_edge_above_the_last_rate(
+def test_an_interval_needs_three_sweeps_and_no_edge_above_the_last_rate(
     judgements: list[Judgement], n_sweeps: int, has_interval: bool
 ) -> None:
     proposal = propose(judgements)

@@ -8,6 +8,7 @@ from search.results.metric import Metric
 from search.results.result import StudyResult, load_result
 from search.stages.statistics import Comparison, Estimate
 from search.views.wording import fact_lines
+from studies.answer import Looks
 from tests.conftest import Finished
 
 
@@ -40,35 +41,77 @@ def finished_result(finished: Finished) -> StudyResult:
 
 
 @pytest.mark.parametrize(
-    ("direction", "low", "high", "said"),
+    ("direction", "low", "high", "taken"),
     [
-        ("maximize", 0.01, 0.03, "The winner is better. "),
-        ("maximize", -0.03, -0.01, "The baseline is better after all: take it. "),
-        ("minimize", -0.03, -0.01, "The winner is better. "),
-        ("minimize", 0.01, 0.03, "The baseline is better after all: take it. "),
-        ("maximize", -0.01, 0.03, "No difference is shown. "),
+        ("maximize", 0.01, 0.03, "pick"),
+        ("maximize", -0.03, -0.01, "baseline"),
+        ("minimize", -0.03, -0.01, "pick"),
+        ("minimize", 0.01, 0.03, "baseline"),
+        ("maximize", -0.01, 0.03, "neither"),
+        ("minimize", -0.03, 0.01, "neither"),
     ],
 )
 def test_the_verdict_follows_the_interval_on_the_test_split(
-    direction: str, low: float, high: float, said: str, finished: Finished
+    direction: str, low: float, high: float, taken: str, finished: Finished
 ) -> None:
     comparison = Comparison(Estimate((low + high) / 2, low, high, 5), detectable=0.02)
     result = dataclasses.replace(
         finished_result(finished), direction=direction, comparison=comparison
     )
-    assert result.verdict().startswith(f"{said}Winner minus baseline on the test split: ")
+    pick = next(c for c in result.candidates if not c.is_baseline)
+    default, result = result.baseline, dataclasses.replace(result, winner=pick)
+    defaults = f"torch's defaults at max_lr {default.params.texts()['max_lr']} (the baseline)"
+    picked = f"slot {pick.slot} (max_lr {pick.params.texts()['max_lr']})"
+    sentences = {
+        "pick": f"Take {picked}: it is better than {defaults}",
+        "baseline": f"Take {defaults}: they are better than slot {pick.slot}, which led on "
+        "validation",
+        "neither": f"Take {defaults}: no difference is shown on the test split",
+    }
+    first, _, rest = result.verdict().partition(f". Slot {pick.slot} minus baseline on the test ")
+    assert first == sentences[taken]
+    assert result.metric.estimate(comparison.difference) in rest
+    assert ("would have shown 4 times out of 5" in rest) is (taken == "neither")
+    assert result.recommended == (pick if taken == "pick" else default)
+    assert result.alternative == (default if taken == "pick" else pick)
 
 
 def test_a_baseline_that_wins_is_the_answer(finished: Finished) -> None:
     result = finished_result(finished)
     won = dataclasses.replace(result, winner=result.baseline, comparison=None)
-    assert won.verdict().startswith("The baseline is the answer: ")
-    assert won.verdict().endswith("n = 3 paired seeds.")
+    assert ": no finalist is expected to score better, after a race" in won.verdict()
+    assert won.verdict().endswith(" paired seeds.")
+    assert won.recommended == result.baseline
 
 
-def test_a_winner_without_test_scores_is_not_called_the_baseline(finished: Finished) -> None:
+def test_without_test_scores_the_comparison_on_validation_decides(finished: Finished) -> None:
     result = finished_result(finished)
-    challenger = next(c for c in result.candidates if not c.is_baseline)
-    unseen = dataclasses.replace(result, winner=challenger, comparison=None)
-    assert unseen.verdict().startswith("The winner had the best mean validation score over 3 ")
-    assert "nothing was scored on a test split" in unseen.verdict()
+    pick = next(c for c in result.candidates if not c.is_baseline)
+    for low, high, taken in ((0.01, 0.03, pick), (-0.01, 0.03, result.baseline)):
+        challenge = Comparison(Estimate(0.01, low, high, 3), detectable=0.02)
+        unseen = dataclasses.replace(result, winner=pick, comparison=None, challenge=challenge)
+        assert unseen.recommended == taken
+        assert f" Slot {pick.slot} minus baseline on validation: " in unseen.verdict()
+        assert "nothing was scored on a test split" in unseen.verdict()
+
+
+def test_where_nothing_compares_the_pick_the_default_is_the_answer(finished: Finished) -> None:
+    result = finished_result(finished)
+    pick = next(c for c in result.candidates if not c.is_baseline)
+    alone = dataclasses.replace(result, winner=pick, comparison=None, challenge=None)
+    assert alone.recommended == result.baseline
+    assert alone.verdict().endswith(": no difference is shown on validation.")
+
+
+@pytest.mark.parametrize("futile", [False, True])
+def test_a_comparison_that_could_stop_early_says_what_its_interval_allows_for(
+    futile: bool, finished: Finished
+) -> None:
+    looks = Looks((3, 4, 5), n=2, boundary=2.5, deviation=0.01, freedom=8, futile=futile)
+    result = finished_result(finished)
+    pick = next(c for c in result.candidates if not c.is_baseline)
+    comparison = Comparison(Estimate(0.01, -0.01, 0.03, 4), detectable=0.02, looks=looks)
+    said = dataclasses.replace(result, winner=pick, comparison=comparison).verdict()
+    assert "The pairs are of fresh seeds, and the interval holds under stopping early." in said
+    assert " With 5 seeds a true difference of 2.00 points would have shown 4 times out " in said
+    assert ("; after 4 there was hardly a chance left" in said) is futile

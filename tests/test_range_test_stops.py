@@ -49,6 +49,7 @@ class Sweeps(TableTrainer):
         if self.stop is not None and self.made.count(run.seed) == 1:
             self.stop.ask()
         self.table = At(self.factors[run.seed])  # type: ignore[assignment]
+        self.batch_size = run.batch_size or 10
         return super().fit(run)
 
 
@@ -168,7 +169,7 @@ def test_a_range_test_stopped_in_every_sweep_ends_as_one_that_is_not(
 
 
 def test_each_batch_size_stops_on_its_own(engine: Engine, tmp_path: Path) -> None:
-    bench = bench_of(engine, tmp_path, space=Space(pct_start=(0.2, 0.6), batch_size=(10, 20, 40)))
+    bench = bench_of(engine, tmp_path, space=Space(pct_start=(0.3, 0.6), batch_size=(10, 20, 40)))
     bench.work(Sweeps((*AGREE, *DIFFER, *AGREE)))
     second, third = MOST + 1, 2 * (MOST + 1)
     slots = [0, 1, *range(second, third), third, third + 1]

@@ -43,6 +43,7 @@ def sure_of(noise: float, *, fold: float = 1e6) -> Constants:
         scale=LogNormal(median=1.0, sd_of_log=1e-9),
         guessed_scale=LogNormal(median=1.0, sd_of_log=1e-9),
         noise_over_scale=LogNormal(median=noise, sd_of_log=1e-9),
+        shared_by_seed=KNOWN.shared_by_seed,
         fold=fold,
         level=KNOWN.level,
         parts=KNOWN.parts,
@@ -143,7 +144,7 @@ def test_the_gain_of_a_cycle_is_what_training_it_would_gain_on_average(noise: fl
     candidate = candidates[[gains.argmax()]]
     now = dense_process(observations, noise)
     mean, deviation = now.predict(candidate, return_std=True)
-    levels = np.linspace(-5, 5, 201)
+    levels = np.linspace(-5, 5, 101)
     weights = norm.pdf(levels) / norm.pdf(levels).sum()
     after = []
     for level in levels:
@@ -207,7 +208,42 @@ def test_cycles_that_broke_do_not_bend_the_plateau() -> None:
     assert not whole.all()
     with_broken = surrogate(observed(points, scores), unit=UNIT).mean(here)
     without = surrogate(observed(points[whole], scores[whole]), unit=UNIT).mean(here)
-    assert np.abs(with_broken - without).max() < 0.3 * UNIT
+    assert np.abs(with_broken - without).max() < 0.5 * UNIT
+
+
+def trained_again(luck: float, *, told: bool) -> float:
+    """Return the lead of the three that were trained again over the others, in the mean.
+
+    `luck` is what the search's common seed added; `told` whether the surrogate knows of it.
+    """
+    points, scores = searched(14, 34)
+    best = np.argsort(-scores)[:3]
+    every = Observations(
+        np.concatenate([points, points[best]]),
+        np.concatenate([scores + luck, plateau(points[best])]),
+        np.array([1] * 14 + [6] * 3),
+        np.arange(17) >= 14 if told else None,
+    )
+    means = surrogate(every, unit=UNIT, known=sure_of(0.5)).mean(points)
+    return float(means[best].mean() - np.delete(means, best).mean())
+
+
+def test_what_the_common_seed_added_is_no_loss_of_what_is_trained_again() -> None:
+    moved_if_told = trained_again(0.004, told=True) - trained_again(0.0, told=True)
+    moved_if_not = trained_again(0.004, told=False) - trained_again(0.0, told=False)
+    assert moved_if_not < -0.001
+    assert abs(moved_if_told) < 0.5 * abs(moved_if_not)
+
+
+def test_a_common_seed_leaves_less_noise_between_configurations() -> None:
+    points, scores = searched(10, 36)
+    own = Noise(0.005, 40, "replicates")
+    each, common = (
+        surrogate(Observations(points, scores, np.ones(10, int), fresh), unit=UNIT, deviation=own)
+        for fresh in (None, np.zeros(10, bool))
+    )
+    assert common.noise == pytest.approx(each.noise, rel=0.1)
+    assert common.deviation(points).mean() < 0.95 * each.deviation(points).mean()
 
 
 @pytest.mark.parametrize("deviation", [0.002, 0.012])
@@ -352,7 +388,7 @@ def test_the_groups_of_many_rows_say_what_the_rows_said() -> None:
     here = here[here[:, 0] < 0.3]
     model = surrogate(observed(points, scores), unit=UNIT)
     assert np.abs(model.mean(here) - plateau(here)).max() < 0.4 * UNIT
-    assert model.noise == pytest.approx(0.005, rel=0.15)
+    assert 0.004 < model.noise < 0.008  # slopes within a group count as noise
 
 
 def test_twenty_thousand_finished_trials_take_no_five_seconds() -> None:

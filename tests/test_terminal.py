@@ -43,8 +43,8 @@ def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def table_of(text: str) -> list[str]:
     """Return the lines of the result table: title, heading, rule and rows."""
-    lines = text.splitlines()
-    return lines[: lines.index("")]
+    _, lines = text.split("\n\n")[:2]
+    return lines.splitlines()
 
 
 def assert_plain(text: str) -> None:
@@ -57,16 +57,17 @@ def test_a_run_into_a_file_prints_plain_lines_only(finished: Finished) -> None:
     lines = finished.first.err.splitlines()
     assert lines[0] == f"database: {finished.storage}"
     assert lines[1].startswith("study table: 1 worker(s) on ")
-    for stage, n in (("range test", 4), ("search", 12), ("confirmation", 9)):
+    for stage, n in (("range test", 4), ("search", 12), ("confirmation", None)):
         ended = [line for line in lines if line.startswith(f"{stage} ")]
-        assert [line.split()[-1] for line in ended] == ["left"] * n
+        assert {line.split()[-1] for line in ended} == {"left"}
+        assert n is None or len(ended) == n
 
 
 def test_every_run_is_told_once(finished: Finished) -> None:
     told = re.findall(r"^(\w+) \d+/\d+ · slot (\d+) · ", finished.first.err, re.MULTILINE)
     assert len(told) == len(set(told))
     last = [line for line in finished.first.err.splitlines() if " · slot " in line][-1]
-    assert last.startswith("confirmation 9/9 ")
+    assert re.match(r"confirmation (\d+)/\1 ", last)
 
 
 def test_the_answer_in_words(found: Findings, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,7 +76,7 @@ def test_the_answer_in_words(found: Findings, capsys: pytest.CaptureFixture[str]
     assert_plain(out)
     assert found.result.verdict() in out
     assert "12 configurations at 4 epochs of which 0 diverged" in out
-    assert "n = 3 fresh seeds" in out
+    assert "of its 95 % interval over fresh seeds" in out
     assert "noise of a seed: sd " in out
     assert re.search(r"^range test +4 +3,000 ", out, re.MULTILINE)
     assert "here 4 epochs x 10 batches of 10 samples = 40." in out
@@ -105,7 +106,7 @@ def test_the_call_to_paste_is_python_and_torchs_own(
         if step < 39:
             scheduler.step()
     assert rates == pytest.approx(found.result.plan.lrs(), rel=1e-4)  # the call is printed rounded
-    assert rates[-1] == pytest.approx(found.result.winner.params.max_lr / 250_000, rel=1e-4)
+    assert rates[-1] == pytest.approx(found.result.recommended.params.max_lr / 250_000, rel=1e-4)
 
 
 def test_the_table_of_a_result_fits_eighty_columns(
@@ -117,7 +118,7 @@ def test_the_table_of_a_result_fits_eighty_columns(
     assert len(table) == 3 + len(found.result.candidates)
     assert max(map(len, table)) <= 80
     assert "…" not in "".join(table)
-    assert sum("(winner)" in line for line in table) == 1
+    assert sum("(answer)" in line for line in table) == 1
     assert sum(line.startswith("baseline") for line in table) == 1
     means = [float(re.findall(r"(\S+) ±", line)[0]) for line in table[3:]]
     assert means == sorted(means, reverse=True)

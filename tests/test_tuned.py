@@ -77,21 +77,22 @@ def test_digits_at_two_batch_sizes(main_here: Callable[..., Ended], tmp_path: Pa
         factor = max_lr / proposals[int(cycle["batch_size"])]
         assert trial.params[RELATIVE_MAX_LR] == pytest.approx(factor)
 
-    winner = next(c for c in answer["candidates"] if c["slot"] == answer["winner"])["params"]
-    assert answer["batch_size"] == winner["batch_size"]
-    assert answer["onecycle_lr"]["total_steps"] == 3 * (896 // winner["batch_size"])
+    candidates = {each["slot"]: each for each in answer["candidates"]}
+    taken = candidates[answer["recommended"]]["params"]
+    assert answer["batch_size"] == taken["batch_size"]
+    assert answer["onecycle_lr"]["total_steps"] == 3 * (896 // taken["batch_size"])
     assert RELATIVE_MAX_LR in answer["importances"]
     words = main_here("report", *stored).out
     assert "range test, batch_size 128: " in words
-    assert f"batches of {winner['batch_size']} images" in words
-    assert f"# The training has weight_decay={winner['weight_decay']!r}." in words
+    assert f"batches of {taken['batch_size']} images" in words
+    assert f"# The training has weight_decay={taken['weight_decay']!r}." in words
     page = (tmp_path / "a-tuned.html").read_text()
     assert all(f'id="figure-range_test{suffix}"' in page for suffix in ("", "-128"))
     assert "which max_lr, pct_start, div_factor, weight_decay, batch_size?" in page
     shown = main_here("trials", *stored).out
     assert shown.splitlines()[1].split()[-3:] == ["decay", "size", "seconds"]
     exported = json.loads(main_here("export", *stored, "--format", "json").out)
-    assert exported["weight_decay"] == winner["weight_decay"]
+    assert exported["weight_decay"] == taken["weight_decay"]
     assert main_here("run", *here, "--workers", "1", "--json").out != "", "nothing is left to do"
 
 

@@ -382,6 +382,8 @@ def test_what_has_not_asked_yet_has_no_parameters(upgraded: URL, main_here: Main
         ).all()
         assert session.get_one(StudyRow, "new").ending is None
         assert session.get_one(StudyRow, "begun").ending is None
+        assert session.get_one(StudyRow, "begun").exact, "all its configurations are trained"
+        assert session.get_one(StudyRow, "begun").search_end is None
         assert (begun.params, params_of(begun), begun.length) == (None, None, 4)
         assert begun.had_owner
     engine.dispose()

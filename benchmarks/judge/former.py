@@ -4,8 +4,9 @@ process fitted by scikit-learn, three finalists and the baseline with five seeds
 A copy of rules that the product no longer has, to judge their successors by.
 """
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from statistics import fmean
@@ -18,7 +19,7 @@ from benchmarks.simulate import SimulatedCycle
 from search.params import Params
 from search.stages.search import BASELINE_SLOT
 from search.stages.space import Ranges
-from search.stages.statistics import compare, spread_finalists
+from search.stages.statistics import compare, finalists, tie_group
 from studies.answer import Noise
 from studies.definition import Screening, Study
 from trainers.seeding import run_seed_for
@@ -79,13 +80,13 @@ class FormerSearch(Search):
         """Return the slots that are retrained beside the baseline."""
         cycles, ranges = self.cycles(N_TRIALS), self._ranges(self.proposal)
         expected = self.expected(N_TRIALS)
-        return spread_finalists(
-            {slot: score for slot, score in expected.items() if slot != BASELINE_SLOT},
-            {c.slot: ranges.position(c.params) for c in cycles},
-            _noise_of_neighbours(cycles, ranges, worst=self.study.diverged_value),
-            n=N_FINALISTS,
-            direction=self.study.direction,
-        )
+        others = {slot: score for slot, score in expected.items() if slot != BASELINE_SLOT}
+        noise = _noise_of_neighbours(cycles, ranges, worst=self.study.diverged_value)
+        tied = tie_group(others, noise, direction=self.study.direction)
+        if len(tied) <= N_FINALISTS:
+            return finalists(others, n=N_FINALISTS, direction=self.study.direction)
+        places = {c.slot: ranges.position(c.params) for c in cycles}
+        return _spread(tied[: 3 * N_FINALISTS], places)
 
 
 def within_budgets(search: FormerSearch, *, budgets: Sequence[float] = BUDGETS) -> Answers:
@@ -119,6 +120,16 @@ def to_the_end(search: FormerSearch) -> Answers:
         {CONFIRMED: Answer(pick, cost)},
         Compared(pick, baseline, "no" if winner == BASELINE_SLOT else shown, N_TRIALS),
     )
+
+
+def _spread(slots: Sequence[int], places: Mapping[int, Sequence[float]]) -> list[int]:
+    """Return the first of the slots, then each time the one farthest from those taken."""
+    taken, left = list(slots[:1]), list(slots[1:])
+    while left and len(taken) < N_FINALISTS:
+        apart = {s: min(math.dist(places[s], places[t]) for t in taken) for s in left}
+        taken.append(max(left, key=lambda slot: apart[slot]))
+        left.remove(taken[-1])
+    return taken
 
 
 def _shown(scores: Sequence[Sequence[float]], sign: float) -> Shown:

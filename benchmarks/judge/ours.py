@@ -9,7 +9,6 @@ from benchmarks.simulate import SimulatedCycle, Simulator
 from search.params import Params
 from search.stages.believed import Belief
 from search.stages.first import first_choices
-from search.stages.kernel import Constants
 from studies.definition import Study
 from trainers.sweeps.judgement import Proposal
 from trainers.sweeps.ranges import middle_of, wide_range
@@ -27,12 +26,10 @@ class Search(Simulator):
     What it trains is counted; `swept` is what its range test takes, in cycles.
     """
 
-    def __init__(
-        self, study: Study, table: Table, *, seed: int, known: Constants | None = None
-    ) -> None:
+    def __init__(self, study: Study, table: Table, *, seed: int) -> None:
         self.counted = Counted(table, study, seed=seed)
         self._beliefs: dict[tuple[int, int], Belief | None] = {}
-        super().__init__(study, self.counted, seed=seed, known=known)
+        super().__init__(study, self.counted, seed=seed)
 
     def _belief(
         self, cycles: Sequence[SimulatedCycle], said: Proposal, *, slot: int

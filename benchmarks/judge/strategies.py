@@ -6,6 +6,7 @@ from functools import partial
 
 from benchmarks.judge import alone, former, ours
 from benchmarks.judge.answers import Answers
+from benchmarks.judge.constants import held_out
 from benchmarks.judge.judged import Judged, judged
 from benchmarks.judge.kept import Row
 from trainers.seeding import run_seed_for
@@ -29,8 +30,9 @@ def _alone(
 
 
 def _ours(family: Judged, seed: int) -> Mapping[str, Answers]:
-    search = ours.Search(family.study, family.world, seed=seed)
-    return {**ours.within_budgets(search), "ours, confirmed": ours.to_the_end(search)}
+    with held_out(family.study.name):
+        search = ours.Search(family.study, family.world, seed=seed)
+        return {**ours.within_budgets(search), "ours, confirmed": ours.to_the_end(search)}
 
 
 def _former(family: Judged, seed: int) -> Mapping[str, Answers]:

@@ -12,6 +12,7 @@ from benchmarks.families.table import FAMILIES
 from benchmarks.families.world import world_of
 from benchmarks.judge import alone, former, ours
 from benchmarks.judge.answers import Answer
+from benchmarks.judge.constants import held_out
 from benchmarks.judge.judged import POINT, judged
 from benchmarks.lines import append, drop_torn_line, whole_lines
 from benchmarks.tables import table
@@ -94,7 +95,9 @@ def searched(name: str, number: int) -> Searched:
     """Do one search of each strategy, then train what they answer with common fresh seeds."""
     trained = Trained(name)
     study, seed = trained.study, run_seed_for(0, "judge trained", number)
-    mine = ours.within_budgets(ours.Search(study, trained, seed=seed), budgets=(BUDGET,))["ours"]
+    with held_out(name):
+        search = ours.Search(study, trained, seed=seed)
+        mine = ours.within_budgets(search, budgets=(BUDGET,))["ours"]
     former_search = former.FormerSearch(study, trained, seed=seed)
     before = former.within_budgets(former_search, budgets=(BUDGET,))
     careful = alone.searched(

@@ -1,4 +1,4 @@
-"""The command export: a finished study's winner as code."""
+"""The command export: a finished study's answer as code."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ def export(
         Format, typer.Option("--format", help="torch, lightning, transformers or json.")
     ] = "torch",
 ) -> None:
-    """Print a finished study's winner as code that runs as pasted.
+    """Print a finished study's answer as code that runs as pasted.
 
     Of a study that has had its range test alone it is the first choice, unconfirmed.
     """

@@ -24,6 +24,7 @@ from search.commands.flags import (
 from search.workers.patience import START_PATIENCE_S
 
 if TYPE_CHECKING:
+    from search.views.findings import Findings
     from studies.tables import StudyRow
 
 
@@ -119,13 +120,20 @@ def run(
             return
         page = report or default_path(engine.url, row.name)
         answer = findings(engine, row)
-        if report is not None or not _is_current(page, row):
+        if report is not None or not _is_current(page, row, answer):
             write_report(answer, page)
     terminal.print_findings(answer, page, json=json)
 
 
-def _is_current(page: Path, row: "StudyRow") -> bool:
-    """Whether a page is there that was written after the study had ended."""
+def _is_current(page: Path, row: "StudyRow", answer: "Findings") -> bool:
+    """Whether a page is there that was written after the study had ended, and says its answer.
+
+    One of an earlier version may say another.
+    """
+    from search.views.page.report import says_answer
+
     assert row.finished_at is not None
     ended = row.finished_at.replace(tzinfo=UTC)  # the database's clock, which is UTC
-    return page.is_file() and page.stat().st_mtime >= ended.timestamp()
+    if not page.is_file() or page.stat().st_mtime < ended.timestamp():
+        return False
+    return says_answer(page, answer.result)

@@ -1,4 +1,4 @@
-"""The winner of a study as code that runs as pasted: torch, Lightning, Transformers, JSON."""
+"""The answer of a study as code that runs as pasted: torch, Lightning, Transformers, JSON."""
 
 import json
 from textwrap import indent
@@ -41,7 +41,7 @@ Format = Literal["torch", "lightning", "transformers", "json"]
 
 
 def exported(result: "StudyResult", form: Format) -> str:
-    """Return the winner's cycle as the text of a file."""
+    """Return the answer's cycle as the text of a file."""
     if form == "json":
         return json.dumps(document(result), indent=2) + "\n"
     return _source(result, form, head=_head(result))
@@ -67,30 +67,34 @@ def _source(cycle: Cycle, form: Format, *, head: str) -> str:
 
 
 def document(result: "StudyResult") -> dict[str, object]:
-    """Return the winner's cycle in torch's names, with what it rests on."""
+    """Return the answer's cycle in torch's names, with what it rests on."""
     document: dict[str, object] = {
         "study": result.name,
         "onecycle_lr": result.as_json()["onecycle_lr"],
         "epochs": result.epochs,
         "steps_per_epoch": result.steps_per_epoch,
         "batch_size": result.batch_size,
-        "n_seeds": result.winner.validation.n,
+        "recommended": result.recommended.slot,
+        "n_seeds": result.recommended.validation.n,
         "verdict": result.verdict(),
     }
     return document | _training(result)
 
 
 def _head(result: "StudyResult") -> str:
-    n = result.winner.validation.n
-    metric = result.metric
+    from search.results.verdict import short_verdict  # reads tables, which --help need not
+
+    answer, metric = result.recommended, result.metric
+    n = answer.validation.n
     told = "".join(f", {name}={value!r}" for name, value in _training(result).items())
     optimizer = "".join(f"\n# {line}" for line in optimizer_lines(result))
     return (
         f"# Study {printable(result.name)}, n = {n} fresh seeds: "
         f"{printable(metric.title)} "
-        f"{metric.interval(result.winner.scores)} (validation).\n"
+        f"{metric.interval(answer.scores)} (validation).\n"
         f"# Measured at {result.epochs} epochs of {result.steps_per_epoch} steps with batches of "
-        f"{result.batch_size}{told}.{optimizer}{_baseline(result)}"
+        f"{result.batch_size}{told}.{optimizer}{_baseline(result)}\n"
+        f"# {short_verdict(result)}"
     )
 
 
@@ -120,8 +124,8 @@ def optimizer_lines(result: Cycle) -> list[str]:
 
 
 def _training(result: "StudyResult") -> dict[str, Value]:
-    """Return what the winner has beside the cycle and the batch size."""
-    return _told(result.winner.params)
+    """Return what the answer has beside the cycle and the batch size."""
+    return _told(result.recommended.params)
 
 
 def _told(params: "Params") -> dict[str, Value]:

@@ -33,8 +33,10 @@ class Metric:
         return self._digits(score)
 
     def interval(self, scores: Sequence[float]) -> str:
-        """Return 'mean ± half of the 95 % interval' without the unit."""
+        """Return 'mean ± half of the 95 % interval' without the unit; of one score itself."""
         estimated = estimate(scores)
+        if estimated.n < 2:
+            return self._digits(estimated.mean)
         return f"{self._digits(estimated.mean)} ± {self._digits(estimated.half_width)}"
 
     def signed(self, difference: float) -> str:

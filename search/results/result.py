@@ -1,8 +1,8 @@
 """What came out of a study: read from the database, for the terminal, the report and programs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from statistics import fmean, stdev
+from statistics import stdev
 from typing import Any, ClassVar
 
 from sqlalchemy import Engine, select
@@ -11,18 +11,21 @@ from sqlalchemy.orm import Session
 from search.errors import NoResultError
 from search.params import Params
 from search.queue.rows import params_of
+from search.results.candidate import Candidate
 from search.results.failures import first_failure
 from search.results.metric import Metric
 from search.results.region import Region, region_of
 from search.results.short import short_text
 from search.results.spent import StageSpent, spent
 from search.results.trials import Trial, trials_of
+from search.results.verdict import verdict_text
 from search.stages import range_test
-from search.stages.rounds import by_candidate, last_round
-from search.stages.search import BASELINE_SLOT, cycles_of
-from search.stages.statistics import compare, estimate, finalists, noise_of_replicates
+from search.stages.rounds import last_round
+from search.stages.search import cycles_of
+from search.stages.statistics import noise_of_replicates
+from search.stages.verdict import Verdict, challenge_of, verdict_of
 from search.starting.target import RANGE_TEST
-from studies.answer import Answer, Comparison, Estimate, Noise, Split
+from studies.answer import Answer, Comparison, Noise, OneMoreHour, SearchEnd, Split
 from studies.database import reading
 from studies.protocol import trained_on
 from studies.states import BROKEN, Direction, Stage
@@ -33,41 +36,27 @@ from trainers.shown import Shown
 from trainers.sweeps.judgement import Proposal
 from trainers.sweeps.result import RangeTestResult
 
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A configuration that was confirmed: its slot in the search, and fresh scores by seed."""
-
-    slot: int
-    params: Params
-    search_score: float
-    scores: tuple[float, ...]
-    test: tuple[float, ...] | None
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether this is torch's default 1cycle at the proposal."""
-        return self.slot == BASELINE_SLOT
-
-    @property
-    def validation(self) -> Estimate:
-        """Mean validation score over the fresh seeds, with its interval."""
-        return estimate(self.scores)
+WORTH = 0.25
+"""Of the margin of the chance: 0.05 of 0.2 points. A smaller gain is nothing to speak of."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudyResult(Shown):
     """The answer of a finished study, with what it rests on.
 
-    `batch_size`, `steps_per_epoch` and `setting` are the winner's. `proposal` is what the sweeps
+    `winner` won by validation; what the verdict says to take is `recommended`, and `batch_size`,
+    `steps_per_epoch`, `setting`, `driven` and `plan` are that one's. `proposal` is what the sweeps
     at the baseline's setting say; `proposals`, by setting, those of each that has a range test.
     `choices` are the parameters that are no range, None where that is not known; `fixed` those of
     them that were held at one value. `n_unlearned` of the search's cycles had finite losses and no
     usable score; `trained_on` is 'images' or 'samples'. `spread` is the standard deviation of the
     scores over the search's `n_trials` cycles.
-    `driven` is what is known of the winner's optimizer.
     `comparison` is winner minus baseline on the test split, None where the baseline won or nothing
     was scored there; `challenge` the best finalist minus baseline on the validation split.
+    `chance` is the probability that `recommended` is within `margin` of the best of the space, in
+    the metric's own unit, `other_chance` that of the other one of winner and baseline; None, as
+    `one_more_hour`, where it was not computed. `search_end`: why the search ended before its last
+    configuration, None where it did not.
     `measured` is the range test step by step, `trials` every cycle of the search.
     A notebook shows it; plot() takes "confirmation", "search", "range_test", "schedule" or
     "importance".
@@ -81,9 +70,6 @@ class StudyResult(Shown):
     proposal: Proposal
     proposals: dict[str, Proposal]
     epochs: int
-    steps_per_epoch: int
-    batch_size: int
-    setting: str | None
     moving: tuple[str, ...]
     n_trials: int
     n_diverged: int
@@ -91,10 +77,10 @@ class StudyResult(Shown):
     spread: float
     candidates: tuple[Candidate, ...]
     winner: Candidate
-    driven: Driven | None
     comparison: Comparison | None
     challenge: Comparison | None
     n_comparisons: int
+    n_raced: int | None
     importances: Mapping[str, float]
     noise: Noise
     search_noise: Noise | None
@@ -104,6 +90,11 @@ class StudyResult(Shown):
     schedules: Mapping[int, tuple[tuple[int, float], ...]]
     spent: tuple[StageSpent, ...]
     trained_on: str
+    chance: float | None
+    other_chance: float | None
+    margin: float | None
+    one_more_hour: OneMoreHour | None
+    search_end: SearchEnd | None
     # Not compared: a loss that is NaN equals nothing, and all that is concluded stands above.
     measured: RangeTestResult = field(compare=False)
     trials: tuple[Trial, ...] = field(compare=False)
@@ -112,10 +103,9 @@ class StudyResult(Shown):
     def __repr__(self) -> str:
         return short_text(self)
 
-    @property
-    def bracket(self) -> tuple[float, float]:
-        """The range of max_lr that was searched, at the winner's setting."""
-        proposal = self.proposals.get(self.setting or "", self.proposal)
+    def bracket_of(self, candidate: Candidate) -> tuple[float, float]:
+        """Return the range of max_lr that was searched at a candidate's setting."""
+        proposal = self.proposals.get(candidate.setting or "", self.proposal)
         return proposal.low, proposal.high
 
     @property
@@ -132,12 +122,43 @@ class StudyResult(Shown):
         return next(c for c in self.candidates if c.is_baseline)
 
     @property
-    def recommended(self) -> Candidate:
-        """The configuration that the verdict recommends: the winner, unless it lost the test."""
-        if self.comparison is None or not self.comparison.shown:
+    def challenger(self) -> Candidate | None:
+        """What the baseline was compared with: the winner, else the best finalist beside it."""
+        if not self.winner.is_baseline:
             return self.winner
-        better = (self.comparison.difference.mean > 0) == (self.direction == "maximize")
-        return self.winner if better else self.baseline
+        return next((c for c in self.ranked() if not c.is_baseline), None)
+
+    @property
+    def shown(self) -> Comparison | None:
+        """Challenger minus baseline: on the test split where that was read, else on validation."""
+        return self.challenge if self.comparison is None else self.comparison
+
+    @property
+    def has_comparison(self) -> bool:
+        """Whether challenger and baseline were compared on the test split."""
+        return self.comparison is not None
+
+    @property
+    def outcome(self) -> Verdict:
+        """What the comparison says."""
+        return verdict_of(self.winner.slot, self.shown, direction=self.direction)
+
+    @property
+    def recommended(self) -> Candidate:
+        """The answer: the pick where it is shown to be better, else the baseline."""
+        return self.winner if self.outcome.takes_pick else self.baseline
+
+    @property
+    def alternative(self) -> Candidate | None:
+        """The other one of challenger and baseline; None where there is no challenger."""
+        return self.baseline if self.outcome.takes_pick else self.challenger
+
+    @property
+    def is_worth_an_hour(self) -> bool:
+        """Whether one more hour is expected to gain as much as a search goes on for."""
+        if self.one_more_hour is None or self.margin is None:
+            return False
+        return self.one_more_hour.gain >= WORTH * self.margin
 
     @property
     def has_test(self) -> bool:
@@ -150,42 +171,33 @@ class StudyResult(Shown):
         return sorted(self.candidates, key=lambda c: best_first * c.validation.mean)
 
     @property
+    def batch_size(self) -> int:
+        """The batch size of the answer."""
+        return self.recommended.batch_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The steps of an epoch under the answer."""
+        return self.recommended.steps_per_epoch
+
+    @property
+    def setting(self) -> str | None:
+        """The setting of the answer, None where there is but one."""
+        return self.recommended.setting
+
+    @property
+    def driven(self) -> Driven | None:
+        """What is known of the answer's optimizer."""
+        return self.recommended.driven
+
+    @property
     def plan(self) -> OneCycle:
-        """The winner's cycle."""
-        return self.winner.params.plan(self.epochs * self.steps_per_epoch)
+        """The answer's cycle."""
+        return self.recommended.params.plan(self.epochs * self.steps_per_epoch)
 
     def verdict(self) -> str:
-        """Return the answer to 'is it better than the default?' in one or two sentences."""
-        if self.comparison is None:
-            return self._verdict_on_validation()
-        difference, metric = self.comparison.difference, self.metric
-        text = f"Winner minus baseline on the test split: {metric.estimate(difference)}."
-        if self.comparison.shown:
-            better = (difference.mean > 0) == (self.direction == "maximize")
-            if better:
-                return f"The winner is better. {text}"
-            return f"The baseline is better after all: take it. {text}"
-        return (
-            f"No difference is shown. {text} With {difference.n} seeds a true difference of "
-            f"{metric.difference(self.comparison.detectable)} would have shown 4 times out of 5."
-        )
-
-    def _verdict_on_validation(self) -> str:
-        n, challenge = self.winner.validation.n, self.challenge
-        margin = "" if challenge is None else self.metric.estimate(challenge.difference)
-        if self.winner.is_baseline:
-            text = (
-                "The baseline is the answer: no finalist had a better mean validation score "
-                f"over {n} fresh seeds."
-            )
-            if not margin:
-                return text
-            return f"{text} Best finalist minus baseline on validation: {margin}."
-        return (
-            f"The winner had the best mean validation score over {n} fresh seeds, and nothing was "
-            f"scored on a test split. Winner minus baseline on validation: {margin}; choosing the "
-            "best makes that look greater than it is."
-        )
+        """Return what to take in one sentence, then what that rests on."""
+        return verdict_text(self)
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
@@ -193,12 +205,18 @@ class StudyResult(Shown):
         document = asdict(replace(self, trials=(), measured=self.measured.without_points()))
         del document["trials"], document["measured"]
         document["metric"] = self.metric.name
+        # By slot. `winner` won by validation: the name that programs read since the first version.
         document["winner"] = self.winner.slot
+        document["recommended"] = self.recommended.slot
+        document["alternative"] = None if self.alternative is None else self.alternative.slot
         document["verdict"] = self.verdict()
+        document["batch_size"] = self.batch_size
+        document["steps_per_epoch"] = self.steps_per_epoch
+        document["setting"] = self.setting
         document["noise_floor"] = self.noise_floor
         # The names that programs read since the first version.
         document["range_test"] = document.pop("proposal")
-        document["optimizer"] = document.pop("driven")
+        document["optimizer"] = None if self.driven is None else asdict(self.driven)
         document["range_tests"] = document.pop("proposals")
         document["region"] = {
             "slots": self.region.slots,
@@ -212,6 +230,7 @@ class StudyResult(Shown):
         }
         for candidate, shown in zip(self.candidates, document["candidates"], strict=True):
             shown["params"] = dict(candidate.params)
+            shown["optimizer"] = shown.pop("driven")
         return document
 
 
@@ -231,10 +250,9 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
     cycles = cycles_of(session, row)
     confirmed = last_round(session, row)
     scores = {work.slot: work.score for work in cycles if work.score is not None}
-    candidates = tuple(_candidates(confirmed, scores, answer))
+    candidates = tuple(_candidates(row, confirmed, scores, answer))
     noise = noise_of_replicates({c.slot: c.scores for c in candidates})
     winner = next(c for c in candidates if c.slot == answer.winner)
-    size = winner.params.batch_size
     assert measured.proposal is not None
     return StudyResult(
         name=row.name,
@@ -245,9 +263,6 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         proposal=measured.proposal,
         proposals=_proposals(row, measured),
         epochs=row.epochs,
-        steps_per_epoch=steps_per_epoch_of(row, winner.params),
-        batch_size=row.batch_size if size is None else size,
-        setting=row.setting_of(winner.params),
         moving=row.moving,
         n_trials=len(cycles),
         n_diverged=sum(work.outcome == "diverged" for work in cycles),
@@ -255,10 +270,10 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         spread=stdev(scores.values()) if len(scores) > 1 else 0.0,
         candidates=candidates,
         winner=winner,
-        driven=next((w.driven for w in confirmed if w.candidate == answer.winner), None),
         comparison=_compared(answer, "test"),
         challenge=_compared(answer, "validation")
-        or _challenge(confirmed, answer.winner, row.direction),
+        or challenge_of(confirmed, answer.winner, row.direction),
+        n_raced=answer.n_raced,
         n_comparisons=sum(each.split == "test" for each in answer.comparisons),
         importances=answer.importances or {},
         noise=noise,
@@ -269,6 +284,11 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         schedules=answer.schedules,
         spent=tuple(spent(session, row)),
         trained_on=trained_on(row.declared),
+        chance=answer.chance,
+        other_chance=answer.other_chance,
+        margin=answer.margin,
+        one_more_hour=answer.one_more_hour,
+        search_end=answer.search_end,
         measured=measured,
         trials=tuple(trials_of(session, row)),
     )
@@ -307,7 +327,10 @@ def _proposals(row: StudyRow, measured: RangeTestResult) -> dict[str, Proposal]:
 
 
 def _candidates(
-    confirmed: list[WorkRow], search_scores: Mapping[int, float], answer: Answer
+    row: StudyRow,
+    confirmed: list[WorkRow],
+    search_scores: Mapping[int, float],
+    answer: Answer,
 ) -> Iterator[Candidate]:
     for slot in dict.fromkeys(w.candidate for w in confirmed):
         works = [w for w in confirmed if w.candidate == slot]
@@ -320,6 +343,10 @@ def _candidates(
             search_score=search_scores[slot],
             scores=tuple(w.score for w in works if w.score is not None),
             test=answer.test.get(slot),
+            batch_size=params.batch_size or row.batch_size,
+            steps_per_epoch=steps_per_epoch_of(row, params),
+            setting=row.setting_of(params),
+            driven=works[0].driven,
         )
 
 
@@ -327,20 +354,3 @@ def _compared(answer: Answer, split: Split) -> Comparison | None:
     """Return what this round compared on a split, None where it did not."""
     last = answer.comparisons[-1] if answer.compared else None
     return last if last is not None and last.split == split else None
-
-
-def _challenge(
-    confirmed: Sequence[WorkRow], winner: int, direction: Direction
-) -> Comparison | None:
-    """Return the best finalist minus the baseline on validation, over the seeds they share."""
-    scores = by_candidate(confirmed, "score")
-    others = {s: fmean(by.values()) for s, by in scores.items() if s != BASELINE_SLOT}
-    best = finalists(others, n=1, direction=direction) if winner == BASELINE_SLOT else [winner]
-    if not best:
-        return None
-    challenger, baseline = scores[best[0]], scores[BASELINE_SLOT]
-    shared = sorted(set(challenger) & set(baseline))
-    # One pair has no interval.
-    if len(shared) < 2:
-        return None
-    return compare([challenger[s] for s in shared], [baseline[s] for s in shared])

@@ -22,9 +22,9 @@ def short_text(result: "StudyResult") -> str:
 def call_line(result: "StudyResult") -> str:
     """Return the recommended call in one line, with what the training has beside the cycle."""
     params = result.recommended.params
-    # The number is the winner's; the reader's loop has its own, so an expression stands for it.
-    cycle = params.plan(result.plan.total_steps)
-    call = " ".join(cycle.call(total_steps="epochs * len(train_loader)").split())
+    # The number is the study's; the reader's loop has its own, so an expression stands for it.
+    steps = "epochs * len(train_loader)"
+    call = " ".join(result.plan.call(total_steps=steps, driven=result.driven).split())
     call = call.replace("( ", "(").replace(", )", ")").removeprefix("torch.optim.lr_scheduler.")
     told = ", ".join(
         f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value!r}"

@@ -11,6 +11,9 @@ from sqlalchemy.orm import Session
 
 from search.params import Params
 from search.queue.rows import database_now, params_of, search_rows, stored_study
+from search.results.result import StudyResult, result_of
+from search.results.short import call_line
+from search.results.verdict import short_verdict
 from search.stages import range_test
 from search.starting.catalog import find
 from search.starting.cost import StageCost, costs
@@ -28,7 +31,7 @@ from trainers.sweeps.result import max_lr_text, range_text
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageCounts:
-    """Runs of one stage by state; `total` is the plan's until the stage has opened.
+    """Runs of one stage by state; `total` is at least the plan's until it has ended.
 
     `at_most`: the stage may end by itself before that many.
     """
@@ -124,7 +127,9 @@ class EndedRun:
 class Overview:
     """A study at one moment; `seconds_left` is None where it is not known.
 
-    `proposal` is the baseline's max_lr, and `max_lr` that in words: whose it is.
+    `proposal` is the baseline's max_lr, and `max_lr` that in words: whose it is. Of a finished
+    study `recommended` is the slot that is its answer, `answer` says so in a sentence, and `call`
+    is its OneCycleLR.
 
     Images are training images: `images_total` is what the plan costs, 0 without a plan.
     `search_end`: where the search ended by itself.
@@ -142,6 +147,9 @@ class Overview:
     best: Best | None
     proposal: float | None
     max_lr: str | None
+    recommended: int | None
+    answer: str | None
+    call: str | None
     images_done: int
     images_total: int
     seconds_left: float | None
@@ -184,6 +192,7 @@ def overview(engine: Engine, name: str, plan: Sequence[StageCost] = ()) -> Overv
         done = sum((s.done + s.given_up) * per_run.get(s.stage, 0.0) for s in stages)
         done += sum(per_run.get(run.stage, 0.0) * run.share_done for run in running)
         total = sum(max(s.total, 0) * per_run.get(s.stage, 0.0) for s in stages)
+        result = _result(session, row)
         return Overview(
             study=row.name,
             stage=row.stage,
@@ -197,6 +206,9 @@ def overview(engine: Engine, name: str, plan: Sequence[StageCost] = ()) -> Overv
             best=_best(session, row),
             proposal=row.proposed_max_lr,
             max_lr=None if stored is None else _max_lr(stored),
+            recommended=None if result is None else result.recommended.slot,
+            answer=None if result is None else short_verdict(result),
+            call=None if result is None else call_line(result),
             images_done=int(done),
             images_total=int(total),
             seconds_left=None
@@ -204,6 +216,12 @@ def overview(engine: Engine, name: str, plan: Sequence[StageCost] = ()) -> Overv
             else _seconds_left(session, row, total - done, running),
             search_end=row.search_end,
         )
+
+
+def _result(session: Session, row: StudyRow) -> StudyResult | None:
+    if row.stage != Stage.FINISHED or row.answer is None:
+        return None
+    return result_of(session, row, range_test.measured_at_all(session, row))
 
 
 def _max_lr(stored: Proposal) -> str:
@@ -253,14 +271,22 @@ def _stages(session: Session, row: StudyRow, plan: Sequence[StageCost]) -> list[
     shown = [stage for stage in STAGES if stage in (planned or counts)]
     return [
         replace(
-            _counts(stage, counts.get(stage, Counter()), planned.get(stage, 0)),
+            _counts(
+                stage,
+                counts.get(stage, Counter()),
+                planned.get(stage, 0),
+                is_open=stage == row.stage,
+            ),
             at_most=stage == Stage.SEARCH and row.may_end_search,
         )
         for stage in shown
     ]
 
 
-def _counts(stage: Stage, by_state: Counter[RunState], planned: int) -> StageCounts:
+def _counts(
+    stage: Stage, by_state: Counter[RunState], planned: int, *, is_open: bool
+) -> StageCounts:
+    opened = by_state.total()
     return StageCounts(
         stage=stage,
         name=stage.words,
@@ -268,7 +294,8 @@ def _counts(stage: Stage, by_state: Counter[RunState], planned: int) -> StageCou
         running=by_state[RunState.RUNNING],
         waiting=by_state[RunState.WAITING],
         given_up=by_state[RunState.FAILED],
-        total=by_state.total() or planned,
+        # A stage may open more runs while it goes on.
+        total=max(opened, planned) if is_open else opened or planned,
     )
 
 

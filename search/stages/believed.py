@@ -1,7 +1,7 @@
 """What the finished cycles of a study say of every configuration, tried or not."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from search.stages.space import Ranges
 from search.stages.statistics import noise_of_replicates
 from studies.answer import Noise
 from studies.definition import Study
+from studies.protocol import has_seed_of_slots
 from studies.states import BROKEN, Direction
 from studies.tables import StudyRow, WorkRow
 from trainers.seeding import seed_for
@@ -18,22 +19,31 @@ from trainers.seeding import seed_for
 if TYPE_CHECKING:
     import numpy as np
 
-    from search.stages.kernel import Constants
+    from search.stages.posterior import Observations
     from search.stages.surrogate import Surrogate
 
 _N_CANDIDATES = 256
 _N_NEAR = 32  # the best of 256 points lies about a tenth of the cube's side from the optimum
 _REACH = 0.1
+_LEARNT = 2.0  # points: twice a common noise of a net at chance, on some 2,000 samples
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A configuration that has finished: its scores, one for each seed it was trained with."""
+    """A configuration that has finished: its scores, one for each seed it was trained with.
+
+    The first is that of the search, the others are of its confirmation.
+    """
 
     slot: int
     params: Params
     scores: tuple[float, ...]
     broke: bool = False
+
+    @property
+    def mean(self) -> float:
+        """The mean over its seeds."""
+        return sum(self.scores) / len(self.scores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +60,17 @@ class Belief:
     candidates: tuple[Params, ...]
     direction: Direction
     unit: float
+    diverged_value: float
+
+    @property
+    def has_learnt(self) -> bool:
+        """Whether any score lies clearly above that of a cycle that broke.
+
+        As long as none does, equal scores say that nothing learns, not that all is as good.
+        """
+        sign = _sign(self.direction)
+        best = max(sign * each.mean for each in self.tried)
+        return best >= sign * self.diverged_value + _LEARNT * self.unit
 
     @property
     def noise(self) -> Noise:
@@ -119,38 +140,50 @@ def believe(
     direction: Direction,
     diverged_value: float,
     seed: int,
-    known: "Constants | None" = None,
+    one_seed: bool = True,
 ) -> Belief | None:
     """Return what configurations that were tried say; None where none has a score of its own.
 
-    `seed` is that of the candidates. `known` takes the place of the surrogate's constants.
+    `seed` is that of the candidates. `one_seed`: the search trained them all with the same one.
     """
     if all(each.broke for each in tried):
         return None
-    import numpy as np
-
-    from search.stages.posterior import Observations
     from search.stages.surrogate import metric_unit, surrogate, unit_is_guessed
 
     sign = _sign(direction)
-    scores = [sign * sum(each.scores) / len(each.scores) for each in tried]
-    unit = metric_unit(metric, scores, sign * diverged_value)
+    unit = metric_unit(metric, [sign * each.mean for each in tried], sign * diverged_value)
     replicates = noise_of_replicates({t.slot: t.scores for t in tried if not t.broke})
     fitted = surrogate(
-        Observations(
-            points=_points(ranges, [t.params for t in tried]),
-            scores=np.array(scores),
-            n_seeds=np.array([len(t.scores) for t in tried]),
-        ),
+        _observed(ranges, tried, sign=sign, one_seed=one_seed),
         unit=unit,
         deviation=replicates if replicates.freedom else None,
         guessed_unit=unit_is_guessed(metric),
-        known=known,
     )
     every = ranges.candidates(_N_CANDIDATES, seed=seed)
-    first = Belief(ranges, fitted, tuple(tried), tuple(every), direction, unit)
+    first = Belief(ranges, fitted, tuple(tried), tuple(every), direction, unit, diverged_value)
     near = ranges.near(first.best(), _N_NEAR, reach=_REACH, seed=seed_for(seed, "near"))
-    return Belief(ranges, fitted, tuple(tried), (*every, *near), direction, unit)
+    return replace(first, candidates=(*every, *near))
+
+
+def _observed(
+    ranges: Ranges, tried: Sequence[Tried], *, sign: float, one_seed: bool
+) -> "Observations":
+    """Return a row for each configuration, and where the search has one seed another for what
+    fresh seeds say of it."""
+    import numpy as np
+
+    from search.stages.posterior import Observations
+
+    rows = [(each.params, each.scores, False) for each in tried]
+    if one_seed:
+        rows = [(each.params, each.scores[:1], False) for each in tried]
+        rows += [(each.params, each.scores[1:], True) for each in tried if len(each.scores) > 1]
+    return Observations(
+        points=_points(ranges, [params for params, _, _ in rows]),
+        scores=np.array([sign * sum(scores) / len(scores) for _, scores, _ in rows]),
+        n_seeds=np.array([len(scores) for _, scores, _ in rows]),
+        fresh=np.array([fresh for _, _, fresh in rows]) if one_seed else None,
+    )
 
 
 def belief_of(
@@ -182,6 +215,7 @@ def belief_of(
         direction=row.direction,
         diverged_value=row.diverged_value,
         seed=candidates_seed(row.seed, slot),
+        one_seed=not has_seed_of_slots(row.declared),
     )
 
 

@@ -43,14 +43,14 @@ from studies.definition import Study
 from studies.states import BROKEN, Stage
 from studies.tables import StudyRow, WorkRow
 
-_SHARED = 2
+SHARED = 2
 """Seeds that a baseline which wins the race has in common with the best of the others: fewer have
 no interval."""
 
 
 def open_round(session: Session, row: StudyRow, study: Study) -> list[WorkRow]:
     """Return the first runs of a new round."""
-    begun = _Confirmation.of(session, row, study, next_round(session, row)).go_on()
+    begun = Confirming.of(session, row, study, next_round(session, row)).go_on()
     assert isinstance(begun, list)
     return begun
 
@@ -64,11 +64,11 @@ def go_on(session: Session, row: StudyRow, study: Study) -> list[WorkRow] | Answ
     this = newest_round(session, row)
     if this.is_of_before:
         return ending_at_once(row, study, this, _cycles_of(session, row))
-    return _Confirmation.of(session, row, study, this).go_on()
+    return Confirming.of(session, row, study, this).go_on()
 
 
 @dataclass(frozen=True, eq=False)
-class _Confirmation:
+class Confirming:
     """One round, and what it rests on."""
 
     row: StudyRow
@@ -77,7 +77,7 @@ class _Confirmation:
     cycles: Cycles
 
     @classmethod
-    def of(cls, session: Session, row: StudyRow, study: Study, this: Round) -> "_Confirmation":
+    def of(cls, session: Session, row: StudyRow, study: Study, this: Round) -> "Confirming":
         return cls(row, study, this, _cycles_of(session, row))
 
     def go_on(self) -> list[WorkRow] | Answer | NoAnswer:
@@ -161,7 +161,7 @@ class _Confirmation:
         if self._now.leader != BASELINE_SLOT:
             return []
         alone = self._now.ranked()[:2]
-        return [slot for slot in alone for _ in range(_SHARED - self.this.n_raced(slot))]
+        return [slot for slot in alone for _ in range(SHARED - self.this.n_raced(slot))]
 
     def _n_next_pairs(self, pick: int) -> int:
         """Return how many pairs open next, up to the next look; 0 where they have ended."""

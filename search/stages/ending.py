@@ -53,7 +53,7 @@ def answer_of(
 
 def ending_at_once(row: StudyRow, study: Study, this: Round, cycles: Cycles) -> Answer | NoAnswer:
     """Return the ending of a round in which every candidate was trained with every seed, as
-    versions before 0.2.0 opened it: the best by validation, compared on the sealed column.
+    versions before 0.3.0 opened it: the best by validation, compared on the sealed column.
     """
     ended = done(this.works)
     scores = by_candidate(ended, "score")

@@ -59,11 +59,13 @@ class Constants:
 
     `scale` is in points (a point is the unit of the metric), `guessed_scale` the same where the
     unit itself is a guess. `fold` and `level`, the sd of the process's level, are in scales.
+    `shared_by_seed` is the share of a seed's variance that it adds to all configurations alike.
     """
 
     scale: LogNormal
     guessed_scale: LogNormal
     noise_over_scale: LogNormal
+    shared_by_seed: float
     fold: float
     level: float
     parts: tuple[Part, ...]
@@ -78,6 +80,7 @@ class Constants:
                 median=scale["median"], sd_of_log=scale["sd_of_log_of_a_guess"]
             ),
             noise_over_scale=LogNormal(**stored["noise_over_scale"]),
+            shared_by_seed=stored["shared_by_seed"],
             fold=stored["fold"],
             level=stored["level"],
             parts=tuple(Part(**each) for each in stored["parts"]),

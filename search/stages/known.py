@@ -12,7 +12,7 @@ from studies.definition import Study
 from studies.states import ENDED_RUNS, RunState, Stage
 from studies.tables import StudyRow, WorkRow
 
-_MOST_READ = 300
+_MOST_READ = 200
 """So many cycles are read for one proposal, spread evenly over the slots."""
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from search.stages.kernel import Constants, Counts, Floats
 
@@ -12,10 +13,12 @@ MOST_ROWS = 300
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Rows:
-    """Observations in groups: the mean place of each, and how many seeds it stands for."""
+    """Observations in groups: the mean place of each, how many seeds it stands for, and the share
+    of them that are fresh."""
 
     points: Floats
     n_seeds: Floats
+    fresh: Floats
     group: Counts  # of each observation
     share: Floats  # of each observation in its group
 
@@ -37,25 +40,36 @@ class Rows:
         return result
 
 
-def merged(points: Floats, n_seeds: Counts, known: Constants) -> Rows:
+def merged(
+    points: Floats, n_seeds: Counts, known: Constants, *, fresh: NDArray[np.bool_] | None = None
+) -> Rows:
     """Return one row for each distinct point, and at most 300: above, one for each group of them.
+
+    A point of the common seed and the same of `fresh` ones are two.
 
     Groups are halves of halves, each time across the coordinate that they spread over most, in
     scales of the process. They are made by place alone: groups by score would hold the lucky ones.
+    What slopes within a group counts as noise, which errs upwards.
     """
     seeds = np.asarray(n_seeds, dtype=float)
-    distinct, group = np.unique(points, axis=0, return_inverse=True)
+    is_fresh = np.zeros(len(points)) if fresh is None else fresh.astype(np.float64)
+    keys = np.column_stack([points, is_fresh])
+    distinct, group = np.unique(keys, axis=0, return_inverse=True)
     group = group.reshape(-1)
     if len(distinct) > MOST_ROWS:
         of_distinct = np.empty(len(distinct), dtype=np.int64)
-        for number, members in enumerate(_groups(distinct * _sharpest(points.shape[1], known))):
+        for number, members in enumerate(
+            _groups(distinct[:, :-1] * _sharpest(points.shape[1], known))
+        ):
             of_distinct[members] = number
         group = of_distinct[group]
     n_groups = int(group.max()) + 1
     totals = _sums(group, seeds, n_groups)
     share = seeds / totals[group]
-    centres = [_sums(group, share * column, n_groups) for column in points.T]
-    return Rows(points=np.stack(centres, axis=1), n_seeds=totals, group=group, share=share)
+    centres = np.stack([_sums(group, share * column, n_groups) for column in keys.T], axis=1)
+    return Rows(
+        points=centres[:, :-1], n_seeds=totals, fresh=centres[:, -1], group=group, share=share
+    )
 
 
 def _sums(group: Counts, values: Floats, n_groups: int) -> Floats:

@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 from search.queue.work import end_study
 from search.stages import confirmation, range_test, search
 from search.stages.early_end import add_unvisited
+from search.stages.outlook import with_outlook
 from search.tracebacks import headline
 from studies.answer import NoAnswer
 from studies.database import reading, transaction
@@ -40,7 +41,7 @@ def _open(session: Session, row: StudyRow, study: Study) -> None:
         elif isinstance(went_on, NoAnswer):
             _fail(session, row, went_on.reason)
         else:
-            end_study(row, went_on)
+            end_study(row, with_outlook(session, row, study, went_on))
         return
     searched = row.stage == Stage.SEARCH
     if not searched and (sweeps := range_test.more_work(session, row, study)):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from search.stages.hypotheses import Hypotheses
 from search.stages.kernel import (
@@ -18,7 +19,7 @@ from search.stages.kernel import (
     unfolded,
     variance,
 )
-from search.stages.merging import merged
+from search.stages.merging import Rows, merged
 
 _JITTER = 1e-7
 """In squared scales: what keeps a covariance of twice the same point positive definite."""
@@ -29,11 +30,18 @@ _AT_ONCE = 1_000
 @dataclass(frozen=True, slots=True, eq=False)
 class Observations:
     """What was measured: `points` (n, d), `scores` (n,), the mean over that row's seeds, `n_seeds`
-    (n,). Every score is a finite number; greater is better."""
+    (n,). Every score is a finite number; greater is better.
+
+    `fresh` (n,) is given where a search trains all its configurations with one common seed: False
+    for its own rows, True for those of other seeds, which these rows share. What the common seed
+    adds to the whole search is then not taken for a loss of what was trained again. None: the
+    seeds of each row are its own.
+    """
 
     points: Floats
     scores: Floats
     n_seeds: Counts
+    fresh: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         assert self.points.ndim == 2, self.points.shape
@@ -42,14 +50,13 @@ class Observations:
         assert np.isfinite(self.points).all()
         assert np.isfinite(self.scores).all()
         assert (self.n_seeds >= 1).all()
+        assert self.fresh is None or len(self.fresh) == len(self.points)
 
 
 class Posterior:
     """The posterior of the noiseless score.
 
-    `noise` is the posterior mean of a seed's standard deviation, in the metric's unit;
-    `log_evidence` the log of the density of the scores before they were seen, up to a constant
-    of the metric's unit.
+    `noise` is the posterior mean of a seed's standard deviation, in the metric's unit.
     """
 
     def __init__(
@@ -62,14 +69,15 @@ class Posterior:
     ) -> None:
         self._known, self._unit = known, unit
         self._best = float(observations.scores.max())
-        rows = merged(observations.points, observations.n_seeds, known)
-        self._points, self._n_seeds = rows.points, rows.n_seeds
+        rows = merged(observations.points, observations.n_seeds, known, fresh=observations.fresh)
+        self._points = rows.points
+        self._own_share, self._noise = _noise(rows, known, common=observations.fresh is not None)
         with np.errstate(over="ignore"):  # of scores near the largest number: cut by the fold
             deficits = (self._best - observations.scores) / unit / hypotheses.scales[:, None]
         values = folded(deficits, known.fold)
         prior = covariance(self._points, self._points, known)
         ratios = hypotheses.noises_over_scale
-        factors = np.linalg.cholesky(prior + noise_of(ratios, self._n_seeds))
+        factors = np.linalg.cholesky(prior + noise_of(ratios, self._noise))
         whitened = np.linalg.solve(factors, rows.means(values)[:, :, None])[:, :, 0]
         log_weights = (
             hypotheses.log_weights
@@ -77,17 +85,17 @@ class Posterior:
             - np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
             # What was averaged away tells the noise as well.
             - rows.n_averaged * np.log(ratios)
-            - 0.5 * rows.squares(values) / ratios**2
+            - 0.5 * rows.squares(values) / (self._own_share * ratios**2)
             # From folded deficits back to scores. The best has no deficit: its level is free.
             - (len(observations.scores) - 1) * np.log(hypotheses.scales)
             + log_slope(deficits, known.fold).sum(axis=1)
         )
-        self.log_evidence = _log_sum(log_weights) - _log_sum(hypotheses.log_weights)
         weights = np.exp(log_weights - log_weights.max())
         kept = np.flatnonzero(weights > _LEAST_WEIGHT)
         kept = kept[np.argsort(-weights[kept], kind="stable")]
         self._weights = weights[kept] / weights[kept].sum()
         self._scales, self._ratios = hypotheses.scales[kept], ratios[kept]
+        self._own_variances = self._own_share * self._ratios**2
         self._inverse_factors = np.linalg.inv(factors[kept])
         self._loads = (whitened[kept, None, :] @ self._inverse_factors)[:, 0, :]
 
@@ -133,19 +141,39 @@ class Posterior:
             total += weight * own * np.outer(ratio, ratio)
         return self._unit**2 * total
 
-    def draws(self, points: Floats, n: int, *, rng: np.random.Generator) -> Floats:
-        """Return joint draws of the noiseless scores at points, (n, m)."""
+    def draws(
+        self, points: Floats, n: int, *, rng: np.random.Generator, n_seeds: Counts | None = None
+    ) -> Floats:
+        """Return joint draws of the noiseless scores at points, (n, m).
+
+        With `n_seeds` (m,) they are those of means over so many seeds.
+        """
         cross = self._cross(points)
         means = self._means(cross)
         prior = covariance(points, points, self._known)
         steady = _JITTER * np.eye(len(points))
+        seeds = np.full(len(points), np.inf) if n_seeds is None else n_seeds
         parts = []
         for index, count in enumerate(rng.multinomial(n, self._weights)):
             halves = self._inverse_factors[index] @ cross
-            factor = np.linalg.cholesky(prior - halves.T @ halves + steady)
+            noise = np.diag(self._own_variances[index] / seeds)
+            factor = np.linalg.cholesky(prior - halves.T @ halves + steady + noise)
             values = means[index] + rng.standard_normal((count, len(points))) @ factor.T
             parts.append(self._scales[index] * unfolded(values, self._known.fold))
         return self._best - self._unit * rng.permutation(np.concatenate(parts))
+
+    def log_densities(self, observed: Observations) -> Floats:
+        """Return the log of each score's density, (m,), alone, in points of the metric."""
+        cross = self._cross(observed.points)
+        explained = ((self._inverse_factors @ cross) ** 2).sum(axis=1)
+        left = np.maximum(variance(observed.points.shape[1], self._known) - explained, 0)
+        spread = np.sqrt(left + self._own_variances[:, None] / observed.n_seeds)
+        deficits = (self._best - observed.scores) / self._unit / self._scales[:, None]
+        apart = (folded(deficits, self._known.fold) - self._means(cross)) / spread
+        logs = log_slope(deficits, self._known.fold) - np.log(spread * self._scales[:, None])
+        logs += np.log(self._weights)[:, None] - 0.5 * apart**2 - 0.5 * math.log(2 * math.pi)
+        result: Floats = np.logaddexp.reduce(logs, axis=0)
+        return result
 
     def _cross(self, points: Floats) -> Floats:
         """Return the prior covariance of what was measured and points, (n, m)."""
@@ -177,13 +205,21 @@ class Posterior:
         return half * (scales[:, None] if np.ndim(scales) else scales)
 
 
-def noise_of(ratios: Floats, n_seeds: Floats) -> Floats:
-    """Return the noise's covariance of each hypothesis, (hypotheses, n, n)."""
-    diagonal = ratios[:, None] ** 2 / n_seeds + _JITTER
-    result: Floats = diagonal[:, :, None] * np.eye(len(n_seeds))
+def noise_of(ratios: Floats, noise: Floats) -> Floats:
+    """Return the covariance of each hypothesis's noise, (hypotheses, n, n); `noise` is over it."""
+    result: Floats = ratios[:, None, None] ** 2 * noise + _JITTER * np.eye(len(noise))
     return result
 
 
-def _log_sum(logs: Floats) -> float:
-    """Return the log of the sum of numbers given by their logs."""
-    return float(np.logaddexp.reduce(logs))
+def _noise(rows: Rows, known: Constants, *, common: bool) -> tuple[float, Floats]:
+    """Return what share of a seed's variance is a row's own, and the noise's covariance over it.
+
+    With a common seed, what it adds to all rows of a search is part of their level. Rows of fresh
+    seeds are apart from that level by what the common seed adds and what theirs do.
+    """
+    if not common:
+        return 1.0, np.diag(1 / rows.n_seeds)
+    shared = known.shared_by_seed
+    most = rows.n_seeds[rows.fresh > 0].max(initial=1.0)
+    apart = shared * (1 + 1 / most) * np.outer(rows.fresh, rows.fresh)
+    return 1 - shared, np.diag((1 - shared) / rows.n_seeds) + apart

@@ -37,7 +37,7 @@ def is_enough(
 
     None where the search goes on. The pending ones end as usual, so theirs is not counted.
     """
-    if belief is None:
+    if belief is None or not belief.has_learnt:
         return None
     n_given = len(first_choices(belief.ranges)) + screening.n_initial
     if len(belief.tried) < max(_LEAST_TRIED, n_given):

@@ -1,8 +1,8 @@
-"""The statistics of a confirmation: intervals, paired differences, finalists, noise."""
+"""The statistics of a study: intervals, paired differences, ties, noise."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from statistics import fmean, median, stdev
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
 
 from studies.answer import Comparison, Estimate, Noise
 from studies.states import Direction
@@ -10,8 +10,6 @@ from studies.states import Direction
 CONFIDENCE = 0.95
 # Cohen's convention (Statistical Power Analysis for the Behavioral Sciences, 1988).
 POWER = 0.8
-_MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in deviations
-_MOST_TIED = 16  # neighbours at one distance that are told apart; a grid of 5 parameters has 10
 MOST_EXPLAINED = 500
 """Trials that the importances are computed of: Optuna's fANOVA takes the square of their number,
 10 s for 500 and 85 s for 2,000."""
@@ -58,37 +56,6 @@ def tie_group(
     return [slot for slot in ranked if abs(scores[slot] - scores[ranked[0]]) <= margin]
 
 
-def spread(slots: Sequence[int], positions: Mapping[int, Sequence[float]], *, n: int) -> list[int]:
-    """Return `n` of the slots: the first, then each time the one farthest from those taken."""
-    taken, left = list(slots[:1]), list(slots[1:])
-    while left and len(taken) < n:
-        farthest = max(
-            left, key=lambda slot: min(math.dist(positions[slot], positions[t]) for t in taken)
-        )
-        left.remove(farthest)
-        taken.append(farthest)
-    return taken[:n]
-
-
-def spread_finalists(
-    scores: Mapping[int, float],
-    positions: Mapping[int, Sequence[float]],
-    noise: Noise | None,
-    *,
-    n: int,
-    direction: Direction,
-) -> list[int]:
-    """Return the finalists: from the tie group, spread over it; the next best where it is small.
-
-    `positions` are points of the unit cube of the space. A wide tie group says little of its
-    lower end, so its best 3n only are spread over.
-    """
-    tied = tie_group(scores, noise, direction=direction)
-    if len(tied) > n:
-        return spread(tied[: 3 * n], positions, n=n)
-    return finalists(scores, n=n, direction=direction)
-
-
 def choose(scores: Mapping[int, Sequence[float]], *, direction: Direction) -> int:
     """Return the candidate with the best mean; ties go to the lowest slot, the baseline first."""
     return finalists({s: fmean(v) for s, v in scores.items()}, n=1, direction=direction)[0]
@@ -126,34 +93,6 @@ def squares_of_pairs(scores: Mapping[int, Mapping[tuple[int, int], float]]) -> t
     left = values - effects @ solution
     freedom = len(values) - int(rank)
     return (2 * float(left @ left), freedom) if freedom else (0.0, 0)
-
-
-def noise_of_neighbours(
-    scores: Mapping[int, float], positions: Mapping[int, Sequence[float]]
-) -> Noise | None:
-    """Return the noise of a seed where each configuration has one: from nearest neighbours.
-
-    The median distance in score, as a normal distribution's deviation: on a plateau neighbours
-    differ by noise only, on slopes by more, so it errs upwards; a cliff is not seen. Every two
-    configurations count as one degree of freedom. None where there are fewer than three.
-    """
-    if len(scores) < 3:
-        return None
-    apart = [abs(scores[slot] - scores[near]) for slot, near in _nearest(list(scores), positions)]
-    return Noise(median(apart) / (_MEDIAN_OF_NORMAL * math.sqrt(2)), len(apart) // 2, "neighbours")
-
-
-def _nearest(
-    slots: Sequence[int], positions: Mapping[int, Sequence[float]]
-) -> Iterator[tuple[int, int]]:
-    """Yield each slot with its nearest neighbour; of several as near, the first in `slots`."""
-    from scipy.spatial import cKDTree
-
-    points = [positions[slot] for slot in slots]
-    _, near = cKDTree(points).query(points, k=min(len(slots), _MOST_TIED + 1))
-    for index, found in enumerate(near.tolist()):
-        others = (other for other in sorted(found) if other != index)
-        yield slots[index], slots[min(others, key=lambda o: math.dist(points[o], points[index]))]
 
 
 def _standard_error(values: Sequence[float]) -> float:

@@ -63,10 +63,10 @@ class Surrogate(Posterior):
         prior = covariance(candidates, choices[hopeful], self._known)
         own = variance(candidates.shape[1], self._known)
         total = np.zeros(len(candidates))
-        ratios = self._ratios[kinds.heaviest]
+        noises = self._own_variances[kinds.heaviest]
         for index, half in enumerate(halves):
             there = half[:, len(self._points) :]
-            left = np.maximum(own - (there**2).sum(axis=0), 0) + ratios[index] ** 2
+            left = np.maximum(own - (there**2).sum(axis=0), 0) + noises[index]
             moved = (prior - there.T @ half[:, hopeful]) / np.sqrt(left)[:, None]
             moved *= kinds.scales[index]
             total += kinds.weights[index] * expected_gain(means[hopeful], moved)
@@ -147,8 +147,9 @@ class Surrogate(Posterior):
 
     def _with_pending(self, pending: Floats, kinds: "_Kinds") -> Floats:
         points = np.concatenate([self._points, pending])
-        n_seeds = np.concatenate([self._n_seeds, np.ones(len(pending))])
-        noise = noise_of(self._ratios[kinds.heaviest], n_seeds)
+        shape = np.diag(np.full(len(points), self._own_share))
+        shape[: len(self._points), : len(self._points)] = self._noise
+        noise = noise_of(self._ratios[kinds.heaviest], shape)
         return np.linalg.inv(np.linalg.cholesky(covariance(points, points, self._known) + noise))
 
 

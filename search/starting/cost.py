@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from search.stages.confirmation import SHARED
+from search.stages.race import MOST_EACH
 from search.starting.places import check_folders
 from search.tracebacks import tell_where
 from studies.definition import Study
@@ -20,6 +22,8 @@ from trainers.run import Run, Trainer
 from trainers.sweeps.stopping import FEWEST_SWEEPS
 from trainers.sweeps.sweep import Sweep
 from trainers.task import Task
+
+_USUAL_PAIRS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +71,6 @@ def costs(study: Study, *, n_trials: int, exact: bool = True) -> tuple[StageCost
 
     A cycle counts with the batch size that leaves the fewest images out: none costs more.
     """
-    confirmation = study.confirmation
-    # The baseline is one of the trials and always confirmed, the finalists are among the others.
-    n_confirmed = (min(confirmation.n_finalists, n_trials - 1) + 1) * confirmation.n_seeds
     sizes = [size_of(each) or study.task.batch_size for each in study.settings]
     cycle = study.epochs * max(size * study.steps_of(1, batch_size=size) for size in sizes)
     steps, usual = study.cycle_steps, n_trials if exact else min(n_trials, _USUAL_TRIALS)
@@ -78,7 +79,26 @@ def costs(study: Study, *, n_trials: int, exact: bool = True) -> tuple[StageCost
         StageCost(
             Stage.SEARCH, usual, steps, usual * cycle, n_trials - usual, (n_trials - usual) * cycle
         ),
-        StageCost(Stage.CONFIRMATION, n_confirmed, steps, n_confirmed * cycle),
+        _confirmation(study, n_trials=n_trials, cycle=cycle),
+    )
+
+
+def _confirmation(study: Study, *, n_trials: int, cycle: int) -> StageCost:
+    """Return the cost of the confirmation, where a cycle trains on `cycle` images."""
+    # The baseline is one of the trials and always confirmed, the finalists are among the others.
+    n_racers = min(study.confirmation.n_finalists, n_trials - 1) + 1
+    n_pairs = study.confirmation.n_seeds if n_racers > 1 else 0
+    most = max(MOST_EACH * n_racers * (n_racers > 1), SHARED) + 2 * n_pairs
+    # As simulated over differences of 0 to 1.2 points (docs/log.md): a cycle for each racer, then
+    # ten of pairs.
+    usual = min(most, max(n_racers, SHARED) + 2 * min(_USUAL_PAIRS, n_pairs))
+    return StageCost(
+        Stage.CONFIRMATION,
+        n_runs=usual,
+        steps=study.cycle_steps,
+        n_images=usual * cycle,
+        extra_runs=most - usual,
+        extra_images=(most - usual) * cycle,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 from search.results.provenance import Shell
 from search.results.result import StudyResult
 from search.starting.cost import duration_text
+from search.views.wording import hour_text
 from studies.params import setting_text
 from studies.states import Stage
 from trainers.sweeps.judgement import BRACKET_FACTOR
@@ -37,14 +38,14 @@ def hints(result: StudyResult, measured: RangeTestResult, shell: Shell) -> tuple
     found = (
         _bound(result, shell),
         _range_test(measured, shell),
-        _flat(result) or _trials(result, shell),
+        _more(result, shell),
         _seeds(result, shell),
     )
     return tuple(hint for hint in found if hint is not None)
 
 
 def _bound(result: StudyResult, shell: Shell) -> Hint | None:
-    low, high = result.bracket
+    low, high = result.bracket_of(result.winner)
     name = range_name(result.proposal)
     value = result.winner.params.max_lr
     if low * NEAR_BOUND < value < high / NEAR_BOUND:
@@ -52,8 +53,8 @@ def _bound(result: StudyResult, shell: Shell) -> Hint | None:
     side = "lower" if value <= low * NEAR_BOUND else "upper"
     searched = "study's own range" if name == "own range" else name
     text = (
-        f"The winner's max_lr {value:.3g} lies at the {side} bound of the {searched} {low:.3g} to "
-        f"{high:.3g}: a better one may lie beyond."
+        f"The max_lr {value:.3g} of {result.winner.name} lies at the {side} bound of the "
+        f"{searched} {low:.3g} to {high:.3g}: a better one may lie beyond."
     )
     if name != "bracket":
         return Hint("bound", f"{text} In a new study Space(max_lr=(low, high)) reaches further.")
@@ -117,6 +118,23 @@ def _unsure(measured: RangeTestResult) -> tuple[list[str], dict[str, str]]:
     return reasons, flags
 
 
+def _more(result: StudyResult, shell: Shell) -> Hint | None:
+    """Say whether more configurations pay: by what the study knows of all of them, or by rule."""
+    hour = result.one_more_hour
+    if hour is None:
+        return _flat(result) or _trials(result, shell)
+    said = hour_text(result)
+    said = f"{said[0].upper()}{said[1:]}"
+    if not result.is_worth_an_hour:
+        return Hint("flat", f"{said}: stop the search here.")
+    more = max(1, hour.n_cycles)
+    return Hint(
+        "trials",
+        f"{said}. What is best then is confirmed with fresh seeds.",
+        _only_known(shell, shell.run("--trials", f"+{more}")),
+    )
+
+
 def _flat(result: StudyResult) -> Hint | None:
     region = result.region
     if len(region.slots) < FLAT_SHARE * region.n_cycles or _n_whole(result) < FEW_TRIALS:
@@ -166,7 +184,7 @@ def _seeds(result: StudyResult, shell: Shell) -> Hint | None:
     comparison = result.comparison or result.challenge
     if comparison is None or comparison.shown:
         return None
-    n, many = comparison.difference.n, 4 * comparison.difference.n
+    n, many = comparison.n_planned, 4 * comparison.n_planned
     smallest = result.metric.difference(comparison.detectable)
     half = result.metric.difference(comparison.detectable / 2)
     text = (

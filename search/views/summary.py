@@ -10,6 +10,7 @@ from search.views.markdown import bullets, literal, table
 from search.views.wording import (
     CALL_EXPLAINED,
     TRAIN_EXPLAINED,
+    answer_lines,
     call_code,
     candidate_cells,
     candidate_headings,
@@ -21,13 +22,15 @@ from trainers.sweeps.result import baseline_text
 def summary(findings: Findings) -> str:
     """Return the answer, what it rests on, what to try next and provenance."""
     result = findings.result
-    values = ", ".join(f"`{name}` {text}" for name, text in result.winner.params.texts().items())
+    answer = result.recommended.params.texts()
+    values = ", ".join(f"`{name}` {text}" for name, text in answer.items())
     tested = "the training has no test split"
     if result.has_test:
-        tested = "the test split is read for winner and baseline only"
+        tested = "the test split is read for pick and baseline only"
     blocks = [
         f"## Study {literal(result.name)}",
         f"**{values}.** {literal(result.verdict())}",
+        bullets(answer_lines(result)),
         _candidates(result),
         f"{literal(result.metric.title.capitalize())}: mean ± half of the 95 % interval over n "
         "fresh seeds. The baseline is torch's default 1cycle at "

@@ -3,22 +3,30 @@
 from collections.abc import Mapping, Sequence
 
 from search.params import Params
+from search.results.candidate import Candidate
 from search.results.export import Cycle, optimizer_lines
-from search.results.result import Candidate, StudyResult
+from search.results.result import StudyResult
 from search.results.spent import StageSpent
 from search.stages.statistics import MOST_EXPLAINED
 from search.starting.cost import duration_text
+from studies.answer import Estimate
 from studies.params import setting_text
 from trainers.sweeps.judgement import Proposal
 from trainers.sweeps.result import baseline_text, conclusion, count, spread_lines
 
 
 def candidate_name(candidate: Candidate, result: StudyResult) -> str:
-    """Return 'slot 7', marked as baseline and as winner."""
-    marks = ["baseline"] if candidate.is_baseline else [f"slot {candidate.slot}"]
-    if candidate.slot == result.winner.slot:
-        marks.append("(winner)")
-    return " ".join(marks)
+    """Return 'slot 7', marked where it is the answer, or the pick that is not."""
+    for mark, marked in (("answer", result.recommended), ("pick", result.winner)):
+        if candidate.slot == marked.slot:
+            return f"{candidate.name} ({mark})"
+    return candidate.name
+
+
+def seeds_text(scores: Sequence[Sequence[float]]) -> str:
+    """Return over how many seeds each of the means is taken: '5 seeds' or '4 to 5 seeds'."""
+    counts = sorted({len(values) for values in scores})
+    return " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) + " seeds"
 
 
 def candidate_headings(result: StudyResult) -> tuple[str, ...]:
@@ -57,8 +65,8 @@ TRAIN_EXPLAINED = "Or train what the verdict recommends here, and get its weight
 
 
 def call_code(result: StudyResult) -> str:
-    """Return the winner as Python source for the reader's own loop, total_steps explained."""
-    return code_of(result, result.winner.params)
+    """Return the answer as Python source for the reader's own loop, total_steps explained."""
+    return code_of(result, result.recommended.params)
 
 
 def code_of(result: Cycle, params: Params) -> str:
@@ -86,6 +94,79 @@ def code_of(result: Cycle, params: Params) -> str:
     )
 
 
+def answer_lines(result: StudyResult) -> list[str]:
+    """Return what stands beside the answer: the alternative, how near the best it is, and more."""
+    lines = (
+        _alternative_text(result),
+        _chance_text(result),
+        hour_text(result),
+        _search_end_text(result),
+    )
+    return [line for line in lines if line]
+
+
+def _alternative_text(result: StudyResult) -> str:
+    other, comparison = result.alternative, result.shown
+    if other is None:
+        return ""
+    flag = "--baseline" if other.is_baseline else f"--slot {other.slot}"
+    text = f"the alternative (train {flag}): {other.name}, {other.params}"
+    if comparison is None:
+        return text
+    gain = comparison.difference
+    if other.is_baseline:
+        gain = Estimate(-gain.mean, -gain.high, -gain.low, gain.n)
+    split = "the test split" if result.has_comparison else "validation"
+    said = "shown to be worse" if comparison.shown else "not shown to be better or worse"
+    return f"{text}; {said}: {result.metric.estimate(gain)}, on {split}"
+
+
+def _chance_text(result: StudyResult) -> str:
+    if result.chance is None or result.margin is None:
+        return ""
+    text = (
+        f"the chance that the answer is within {result.metric.difference(result.margin)} of the "
+        f"best in the range searched: {_percent(result.chance)}"
+    )
+    other = result.alternative
+    # The best finalist beside a baseline that was picked has none: it did not come so far.
+    if other is None or result.other_chance is None or result.winner.is_baseline:
+        return text
+    return f"{text}; of the alternative: {_percent(result.other_chance)}"
+
+
+def _percent(chance: float) -> str:
+    """Return a chance as text; a model's certainty is not certainty."""
+    text = f"{chance:.0%}"
+    return {"0%": "under 1%", "100%": "over 99%"}.get(text, text)
+
+
+def hour_text(result: StudyResult) -> str:
+    """Return what one more hour is expected to buy, '' where that was not computed."""
+    hour = result.one_more_hour
+    if hour is None:
+        return ""
+    gain = "nothing to speak of"
+    if result.is_worth_an_hour:
+        gain = f"about {result.metric.difference(hour.gain)}"
+    cycles = count(hour.n_cycles, "cycle")
+    return f"one more hour at most (about {cycles}) is expected to gain {gain}"
+
+
+def _search_end_text(result: StudyResult) -> str:
+    end = result.search_end
+    if end is None:
+        return ""
+    gain = result.metric.difference(end.gain)
+    text = (
+        f"the search ended by itself, after {end.n_cycles} of at most {end.at_most} "
+        f"configurations: one more was expected to gain {gain}"
+    )
+    if end.unvisited is None:
+        return text
+    return f"{text}; slot {end.unvisited} came last: expected to be the best, and not yet tried"
+
+
 def fact_lines(result: StudyResult) -> list[str]:
     """Return what the answer rests on, a fact a line."""
     return [
@@ -99,11 +180,11 @@ def fact_lines(result: StudyResult) -> list[str]:
 
 
 def baseline_lines(result: StudyResult) -> list[str]:
-    """Return what the winner is compared with, and what the study held at one value."""
+    """Return what the pick is compared with, and what the study held at one value."""
     own = Params(**{n: v for n, v in result.baseline.params.items() if n not in result.fixed})
     lines = [f"baseline: torch's default 1cycle at {baseline_text(result.proposal)}: {own}"]
     if result.fixed:
-        held = Params(**{name: result.winner.params[name] for name in result.fixed})
+        held = Params(**{name: result.recommended.params[name] for name in result.fixed})
         lines.append(f"held fixed in all of them: {held}")
     return lines
 

@@ -45,10 +45,10 @@ class RangeTestResult(Shown):
     shown_by: ClassVar[str] = "search.views.notebook.range_test"
 
     def __repr__(self) -> str:
-        said = [self.why_no_proposal()]
-        if self.proposal is not None:
-            first, *_ = conclusion(self.proposal)
-            said = list(dict.fromkeys([range_text(self.proposal), first]))
+        if self.proposal is None:
+            said = [self.why_no_proposal()]
+        else:  # the proposal, and what it rests on
+            said = list(dict.fromkeys([range_text(self.proposal), conclusion(self.proposal)[0]]))
         return "\n  ".join([f"RangeTestResult: {self._title()}", *said])
 
     def without_points(self) -> "RangeTestResult":

@@ -160,7 +160,7 @@ def _choices_of(result: StudyResult) -> frozenset[str]:
     """Return the parameters that are no range; as far as values show it, of an old study."""
     if result.choices is not None:
         return frozenset(result.choices)
-    values = result.winner.params.items()
+    values = result.recommended.params.items()
     texts = (name for name, value in values if isinstance(value, (str, bool)))
     return frozenset((*texts, "batch_size"))
 

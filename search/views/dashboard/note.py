@@ -10,6 +10,7 @@ from search.text import shell_line
 from search.views.markdown import bullets, code, literal, table
 from search.views.wording import (
     CALL_EXPLAINED,
+    answer_lines,
     call_code,
     candidate_cells,
     candidate_headings,
@@ -64,6 +65,7 @@ def _answer(result: StudyResult) -> list[str]:
         f"**{literal(result.verdict())}**",
         f"'Best Trial' on this page is this answer, {name}, with its mean over {n} fresh seeds. "
         "The other values are single scores, the best of which was partly lucky.",
+        bullets(answer_lines(result)),
         _candidates(result),
         CALL_EXPLAINED,
         f"```python\n{call_code(result)}\n```",

@@ -17,12 +17,12 @@ from search.views.figures.look import (
     plain,
     vertical,
 )
-from search.views.wording import candidate_name
+from search.views.wording import candidate_name, seeds_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-_N_OTHERS = 3  # finalists in the figure of schedules, beside winner and baseline
+_N_OTHERS = 3  # finalists in the figure of schedules, beside answer and alternative
 
 
 def confirmation_figure(result: StudyResult) -> "Figure":
@@ -74,12 +74,6 @@ def confirmation_figure(result: StudyResult) -> "Figure":
     return figure
 
 
-def seeds_text(scores: Sequence[Sequence[float]]) -> str:
-    """Return over how many seeds each of the means is taken: '5 seeds' or '4 to 5 seeds'."""
-    counts = sorted({len(values) for values in scores})
-    return " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) + " seeds"
-
-
 def _intervals(
     rows: Sequence[float],
     scores: Sequence[Sequence[float]],
@@ -105,7 +99,7 @@ def _intervals(
 
 
 def schedule_figure(result: StudyResult) -> "Figure":
-    """Draw the rates of winner, baseline and the next best finalists over the steps of a cycle.
+    """Draw the rates of answer, alternative and the next best finalists over the steps of a cycle.
 
     Over epochs where batch sizes are searched, for their cycles have different steps.
     """
@@ -116,11 +110,11 @@ def schedule_figure(result: StudyResult) -> "Figure":
     if result.proposals:
         last, unit, title = result.epochs, "epoch", f"epoch (of {result.epochs})"
     known = [c for c in result.ranked() if c.slot in result.schedules]
-    chosen = [c for c in known if c.slot == result.winner.slot or c.is_baseline]
+    chosen = [c for c in known if c.slot == result.recommended.slot]
+    chosen += [c for c in known if c == result.alternative]
     others = [c for c in known if c not in chosen][:_N_OTHERS]
     looks = [(BLUE, "solid", 3.0), (ORANGE, "dash", 2.5)][: len(chosen)]
     looks += [(SKY, "dot", 1.5), (PURPLE, "dashdot", 1.5), (GREY, "longdash", 1.5)]
-    chosen.sort(key=lambda c: c.slot != result.winner.slot)
     figure = go.Figure()
     for candidate, (color, dash, width) in zip([*chosen, *others], looks, strict=False):
         name = candidate_name(candidate, result)

@@ -76,8 +76,8 @@ class Searched:
 
     @classmethod
     def of(cls, result: StudyResult) -> "Searched":
-        """Return what a finished search is drawn with: baseline and winner are marked."""
-        marked = dict.fromkeys((result.baseline, result.winner))
+        """Return what a finished search is drawn with: baseline and pick are marked."""
+        marked = [c for c in (result.baseline, result.challenger) if c is not None]
         every: Mapping[str | None, Proposal] = {None: result.proposal}
         if len({proposal.max_lr for proposal in result.proposals.values()}) > 1:
             every = {key: proposal for key, proposal in result.proposals.items()}

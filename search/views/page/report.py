@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from sqlalchemy import URL
 
 from search.errors import UsageError
+from search.results.result import StudyResult
 from search.results.trials import Trial
 from search.starting.cost import duration_text
 from search.text import file_name, printable
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 2_000
 """Of the table of trials: a browser sorts so many while one waits, and the page stays small."""
+
+_HEAD_BYTES = 65_536  # style sheet, tiles and verdict take 10 kB; names of parameters add little
 
 
 def default_path(url: URL, name: str) -> Path:
@@ -69,8 +72,6 @@ def page(findings: Findings) -> str:
     """Return the page of a finished study as HTML."""
     from plotly.offline import get_plotlyjs
 
-    from search.views.figures.answer_figures import seeds_text
-
     environment = Environment(
         loader=PackageLoader("search.views.page"),
         # Names, errors and devices come from the database, and are not trusted to hold no HTML.
@@ -95,7 +96,7 @@ def page(findings: Findings) -> str:
             key: conclusion(result.proposals[key]) for key in findings.range_test.others
         },
         n_sweeps=len(findings.range_test.points),
-        seeds=seeds_text([c.scores for c in result.candidates]),
+        seeds=wording.seeds_text([c.scores for c in result.candidates]),
         seconds=sum(s.seconds for s in result.spent),
         wording=wording,
         setting_text=setting_text,
@@ -108,6 +109,16 @@ def page(findings: Findings) -> str:
         # s, with it in the head after 2 s (docs/log.md).
         plotly=Markup(get_plotlyjs()),
     )
+
+
+def says_answer(path: Path, result: StudyResult) -> bool:
+    """Whether the page at `path` says what the verdict takes; False where it cannot be read."""
+    verdict = str(escape(printable(result.verdict(), keep="\n"))).encode()
+    try:
+        with path.open("rb") as file:
+            return verdict in file.read(_HEAD_BYTES)
+    except OSError:
+        return False
 
 
 def _shown(value: object) -> object:
@@ -123,7 +134,8 @@ def _best_first(findings: Findings) -> Sequence[Trial]:
     if len(findings.trials) <= MOST_ROWS:
         return findings.trials
     sign = -1.0 if findings.result.direction == "maximize" else 1.0
-    marked = (findings.result.baseline.slot, findings.result.winner.slot)
+    result = findings.result
+    marked = {c.slot for c in (result.baseline, result.challenger) if c is not None}
 
     def place(trial: Trial) -> tuple[bool, float]:
         worth = math.inf if trial.score is None else sign * trial.score

@@ -18,12 +18,14 @@ from rich.text import Text
 from search.params import Params
 from search.results.result import StudyResult
 from search.results.trials import Trial, columns, searched_names
+from search.results.verdict import short_verdict
 from search.starting.cost import StageCost, Started, duration_text
 from search.text import printable
 from search.views.findings import Findings
 from search.views.wording import (
     CALL_EXPLAINED,
     TRAIN_EXPLAINED,
+    answer_lines,
     call_code,
     candidate_cells,
     candidate_headings,
@@ -116,11 +118,13 @@ def print_findings(findings: Findings, page: Path, *, json: bool) -> None:
     result, console = findings.result, on_stdout()
     table, told = _candidates_table(result), list[str]()
     # The first column may be folded; where that is not enough, each configuration takes a line.
-    if _width(table, console) - len("(winner)") > console.width:
+    if _width(table, console) - len("(answer)") > console.width:
         table = _candidates_table(result, scores_only=True)
         told = [f"{candidate_name(c, result)}: {c.params}" for c in result.ranked()]
+    for line in (result.verdict(), ""):
+        say(console, line)
     console.print(table, soft_wrap=False)
-    for line in [*told, "", result.verdict(), "", *fact_lines(result)]:
+    for line in [*told, "", *answer_lines(result), "", *fact_lines(result)]:
         say(console, line)
     console.print()
     console.print(_cost_table(result), soft_wrap=False)
@@ -130,6 +134,7 @@ def print_findings(findings: Findings, page: Path, *, json: bool) -> None:
         for command in hint.commands:  # whole, for whoever pastes them
             console.print(f"    {command}", markup=False, soft_wrap=True)
     console.print()
+    say(console, short_verdict(result))
     say(console, CALL_EXPLAINED)
     for line in ["", *call_code(result).splitlines()]:
         console.print(printable(line), markup=False, soft_wrap=True)
@@ -162,21 +167,28 @@ def say(console: Console, line: str) -> None:
 
 
 def _candidates_table(result: StudyResult, *, scores_only: bool = False) -> Table:
-    n = result.winner.validation.n
     table = open_table(
-        f"{result.name}: {result.metric.title} ± half of its 95 % interval, n = {n} fresh seeds"
+        f"{result.name}: {result.metric.title} ± half of its 95 % interval over fresh seeds"
     )
-    rows = [candidate_headings(result), *(candidate_cells(c, result) for c in result.ranked())]
+    rows = [
+        _with_seeds(candidate_headings(result), "seeds"),
+        *(_with_seeds(candidate_cells(c, result), str(c.validation.n)) for c in result.ranked()),
+    ]
     if scores_only:
-        rows = [(cells[0], *cells[-2:]) for cells in rows]
+        rows = [(cells[0], *cells[-3:]) for cells in rows]
     headings, *cells_of = rows
-    narrow = len(headings) > len(CYCLE) + 3
+    narrow = len(headings) > len(CYCLE) + 4
     table.add_column("" if narrow else headings[0], overflow="fold")
     for heading in headings[1:]:
         table.add_column(_heading(heading, narrow), justify="right", no_wrap=True)
     for cells in cells_of:
         table.add_row(*cells)
     return table
+
+
+def _with_seeds(cells: tuple[str, ...], seeds: str) -> tuple[str, ...]:
+    """Return cells with a number of seeds before the two scores."""
+    return (*cells[:-2], seeds, *cells[-2:])
 
 
 def _cost_table(result: StudyResult) -> Table:

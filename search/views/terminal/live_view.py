@@ -166,7 +166,9 @@ class View:
     def _last_lines(self) -> list[str]:
         assert self.now is not None
         lines, best = [], self.now.best
-        if best is not None:
+        if self.now.answer is not None:
+            lines.append(self.now.answer)
+        elif best is not None:
             lines.append(f"best so far {best.score:.4f} (slot {best.slot}: {best.params})")
         elif self.now.max_lr is not None:
             lines.append(self.now.max_lr)

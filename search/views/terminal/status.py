@@ -121,8 +121,16 @@ def status_lines(now: Overview) -> list[str]:
         lines += ["idle", *(f"  {_idle_text(worker, now.grace_s)}" for worker in idle)]
     if now.failures:
         lines += ["failed attempts", *(f"  {_failures_text(each)}" for each in now.failures)]
+    end = now.search_end
+    if end is not None:
+        lines.append(
+            f"the search ended by itself, with {end.n_cycles} of at most {end.at_most} "
+            "configurations"
+        )
     best = now.best
-    if best is not None:
+    if now.answer is not None and now.call is not None:
+        lines += [printable(now.answer), printable(now.call)]
+    elif best is not None:
         params = "" if best.params is None else f": {best.params}"
         lines.append(f"best so far {best.score:.4f} (slot {best.slot}{params})")
     elif now.max_lr is not None:
