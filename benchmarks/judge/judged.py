@@ -86,8 +86,9 @@ def judged(name: str) -> Judged:
 
 
 NAMES = (*FAMILIES, *STUDIES)
-"""The new families, then the two on which the surrogate's constants were fitted."""
+"""The families of `benchmarks.families`, then the two older tables."""
 FITTED = tuple(STUDIES)
+"""Those that had a part in the first choices, and in the constants that a fit began with."""
 
 
 def relatives(name: str) -> frozenset[str]:

@@ -105,8 +105,8 @@ def _place(strategy: str) -> tuple[int, str]:
     return _ORDER.index(strategy.split(", ")[0]), strategy
 
 
-def lost(regrets: Regrets) -> str:
-    """Return the table of points lost, mean over families of median (90th percentile)."""
+def lost(regrets: Regrets, over: Middle = fmean) -> str:
+    """Return the table of points lost: mean `over` families of the median (90th percentile)."""
     rows = []
     for strategy in regrets.strategies:
         cells = []
@@ -117,12 +117,13 @@ def lost(regrets: Regrets) -> str:
                 continue
             tail = regrets.by_family(strategy, budget, ninth)
             cost = regrets.cycles(strategy, budget)
-            text = f"{fmean(found.values()):.2f} ({fmean(tail.values()):.2f})"
+            text = f"{over(list(found.values())):.2f} ({over(list(tail.values())):.2f})"
             cells.append(text if _is_its_budget(budget, cost) else f"{text} at {cost:.1f}")
         budget = next(b for b in COLUMNS if (strategy, b) in regrets.of)
         n = f"{len(regrets.of[strategy, budget])} x {regrets.n(strategy, budget)}"
         rows.append([strategy, n, *cells])
-    rows.append(["*hoped for*", "", *(GOALS.get(budget, "") for budget in COLUMNS)])
+    if over is fmean:
+        rows.append(["*hoped for*", "", *(GOALS.get(budget, "") for budget in COLUMNS)])
     return table(["strategy", "families x repetitions", *COLUMNS], rows)
 
 
