@@ -157,8 +157,7 @@ def test_the_same_study_seed_gives_the_same_configurations_and_scores(bench: Ben
 def test_the_seed_of_every_run_is_one_that_numpy_takes(bench: Bench) -> None:
     seeds: list[int] = []
     assert bench.work(lambda run: seeds.append(run.seed)) == "finished"
-    assert len(set(seeds)) == 1 + 3, "all configurations of the search share one"
-    assert seeds.count(run_seed_for(0, "search", 0, 0)) == 5
+    assert seeds.count(run_seed_for(0, "search", 0, 0)) == 5, "all of the search share one"
     for seed in seeds:
         numpy.random.RandomState(seed + 1)  # a rank may be added
 
