@@ -1,5 +1,6 @@
 """The judge of searches: what it counts, pairs, leaves out and keeps."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import pytest
 
 from benchmarks.families.table import FAMILIES
 from benchmarks.families.world import FamilyWorld
+from benchmarks.fit_surrogate import FOLDS
 from benchmarks.judge import alone, former, ours
 from benchmarks.judge.__main__ import RECORDED, lacking
 from benchmarks.judge.answers import Answer, Answers, Compared
+from benchmarks.judge.constants import held_out
 from benchmarks.judge.counted import Counted
 from benchmarks.judge.judged import FITTED, NAMES, Judged, left_out, relatives
 from benchmarks.judge.kept import Kept, Row, Verdict
@@ -20,6 +23,8 @@ from benchmarks.judge.refits import left_out as fitted_without
 from benchmarks.judge.report import Regrets, confirmations, median
 from benchmarks.judge.trained import CHOSEN, STRATEGIES, KeptSearches, Searched, differences
 from search.params import Params
+from search.stages import surrogate
+from search.stages.kernel import Constants
 from search.stages.space import Ranges
 from tests.table_study import STUDY, Formula, cycle_score, sweep_loss
 from trainers.errors import UserError
@@ -241,3 +246,14 @@ def test_trained_differences_are_those_of_pairs(tmp_path: Path) -> None:
 def test_the_page_is_what_the_recorded_file_says() -> None:
     written = Path("docs/benchmarks/judge.md").read_text()
     assert written == page(Kept(RECORDED)).markdown()
+
+
+def test_a_family_is_searched_with_constants_that_it_had_no_part_in() -> None:
+    shipped = surrogate.constants()
+    with held_out("digits-mlp") as known:
+        assert surrogate.constants() is known
+    assert surrogate.constants() is shipped
+    lines = (RECORDED.parent / FOLDS).read_text().splitlines()
+    (own,) = (fold for fold in map(json.loads, lines) if "digits-mlp" in fold["left_out"])
+    assert known == Constants.of(own)
+    assert "digits-mlp" not in own["fitted_on"]
