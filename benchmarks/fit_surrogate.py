@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.records import CycleRecord, Journal, SweepRecord
-from search.stages.kernel import Constants, Floats, constants
-from search.stages.surrogate import (
+from search.belief.kernel import Constants, Floats, constants
+from search.belief.surrogate import (
     Observations,
     Surrogate,
     metric_unit,
@@ -309,7 +309,7 @@ def apart(folder: Path = RECORDED) -> list[tuple[Measured, Constants]]:
         for line in (folder / FOLDS).read_text(encoding="utf-8").splitlines():
             stored = json.loads(line)
             by_name |= dict.fromkeys(stored["left_out"], Constants.of(stored))
-    own = json.loads(files("search.stages").joinpath("surrogate.json").read_text(encoding="utf-8"))
+    own = json.loads(files("search.belief").joinpath("surrogate.json").read_text(encoding="utf-8"))
     every = measured_families(folder)
     by_name = {f.name: constants() for f in every if f.name not in own["fitted_on"]} | by_name
     return [(family, by_name[family.name]) for family in every if family.name in by_name]
@@ -332,7 +332,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit code: 0, also where the fit is not ahead."""
     asked = _arguments(argv)
     families = measured_families(asked.recorded)
-    path = Path(str(files("search.stages").joinpath("surrogate.json")))
+    path = Path(str(files("search.belief").joinpath("surrogate.json")))
     stored = json.loads(path.read_text(encoding="utf-8"))
     print(f"{len(families)} families in {len(folds(families))} folds that share nothing")
     before = _print_checks("the product's constants", [(constants(), families)])

@@ -6,10 +6,10 @@ from importlib.resources import files
 import numpy as np
 
 from benchmarks.fit_surrogate import Measured, check, density, fitted, folds
-from search.stages.kernel import Constants, constants
+from search.belief.kernel import Constants, constants
 from tests.test_surrogate import drawn_task
 
-STORED = json.loads(files("search.stages").joinpath("surrogate.json").read_text(encoding="utf-8"))
+STORED = json.loads(files("search.belief").joinpath("surrogate.json").read_text(encoding="utf-8"))
 
 
 def family(name: str, *shares: str, seed: int = 0) -> Measured:

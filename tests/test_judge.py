@@ -22,9 +22,9 @@ from benchmarks.judge.refits import Measured
 from benchmarks.judge.refits import left_out as fitted_without
 from benchmarks.judge.report import Regrets, confirmations, median
 from benchmarks.judge.trained import CHOSEN, STRATEGIES, KeptSearches, Searched, differences
+from search.belief import surrogate
+from search.belief.kernel import Constants
 from search.params import Params
-from search.stages import surrogate
-from search.stages.kernel import Constants
 from search.stages.space import Ranges
 from tests.table_study import STUDY, Formula, cycle_score, sweep_loss
 from trainers.errors import UserError

@@ -10,9 +10,9 @@ from scipy.stats import norm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern
 
-from search.stages.gains import expected_gain
-from search.stages.kernel import Constants, LogNormal, Part, constants, folded, unfolded
-from search.stages.surrogate import (
+from search.belief.gains import expected_gain
+from search.belief.kernel import Constants, LogNormal, Part, constants, folded, unfolded
+from search.belief.surrogate import (
     Observations,
     Surrogate,
     metric_unit,

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from functools import cache
 
 from benchmarks.fit_surrogate import apart
-from search.stages import surrogate
-from search.stages.kernel import Constants
+from search.belief import surrogate
+from search.belief.kernel import Constants
 
 
 @contextmanager

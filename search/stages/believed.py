@@ -19,8 +19,8 @@ from trainers.seeding import seed_for
 if TYPE_CHECKING:
     import numpy as np
 
-    from search.stages.posterior import Observations
-    from search.stages.surrogate import Surrogate
+    from search.belief.posterior import Observations
+    from search.belief.surrogate import Surrogate
 
 _N_CANDIDATES = 256
 _N_NEAR = 32  # the best of 256 points lies about a tenth of the cube's side from the optimum
@@ -148,7 +148,7 @@ def believe(
     """
     if all(each.broke for each in tried):
         return None
-    from search.stages.surrogate import metric_unit, surrogate, unit_is_guessed
+    from search.belief.surrogate import metric_unit, surrogate, unit_is_guessed
 
     sign = _sign(direction)
     unit = metric_unit(metric, [sign * each.mean for each in tried], sign * diverged_value)
@@ -172,7 +172,7 @@ def _observed(
     fresh seeds say of it."""
     import numpy as np
 
-    from search.stages.posterior import Observations
+    from search.belief.posterior import Observations
 
     rows = [(each.params, each.scores, False) for each in tried]
     if one_seed:

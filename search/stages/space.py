@@ -130,7 +130,7 @@ class Ranges:
         return tuple(_domain(p).share(params[p.name]) for p in parameters if p.name in params)
 
     def coordinates(self, params: Params) -> tuple[float, ...]:
-        """Return where a configuration lies for the surrogate (search.stages.surrogate).
+        """Return where a configuration lies for the surrogate (search.belief.surrogate).
 
         log10 of max_lr over the proposal of its setting, pct_start, log10 of div_factor, and of
         each further parameter that is searched its share (studies.params.Domain.share).

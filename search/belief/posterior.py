@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from search.stages.hypotheses import Hypotheses
-from search.stages.kernel import (
+from search.belief.hypotheses import Hypotheses
+from search.belief.kernel import (
     Constants,
     Counts,
     Floats,
@@ -19,7 +19,7 @@ from search.stages.kernel import (
     unfolded,
     variance,
 )
-from search.stages.merging import Rows, merged
+from search.belief.merging import Rows, merged
 
 _JITTER = 1e-7
 """In squared scales: what keeps a covariance of twice the same point positive definite."""

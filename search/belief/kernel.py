@@ -90,7 +90,7 @@ class Constants:
 @cache
 def constants() -> Constants:
     """Return the constants that the product uses."""
-    text = files("search.stages").joinpath("surrogate.json").read_text(encoding="utf-8")
+    text = files("search.belief").joinpath("surrogate.json").read_text(encoding="utf-8")
     return Constants.of(json.loads(text))
 
 

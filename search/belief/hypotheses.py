@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.stages.kernel import Floats, LogNormal
+from search.belief.kernel import Floats, LogNormal
 from studies.answer import Noise
 
 _REACH = 2.5  # deviations of the scale's prior that its nodes cover to either side

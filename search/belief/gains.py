@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from search.stages.kernel import Floats
+from search.belief.kernel import Floats
 
 _N_CELLS = 20
 FARTHEST = 3.5

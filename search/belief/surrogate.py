@@ -14,9 +14,9 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from search.stages.gains import FARTHEST, expected_gain
-from search.stages.hypotheses import hypotheses_of
-from search.stages.kernel import (
+from search.belief.gains import FARTHEST, expected_gain
+from search.belief.hypotheses import hypotheses_of
+from search.belief.kernel import (
     Constants,
     Counts,
     Floats,
@@ -25,7 +25,7 @@ from search.stages.kernel import (
     unfolded,
     variance,
 )
-from search.stages.posterior import Observations, Posterior, noise_of
+from search.belief.posterior import Observations, Posterior, noise_of
 from studies.answer import Noise
 from trainers.scored import named
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.stages.kernel import Constants, Counts, Floats
+from search.belief.kernel import Constants, Counts, Floats
 
 MOST_ROWS = 300
 """So many rows the surrogate goes through: its time grows with their cube."""
