@@ -25,7 +25,7 @@ from studies.tables import StudyRow, WorkRow
 from trainers.run import Point
 from trainers.seeding import run_seed_for
 from trainers.sweeps.judgement import Proposal
-from trainers.sweeps.result import concluded, judged
+from trainers.sweeps.result import RangeTestResult, concluded, judged
 from trainers.sweeps.stopping import next_sweep
 from trainers.sweeps.sweep import Sweep
 from trainers.table import Table
@@ -109,9 +109,14 @@ class Simulator:
             self.images = done[-1].clock
             yield self._trained(len(done), params)
 
-    @cached_property
+    @property
     def proposal(self) -> Proposal | None:
-        """What the range test says."""
+        """What the range test proposes."""
+        return self.range_test.proposal
+
+    @cached_property
+    def range_test(self) -> RangeTestResult:
+        """What the sweeps say."""
         settings = self.study.range_test
         fast, slow = tuple[tuple[Point, ...], ...](), None
         while kind := next_sweep(judged(fast), most=settings.n_sweeps, slow=slow is not None):
@@ -122,7 +127,7 @@ class Simulator:
         self._range_test_images = self.images
         plan = self._sweep(settings.n_steps)
         steps = self.study.cycle_steps
-        return concluded(plan, fast, slow, seconds=0.0, cycle_steps=steps).proposal
+        return concluded(plan, fast, slow, seconds=0.0, cycle_steps=steps)
 
     def _sweep(self, n_steps: int) -> Sweep:
         adaptive = self.study.task.adaptive

@@ -142,7 +142,7 @@ def test_a_corrected_file_replaces_a_study_of_which_no_cycle_has_finished(
     assert query(mine.url, "SELECT seed, n_trials, stage FROM study") == [(7, 3, "finished")]
     assert query(mine.url, "SELECT id FROM study") != [before]
     sweeps = "SELECT count(*) FROM work WHERE stage = 'range_test'"
-    assert query(mine.url, sweeps) == [(4,)], "those of the old definition are gone"
+    assert query(mine.url, sweeps) == [(2,)], "those of the old definition are gone"
 
     mine.write(in_the_steps="run.seed")
     refused = mine.run()

@@ -162,7 +162,7 @@ def shown_values(extra: Extra) -> dict[str, str]:
 def test_the_terminal_says_it(extra: Extra, main_here: Main) -> None:
     out = main_here("report", *extra.stored).out
     heading = next(line for line in out.splitlines() if "validation" in line)
-    assert ["dropout", "optimizer"] == [w for w in heading.split() if w in NAMES[-2:]]
+    assert [w for w in heading.split() if w in NAMES[-2:]] == ["dropout", "optimizer"]
     cells = next(line for line in out.splitlines() if line.startswith("slot ")).split()
     assert set(shown_values(extra).values()) <= set(cells)
     low, high = extra.answer["region"]["dropout"]

@@ -16,6 +16,7 @@ from search.stages.statistics import Comparison, Estimate
 from search.starting import catalog
 from search.views.findings import Findings, findings
 from search.views.hints import Hint, hints
+from studies.answer import OneMoreHour, SearchEnd
 from studies.database import open_engine
 from studies.urls import default_url
 from tests.commands import parsed
@@ -140,6 +141,26 @@ def test_few_configurations_ask_for_more_even_when_all_are_tied(found: Findings)
     said = told(found, region=region, n_trials=12, n_diverged=9)
     assert "3 configurations that did not diverge say little" in said["trials"].text
     assert "flat" not in said
+
+
+@pytest.mark.parametrize("n_tied", [3, 7])
+@pytest.mark.parametrize("comparison", [SHOWN, NOT_SHOWN, None])
+def test_after_a_search_that_ended_by_itself_no_rule_asks_for_more(
+    found: Findings, n_tied: int, comparison: Comparison | None
+) -> None:
+    region = replace(found.result.region, slots=tuple(range(n_tied)), n_cycles=7)
+    few = {"region": region, "comparison": comparison, "n_trials": 7, "one_more_hour": None}
+    end = SearchEnd(n_cycles=7, at_most=24, gain=3e-4)
+    assert {"flat", "trials"} & told(found, **few).keys()
+    assert not {"flat", "trials"} & told(found, **few, search_end=end).keys()
+
+
+def test_after_a_search_that_ended_by_itself_an_hour_that_pays_is_told(found: Findings) -> None:
+    end = SearchEnd(n_cycles=7, at_most=24, gain=3e-4)
+    hour = OneMoreHour(n_cycles=80, gain=4e-3)
+    hint = told(found, n_trials=7, search_end=end, one_more_hour=hour, margin=2e-3)["trials"]
+    assert "(about 80 cycles) is expected to gain about 0.40 points" in hint.text
+    assert flags_of(hint.commands[0])[1]["trials"] == "+80"
 
 
 def test_a_difference_that_is_not_shown_tells_how_many_seeds_half_of_it_takes(

@@ -7,6 +7,8 @@ import pytest
 
 from search.history.optuna_study import History
 from search.params import Params
+from search.stages.believed import Tried, believe, candidates_seed
+from search.stages.propose import next_params
 from search.stages.search import given
 from search.stages.space import RELATIVE_MAX_LR, Ranges
 from studies.definition import SAMPLERS, Screening, Space
@@ -36,18 +38,39 @@ def asked(ranges: Ranges, screening: Screening, *, n: int) -> tuple[list[Params]
     history.create("maximize")
     found = []
     for slot in range(n):
+        fixed = given(slot, screening=screening, study_seed=3, ranges=ranges)
+        ours = screening.sampler == "kg" and fixed is None
         number, params = history.ask(
             slot,
             study_seed=3,
             ranges=ranges,
             screening=screening,
-            fixed=given(slot, screening=screening, study_seed=3, ranges=ranges),
+            fixed=fixed,
+            proposed=proposed(ranges, found) if ours else None,
             asked_before=False,
             attributes={},
         )
-        history.tell(number, -params.max_lr - (params.batch_size or 0) / 1000, {})
+        history.tell(number, score(params), {})
         found.append(params)
     return found, history
+
+
+def score(params: Params) -> float:
+    return -params.max_lr - (params.batch_size or 0) / 1000
+
+
+def proposed(ranges: Ranges, found: Sequence[Params]) -> Params:
+    """Return what our own sampler proposes after these configurations."""
+    belief = believe(
+        ranges,
+        [Tried(slot, params, (score(params),)) for slot, params in enumerate(found)],
+        metric="accuracy",
+        direction="maximize",
+        diverged_value=-3.0,
+        seed=candidates_seed(3, len(found)),
+    )
+    assert belief is not None
+    return next_params(belief)
 
 
 def test_a_plain_space_asks_for_torchs_three_parameters_and_notes_nothing_else() -> None:
@@ -79,7 +102,7 @@ def test_every_sampler_searches_max_lr_beside_its_proposal_in_one_range(sampler:
         assert trial.params[RELATIVE_MAX_LR] == pytest.approx(factor, rel=1e-12)
         assert 0.25 <= trial.params[RELATIVE_MAX_LR] <= 4
         assert 1e-5 <= float(params["weight_decay"]) <= 1e-2
-    if sampler in ("tpe", "gp", "cmaes"):
+    if sampler in ("kg", "tpe", "gp", "cmaes"):
         shares = history.importances()
         assert shares.keys() == {
             RELATIVE_MAX_LR,

@@ -23,11 +23,12 @@ from search.starting import catalog
 from search.starting.opening import opened
 from search.views.findings import Findings, findings
 from search.views.terminal.answer import print_findings, print_studies, print_trials
+from studies.params import CYCLE
 from studies.states import RunState, Stage
 from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished
 
 OUTSIDE_CI = {name: value for name, value in os.environ.items() if name != "CI"}
-HEADINGS = ["configuration", "max_lr", "pct_start", "div_factor", "validation", "test"]
+HEADINGS = ["configuration", *CYCLE, "seeds", "validation", "test"]
 
 
 @pytest.fixture
@@ -47,6 +48,12 @@ def table_of(text: str) -> list[str]:
     return lines.splitlines()
 
 
+def means_of(table: list[str]) -> list[float]:
+    """Return the mean validation score of each row; one seed has no interval."""
+    rows = [line for line in table[3:] if not line.startswith("(answer)")]  # of a folded name
+    return [float(re.sub(r" ± \S+", "", line).split()[-2]) for line in rows]
+
+
 def assert_plain(text: str) -> None:
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\x9b]", text), ascii(text)
 
@@ -57,7 +64,7 @@ def test_a_run_into_a_file_prints_plain_lines_only(finished: Finished) -> None:
     lines = finished.first.err.splitlines()
     assert lines[0] == f"database: {finished.storage}"
     assert lines[1].startswith("study table: 1 worker(s) on ")
-    for stage, n in (("range test", 4), ("search", 12), ("confirmation", None)):
+    for stage, n in (("range test", 2), ("search", 12), ("confirmation", None)):
         ended = [line for line in lines if line.startswith(f"{stage} ")]
         assert {line.split()[-1] for line in ended} == {"left"}
         assert n is None or len(ended) == n
@@ -78,7 +85,7 @@ def test_the_answer_in_words(found: Findings, capsys: pytest.CaptureFixture[str]
     assert "12 configurations at 4 epochs of which 0 diverged" in out
     assert "of its 95 % interval over fresh seeds" in out
     assert "noise of a seed: sd " in out
-    assert re.search(r"^range test +4 +3,000 ", out, re.MULTILINE)
+    assert re.search(r"^range test +2 +1,200 ", out, re.MULTILINE)
     assert "here 4 epochs x 10 batches of 10 samples = 40." in out
     assert out.splitlines()[-1] == "report: page.html"
 
@@ -115,13 +122,12 @@ def test_the_table_of_a_result_fits_eighty_columns(
     print_findings(found, Path("page.html"), json=False)
     table = table_of(capsys.readouterr().out)
     assert table[1].split() == HEADINGS
-    assert len(table) == 3 + len(found.result.candidates)
+    assert len(means_of(table)) == len(found.result.candidates)
     assert max(map(len, table)) <= 80
     assert "…" not in "".join(table)
     assert sum("(answer)" in line for line in table) == 1
     assert sum(line.startswith("baseline") for line in table) == 1
-    means = [float(re.findall(r"(\S+) ±", line)[0]) for line in table[3:]]
-    assert means == sorted(means, reverse=True)
+    assert means_of(table) == sorted(means_of(table), reverse=True)
 
 
 def test_the_widest_values_still_fit(found: Findings, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +157,7 @@ def test_of_losses_the_lowest_stands_first(
     lowest = dataclasses.replace(found.result, direction="minimize")
     print_findings(dataclasses.replace(found, result=lowest), Path("p.html"), json=False)
     table = table_of(capsys.readouterr().out)
-    means = [float(re.findall(r"(\S+) ±", line)[0]) for line in table[3:]]
+    means = means_of(table)
     assert means == sorted(means)
     assert len(set(means)) > 1
 

@@ -6,6 +6,7 @@ from statistics import fmean, stdev
 
 from studies.answer import Comparison, Estimate, Noise
 from studies.states import Direction
+from trainers.quantiles import t_quantile
 
 CONFIDENCE = 0.95
 # Cohen's convention (Statistical Power Analysis for the Behavioral Sciences, 1988).
@@ -20,7 +21,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     mean = fmean(values)
     if len(values) < 2:
         return Estimate(mean, -math.inf, math.inf, len(values))
-    half = _t_quantile((1 + CONFIDENCE) / 2, len(values)) * _standard_error(values)
+    half = t_quantile((1 + CONFIDENCE) / 2, len(values) - 1) * _standard_error(values)
     return Estimate(mean, mean - half, mean + half, len(values))
 
 
@@ -30,7 +31,7 @@ def compare(winner: Sequence[float], baseline: Sequence[float]) -> Comparison:
     n = len(differences)
     # Two quantiles of the central t, in place of a noncentral one: simple, and close enough for a
     # figure that says what could have shown.
-    quantiles = _t_quantile((1 + CONFIDENCE) / 2, n) + _t_quantile(POWER, n)
+    quantiles = t_quantile((1 + CONFIDENCE) / 2, n - 1) + t_quantile(POWER, n - 1)
     return Comparison(estimate(differences), quantiles * _standard_error(differences))
 
 
@@ -52,7 +53,7 @@ def tie_group(
     ranked = finalists(scores, n=len(scores), direction=direction)
     if noise is None:
         return ranked[:1]
-    margin = _t_quantile(CONFIDENCE, noise.freedom + 1) * math.sqrt(2) * noise.deviation
+    margin = t_quantile(CONFIDENCE, noise.freedom) * math.sqrt(2) * noise.deviation
     return [slot for slot in ranked if abs(scores[slot] - scores[ranked[0]]) <= margin]
 
 
@@ -97,10 +98,3 @@ def squares_of_pairs(scores: Mapping[int, Mapping[tuple[int, int], float]]) -> t
 
 def _standard_error(values: Sequence[float]) -> float:
     return stdev(values) / math.sqrt(len(values))
-
-
-def _t_quantile(probability: float, n: int) -> float:
-    # scipy.stats has the same quantiles and takes twice as long to import.
-    from scipy.special import stdtrit
-
-    return float(stdtrit(n - 1, probability))

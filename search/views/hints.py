@@ -119,10 +119,14 @@ def _unsure(measured: RangeTestResult) -> tuple[list[str], dict[str, str]]:
 
 
 def _more(result: StudyResult, shell: Shell) -> Hint | None:
-    """Say whether more configurations pay: by what the study knows of all of them, or by rule."""
+    """Say whether more configurations pay: by what the study knows of all of them, or by rule.
+
+    A search that ended by itself knew that one more does not: no rule says otherwise.
+    """
     hour = result.one_more_hour
     if hour is None:
-        return _flat(result) or _trials(result, shell)
+        ended = result.search_end is not None
+        return None if ended else _flat(result) or _trials(result, shell)
     said = hour_text(result)
     said = f"{said[0].upper()}{said[1:]}"
     if not result.is_worth_an_hour:

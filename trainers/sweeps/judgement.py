@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from trainers.quantiles import t_quantile
 from trainers.sweeps.smoothing import (
     ROUNDING,
     Floats,
@@ -298,12 +299,9 @@ def _drift(edge: float, slow: Judgement | None) -> float | None:
 
 def _interval(rates: Sequence[float]) -> tuple[float, float] | None:
     """Return the t interval of the mean of log10(rate), as rates; None for too few."""
-    # scipy.stats has the same quantiles and takes twice as long to import.
-    from scipy.special import stdtrit
-
     n = len(rates)
     if n < FEWEST_FOR_INTERVAL:
         return None
     logs = [math.log10(rate) for rate in rates]
-    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * stdev(logs) / math.sqrt(n)
+    half = t_quantile((1 + CONFIDENCE) / 2, n - 1) * stdev(logs) / math.sqrt(n)
     return 10 ** (fmean(logs) - half), 10 ** (fmean(logs) + half)
