@@ -48,7 +48,8 @@ and the baseline, 5 seeds each).
 `a` to `d` sample `max_lr` from 1e-4 to 10, `pct_start` and `div_factor` as the study does, and
 answer with their best trial. `e` and `f` answer in more than one way: the best single score; the
 best *expected* score (what the product ranks finalists by); or, where that takes at most half of
-the budget, the winner of a *confirmation*. The product answers as "expected, confirmed".
+the budget, the winner of a *confirmation*. The product answered as "expected, confirmed"
+before its sampler was `kg`.
 
 The surrogate is a Gaussian process, and expected scores come from one, too (other scales, other
 noise, only the scores of its search). That flatters `expected`: see [trained.md](trained.md).
