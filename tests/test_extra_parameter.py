@@ -161,10 +161,9 @@ def shown_values(extra: Extra) -> dict[str, str]:
 
 def test_the_terminal_says_it(extra: Extra, main_here: Main) -> None:
     out = main_here("report", *extra.stored).out
-    heading = next(line for line in out.splitlines() if "validation" in line)
-    assert [w for w in heading.split() if w in NAMES[-2:]] == ["dropout", "optimizer"]
-    cells = next(line for line in out.splitlines() if line.startswith("slot ")).split()
-    assert set(shown_values(extra).values()) <= set(cells)
+    told = (line for line in out.splitlines() if line.startswith("slot ") and "max_lr" in line)
+    line = next(told)  # five parameters do not fit the table
+    assert all(f"{name} {value}" in line for name, value in shown_values(extra).items())
     low, high = extra.answer["region"]["dropout"]
     optimizers = " or ".join(sorted(extra.answer["region"]["optimizer"]))
     assert f"dropout {low:.3g} to {high:.3g}, optimizer {optimizers}" in out

@@ -20,7 +20,7 @@ EPOCH = STUDY.task.steps_per_epoch * STUDY.task.batch_size
 
 
 def images_of(study: object, n_trials: int) -> int:
-    return sum(cost.most_images for cost in costs(study, n_trials=n_trials))  # type: ignore[arg-type]
+    return sum(cost.n_images for cost in costs(study, n_trials=n_trials))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("study", [STUDY, THREE_SIZES], ids=["one size", "three sizes"])

@@ -55,7 +55,7 @@ class Budget:
         return self.text == RANGE_TEST
 
     def n_trials(self, study: Study, *, images_per_s: float) -> int:
-        """Return the greatest number of configurations whose costs() are within the budget.
+        """Return the greatest number of configurations whose usual costs() are within the budget.
 
         `images_per_s` is what all workers here train together. Raises UsageError where it does
         not pay for one configuration.
@@ -64,10 +64,10 @@ class Budget:
         images = self.seconds * images_per_s if self.seconds else (self.epochs or 0.0) * epoch
 
         def fits(n_trials: int) -> bool:
-            return sum(cost.most_images for cost in costs(study, n_trials=n_trials)) <= images
+            return sum(cost.n_images for cost in costs(study, n_trials=n_trials)) <= images
 
         if not fits(1):
-            least = sum(cost.most_images for cost in costs(study, n_trials=1))
+            least = sum(cost.n_images for cost in costs(study, n_trials=1))
             here = f"{least / epoch:.0f}epochs, here about {least / images_per_s:.0f}s"
             raise UsageError(
                 f"--budget {self.text}: does not pay for one configuration with range test and "
