@@ -56,7 +56,7 @@ def test_digits_at_two_batch_sizes(main_here: Callable[..., Ended], tmp_path: Pa
     lines = main_here("trials", *stored, "--csv").out.splitlines()
     names, *rows = (line.split(",") for line in lines)
     cycles = [dict(zip(names, row, strict=True)) for row in rows]
-    assert len(cycles) == 4
+    assert len(cycles) == 6
     assert {c["batch_size"] for c in cycles} == {"64", "128"}
     for cycle in cycles:
         size, epochs = int(cycle["batch_size"]), int(cycle["epochs"])
