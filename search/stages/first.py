@@ -12,8 +12,8 @@ FACTORS = (1.5, 0.63, 3.2)
 SHAPE: dict[str, Value] = {"pct_start": 0.45, "div_factor": 15.0}
 """What they have in place of torch's defaults."""
 WHY_FIRST = (
-    "such a start was ahead of torch's defaults at the proposal in 10 of 20 families of tasks, and "
-    "by 1.1 points on average"
+    "such a start was ahead of torch's defaults at the proposal in 10 of 20 families of tasks, "
+    "and by 1.1 points on average"
 )
 """Why the first choice is not torch's defaults."""
 
