@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from studies.params import Value
+
 Split = Literal["test", "validation"]
 
 
@@ -117,6 +119,25 @@ class OneMoreHour:
     gain: float
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the surrogate expects of the whole range when a study ends.
+
+    `effects`: by parameter, the share of the variance of the expected score that it explains
+    alone. `near_best`: by parameter, what the configurations span that are expected to lie within
+    the answer's `margin` of the best: lowest and highest, or every value of choices.
+    """
+
+    effects: Mapping[str, float]
+    near_best: Mapping[str, tuple[Value, ...]]
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Expected":
+        """Return what asdict() wrote."""
+        spans = {name: tuple(span) for name, span in stored["near_best"].items()}
+        return cls(dict(stored["effects"]), spans)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
     """What a confirmation concluded.
@@ -126,7 +147,8 @@ class Answer:
     slot and seed. `schedules`: (step, rate) of each candidate, so that no page needs torch to
     draw them. `choices` names the parameters that are no range, `fixed` those of them that were
     held at one value; None where an earlier version kept no word of it. `importances` is None
-    until somebody has computed them. `search_end`: None where all configurations were trained.
+    until somebody has computed them, by the method `explained_by`. `search_end`: None where all
+    configurations were trained.
 
     `n_raced`: cycles of the race that chose the winner; None where every finalist was trained with
     every seed.
@@ -152,6 +174,8 @@ class Answer:
     other_chance: float | None = None
     margin: float | None = None
     one_more_hour: OneMoreHour | None = None
+    expected: Expected | None = None
+    explained_by: str = "fANOVA"
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer as plain JSON values."""
@@ -173,6 +197,8 @@ class Answer:
             "other_chance": self.other_chance,
             "margin": self.margin,
             "one_more_hour": None if self.one_more_hour is None else asdict(self.one_more_hour),
+            "expected": None if self.expected is None else asdict(self.expected),
+            "explained_by": self.explained_by,
         }
 
     @classmethod
@@ -185,7 +211,7 @@ class Answer:
         """
         comparisons = tuple(Comparison.from_json(each) for each in stored["comparisons"])
         noise, search_end = stored.get("search_noise"), stored.get("search_end")
-        hour = stored.get("one_more_hour")
+        hour, expected = stored.get("one_more_hour"), stored.get("expected")
         return cls(
             winner=stored["winner"],
             comparisons=comparisons,
@@ -206,6 +232,8 @@ class Answer:
             other_chance=stored.get("other_chance"),
             margin=stored.get("margin"),
             one_more_hour=None if hour is None else OneMoreHour(**hour),
+            expected=None if expected is None else Expected.from_json(expected),
+            explained_by=stored.get("explained_by", "fANOVA"),
         )
 
 

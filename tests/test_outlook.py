@@ -10,7 +10,13 @@ from sqlalchemy import Engine, make_url, select
 
 from search.results.result import load_result
 from search.stages.believed import Belief, belief_of
-from search.stages.outlook import CLOSE, chances_near_best, gain_of_cycles, gain_of_scores
+from search.stages.outlook import (
+    CLOSE,
+    calibrated,
+    chances_near_best,
+    gain_of_cycles,
+    gain_of_scores,
+)
 from search.stages.search import cycles_of
 from studies.database import open_engine, reading
 from studies.registry import load
@@ -91,3 +97,10 @@ def test_the_gain_of_more_cycles_lies_below_that_of_knowing_all(belief: Belief) 
     few, many = (gain_of_cycles(belief, n, seed=0) for n in (4, 64))
     assert 0 <= few <= many + 0.0005
     assert many <= 1.1 * everything
+
+
+def test_the_chance_keeps_its_order_and_what_is_certain() -> None:
+    shown = [calibrated(chance) for chance in (0.0, 0.0005, 0.05, 0.3, 0.8, 0.9995, 1.0)]
+    assert shown == sorted(shown)
+    assert (shown[0], shown[-1]) == (0.0, 1.0)
+    assert calibrated(0.05) > 0.2, "the surrogate's own chance is far too low there"

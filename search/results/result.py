@@ -25,7 +25,7 @@ from search.stages.search import cycles_of
 from search.stages.statistics import noise_of_replicates
 from search.stages.verdict import Verdict, challenge_of, verdict_of
 from search.starting.target import RANGE_TEST
-from studies.answer import Answer, Comparison, Noise, OneMoreHour, SearchEnd, Split
+from studies.answer import Answer, Comparison, Expected, Noise, OneMoreHour, SearchEnd, Split
 from studies.database import reading
 from studies.protocol import trained_on
 from studies.states import BROKEN, Direction, Stage
@@ -55,8 +55,8 @@ class StudyResult(Shown):
     was scored there; `challenge` the best finalist minus baseline on the validation split.
     `chance` is the probability that `recommended` is within `margin` of the best of the space, in
     the metric's own unit, `other_chance` that of the other one of winner and baseline; None, as
-    `one_more_hour`, where it was not computed. `search_end`: why the search ended before its last
-    configuration, None where it did not.
+    `one_more_hour` and `expected`, where it was not computed. `search_end`: why the search ended
+    before its last configuration, None where it did not.
     `measured` is the range test step by step, `trials` every cycle of the search.
     A notebook shows it; plot() takes "confirmation", "search", "range_test", "schedule" or
     "importance".
@@ -82,6 +82,8 @@ class StudyResult(Shown):
     n_comparisons: int
     n_raced: int | None
     importances: Mapping[str, float]
+    explained_by: str
+    expected: Expected | None
     noise: Noise
     search_noise: Noise | None
     choices: tuple[str, ...] | None
@@ -276,6 +278,8 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         n_raced=answer.n_raced,
         n_comparisons=sum(each.split == "test" for each in answer.comparisons),
         importances=answer.importances or {},
+        explained_by=answer.explained_by,
+        expected=answer.expected,
         noise=noise,
         search_noise=answer.search_noise,
         choices=answer.choices,

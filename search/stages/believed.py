@@ -119,6 +119,14 @@ class Belief:
         """How much better the best candidate is expected to score than all that were tried."""
         return _sign(self.direction) * (self.best_unvisited[1] - self._best_visited[1])
 
+    @property
+    def effects(self) -> Mapping[str, float]:
+        """The share of the variance of the expected score over the range that each parameter
+        explains alone, by name; what is missing to 1 is interaction."""
+        shares = self.surrogate.importance(_points(self.ranges, self.candidates[:_N_CANDIDATES]))
+        named = zip(self.ranges.coordinate_names, shares.tolist(), strict=True)
+        return {name: share for name, share in named if name not in self.ranges.fixed}
+
     def gains(self, pending: Sequence[Params] = ()) -> "np.ndarray":
         """Return what one more cycle at each candidate is expected to gain, in the metric's unit.
 

@@ -146,6 +146,11 @@ class Ranges:
             *(_domain(p).share(params[p.name]) for p in further),
         )
 
+    @property
+    def coordinate_names(self) -> tuple[str, ...]:
+        """The parameters that coordinates() are of, in its order."""
+        return (*CYCLE, *(p.name for p in self.others if p.name not in CYCLE))
+
     def candidates(self, n: int, *, seed: int) -> list[Params]:
         """Return `n` configurations of a scrambled Sobol sequence over all that is searched."""
         return [self.at(point) for point in sobol(n, self.n_dimensions, seed=seed)]

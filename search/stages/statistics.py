@@ -11,9 +11,6 @@ from trainers.quantiles import t_quantile
 CONFIDENCE = 0.95
 # Cohen's convention (Statistical Power Analysis for the Behavioral Sciences, 1988).
 POWER = 0.8
-MOST_EXPLAINED = 500
-"""Trials that the importances are computed of: Optuna's fANOVA takes the square of their number,
-10 s for 500 and 85 s for 2,000."""
 
 
 def estimate(values: Sequence[float]) -> Estimate:

@@ -307,11 +307,11 @@ def measure_diverged_value(
 
 
 def add_importances(engine: Engine, row: StudyRow, shares: Mapping[str, float]) -> None:
-    """Add the importances to the stored answer; nothing else in it depends on them."""
+    """Add Optuna's importances to the stored answer; nothing else in it depends on them."""
     with transaction(engine) as session:
         stored = stored_study(session, row, lock=True)
         if stored.answer is not None:
-            stored.ending = replace(stored.answer, importances=shares)
+            stored.ending = replace(stored.answer, importances=shares, explained_by="PED-ANOVA")
 
 
 def listing(engine: Engine) -> list[tuple[str, Stage, int, int, datetime]]:

@@ -7,10 +7,9 @@ from search.results.candidate import Candidate
 from search.results.export import Cycle, optimizer_lines
 from search.results.result import StudyResult
 from search.results.spent import StageSpent
-from search.stages.statistics import MOST_EXPLAINED
 from search.starting.cost import duration_text
 from studies.answer import Estimate
-from studies.params import setting_text
+from studies.params import setting_text, span_text
 from trainers.sweeps.judgement import Proposal
 from trainers.sweeps.result import baseline_text, conclusion, count, spread_lines
 
@@ -173,6 +172,7 @@ def fact_lines(result: StudyResult) -> list[str]:
         *range_test_lines(result),
         *baseline_lines(result),
         region_text(result),
+        *([] if result.expected is None else [near_best_text(result)]),
         importance_text(result),
         noise_text(result),
         f"comparisons made on the test split: {result.n_comparisons}",
@@ -215,13 +215,20 @@ _NOISE_FROM = {
 
 
 def importance_text(result: StudyResult) -> str:
-    """Return each parameter's share of the variance, and what share is a seed's noise."""
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in result.importances.items())
+    """Return each parameter's share of the variance, and what share is a seed's noise.
+
+    First of what the surrogate expects, which has no noise, then Optuna's of the single scores.
+    """
     text = (
-        f"importance (fANOVA, {_explained(result.n_trials)} configurations at "
-        f"{count(result.epochs, 'epoch')} of which {_broken_text(result)}): "
-        f"{shares or 'nothing to explain'}"
+        f"{result.explained_by}, {result.n_trials} configurations at "
+        f"{count(result.epochs, 'epoch')} of which {_broken_text(result)}: "
+        f"{_shares_text(result.importances)}"
     )
+    if result.expected is None:
+        text = f"importance ({text})"
+    else:
+        effects = _shares_text(result.expected.effects)
+        text = f"importance of what is expected over the range: {effects}; beside it {text}"
     if result.noise_floor is None or result.search_noise is None:
         return text
     deviation = result.metric.difference(result.search_noise.deviation)
@@ -231,8 +238,21 @@ def importance_text(result: StudyResult) -> str:
     )
 
 
-def _explained(n: int) -> str:
-    return str(n) if n <= MOST_EXPLAINED else f"{MOST_EXPLAINED} of {n}"
+def _shares_text(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {share:.0%}" for name, share in shares.items()) or (
+        "nothing to explain"
+    )
+
+
+def near_best_text(result: StudyResult) -> str:
+    """Return what the configurations span that are expected to be as good as the best."""
+    assert result.expected is not None
+    assert result.margin is not None
+    spans = ", ".join(
+        f"{name} {span_text(name, span, choices=name in (result.choices or ()))}"
+        for name, span in result.expected.near_best.items()
+    )
+    return f"expected within {result.metric.difference(result.margin)} of the best: {spans}"
 
 
 def noise_text(result: StudyResult) -> str:
