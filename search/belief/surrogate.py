@@ -33,7 +33,7 @@ _SHARES = ("accuracy", "macro F1")  # between 0 and 1; people call 0.01 of them 
 _SHARE_OF_SPAN = 0.02  # one point of the 50 that lie between chance and a usual accuracy
 _RATIO_STEP = 0.5  # in logarithms: noises over scale that are one kind
 _LEAST_OF_A_KIND = 0.02
-_N_DRAWS = 2_000
+N_DRAWS = 2_000
 _MOST_JOINTLY = 400  # points drawn jointly: time grows with their cube
 _BROKEN = 5.0  # scales below the best
 _N_AVERAGED = 64  # points that an importance averages over: it takes their square
@@ -113,7 +113,7 @@ class Surrogate(Posterior):
         if len(points) > _MOST_JOINTLY:
             promise = self.mean(points) + 2 * self.deviation(points)
             drawn = np.sort(np.argsort(-promise, kind="stable")[:_MOST_JOINTLY])
-        scores = self.draws(points[drawn], _N_DRAWS, rng=np.random.default_rng(seed))
+        scores = self.draws(points[drawn], N_DRAWS, rng=np.random.default_rng(seed))
         chances[drawn] = (scores >= scores.max(axis=1, keepdims=True) - margin).mean(axis=0)
         return chances
 

@@ -97,8 +97,10 @@ def calibrated(chance: float) -> float:
 
     Its best of some hundred configurations is better than any is: each has a little luck left.
     """
-    if not 0 < chance < 1:
-        return chance
+    from search.belief.surrogate import N_DRAWS
+
+    least = 0.5 / N_DRAWS  # what no draw showed is rare, not impossible
+    chance = min(1 - least, max(least, chance))
     log_odds = _ODDS + _TILT * math.log(chance / (1 - chance))
     return 1 / (1 + math.exp(-log_odds))
 
