@@ -183,7 +183,7 @@ def test_a_small_difference_is_looked_at_until_the_last_look(engine: Engine) -> 
     add_searched(engine)
 
     def score_of(candidate: int, replicate: int) -> Scored:
-        ahead = 0.05 if replicate < PAIRS_FROM else 0.01 + 0.02 * (-1) ** replicate
+        ahead = 0.05 if replicate < PAIRS_FROM else 0.015 + 0.02 * (-1) ** replicate
         score = 0.8 + ahead * (candidate == 1)
         return score, score
 
