@@ -104,7 +104,8 @@ class Belief:
     @cached_property
     def best_unvisited(self) -> tuple[Params, float]:
         """The candidate that is expected to score best, and that score."""
-        sign, scores = _sign(self.direction), self.expected(self.candidates)
+        sign = _sign(self.direction)
+        scores = (sign * self.surrogate.mean(self._candidate_points)).tolist()
         index = max(range(len(scores)), key=lambda i: sign * scores[i])
         return self.candidates[index], scores[index]
 
@@ -119,11 +120,15 @@ class Belief:
         """How much better the best candidate is expected to score than all that were tried."""
         return _sign(self.direction) * (self.best_unvisited[1] - self._best_visited[1])
 
+    @cached_property
+    def _candidate_points(self) -> "np.ndarray":
+        return _points(self.ranges, self.candidates)
+
     @property
     def effects(self) -> Mapping[str, float]:
         """The share of the variance of the expected score over the range that each parameter
         explains alone, by name; what is missing to 1 is interaction."""
-        shares = self.surrogate.importance(_points(self.ranges, self.candidates[:_N_CANDIDATES]))
+        shares = self.surrogate.importance(self._candidate_points[:_N_CANDIDATES])
         named = zip(self.ranges.coordinate_names, shares.tolist(), strict=True)
         return {name: share for name, share in named if name not in self.ranges.fixed}
 
@@ -133,7 +138,7 @@ class Belief:
         `pending`: configurations under way, which are believed to score as expected.
         """
         under_way = _points(self.ranges, pending) if pending else None
-        return self.surrogate.gains(_points(self.ranges, self.candidates), pending=under_way)
+        return self.surrogate.gains(self._candidate_points, pending=under_way)
 
     def gain(self, pending: Sequence[Params] = ()) -> float:
         """Return what one more cycle is expected to gain, where it gains most."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from search.params import Params
@@ -104,7 +105,7 @@ class Ranges:
     def parameters_at(self, setting: str | None) -> tuple[Parameter, ...]:
         """Return all parameters, max_lr first, with the range that it has for a setting."""
         low, high = self.bracket_at(setting)
-        max_lr = replace(parameter("max_lr"), domain=Range(low, high, log=True))
+        max_lr = replace(parameter("max_lr"), domain=_rates(low, high))
         return (max_lr, *self.others)
 
     def baseline(self) -> Params:
@@ -118,8 +119,8 @@ class Ranges:
             each.name: _domain(each).at(share)
             for each, share in zip(self.others, point[1:], strict=True)
         }
-        max_lr, *_ = self.parameters_at(self.setting_of(values))
-        return Params(max_lr=_domain(max_lr).at(point[0]), **values, **self.fixed)
+        max_lr = _rates(*self.bracket_at(self.setting_of(values)))
+        return Params(max_lr=max_lr.at(point[0]), **values, **self.fixed)
 
     def position(self, params: Params) -> tuple[float, ...]:
         """Return where a configuration lies in the unit cube: the inverse of at().
@@ -135,9 +136,8 @@ class Ranges:
         log10 of max_lr over the proposal of its setting, pct_start, log10 of div_factor, and of
         each further parameter that is searched its share (studies.params.Domain.share).
         """
-        torchs = baseline(1.0)
         factor = params.max_lr / self.proposal_at(self.setting_of(params))
-        cycle = {name: float(params.get(name, torchs[name])) for name in CYCLE}
+        cycle = {name: float(params.get(name, _TORCHS[name])) for name in CYCLE}
         further = (p for p in self.others if p.name not in CYCLE)
         return (
             math.log10(factor),
@@ -201,6 +201,15 @@ def sobol(n: int, n_dimensions: int, *, seed: int) -> list[list[float]]:
     # Powers of two keep a Sobol sequence balanced (scipy.stats.qmc.Sobol).
     points: list[list[float]] = sequence.random_base2(max(0, n - 1).bit_length()).tolist()
     return points[:n]
+
+
+_TORCHS = baseline(1.0)
+
+
+@cache  # hundreds of candidates ask for the same, at every proposal
+def _rates(low: float, high: float) -> Range:
+    """Return the range of max_lr of a bracket."""
+    return Range(low, high, log=True)
 
 
 def _domain(parameter: Parameter) -> Domain:
