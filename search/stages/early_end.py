@@ -28,9 +28,12 @@ def end_if_enough(engine: Engine, study_id: str, study: Study) -> None:
     """
     while True:
         with reading(engine) as session:
-            row = session.get_one(StudyRow, study_id)
+            # The run before the study: where the search opens in between, its range is read too.
             waiting = session.scalars(next_waiting(study_id)).first()
-            if not row.may_end_search or waiting is None or not _is_new(waiting):
+            if waiting is None or not _is_new(waiting):
+                return
+            row = session.get_one(StudyRow, study_id)
+            if not row.may_end_search:
                 return
             seen = known(session, row, study, slot=waiting.slot)
         gain = is_enough(seen.belief, study.screening, pending=seen.pending)
