@@ -57,8 +57,12 @@ def test_progress_is_one_output_that_is_written_anew(shown: list[Shown]) -> None
     first, *_, last = (picture["text/plain"] for picture in search.pictures)
     assert "line in a notebook: 2 worker(s) on cpu" in first
     assert "notebook.db" in first
-    assert re.search(r"range test +\S+ +0/3", first)
-    assert re.search(r"search +\S+ +8/8", last)
+    assert re.search(r"range test +\S+ +0/2\s", first)
+    assert re.search(r"search +\S+ +0/at most 8\s", first)
+    assert re.search(r"range test +\S+ +2/2\s", last)
+    ended = re.search(r"search +\S+ +(\d+)/\1\s", last)
+    assert ended is not None
+    assert f" {ended[1]} trials of 3 epochs" in search.value["text/plain"]
     assert re.search(r"confirmation +\S+ +(\d+)/\1", last)
     assert "<pre" in search.pictures[-1]["text/html"]
 
