@@ -143,7 +143,7 @@ def test_a_result_has_three_lines_and_a_table_of_its_trials(finished: Finished) 
     assert list(table.score) == [trial.score for trial in result.trials]
     steps = result.measured.to_dataframe()
     assert len(steps) == result.measured.n_steps
-    assert set(steps.sweep) == {"0", "1", "2", "slow"}
+    assert set(steps.sweep) == {"0", "1"}  # they agree: no third and no slow one
 
 
 def test_a_figure_is_plotted_by_its_name(finished: Finished) -> None:
@@ -178,6 +178,8 @@ def test_results_fit_a_page_of_any_width_without_scripts_and_network(
     tab.page.set_content(f"<body style='font-family:sans-serif'>{html}</body>")
     assert tab.complaints == []
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
-    for text in ("slot 5 (", "learning rate", "proposed max_lr"):
+    assert result.winner.slot != result.recommended.slot
+    pick = f"slot {result.winner.slot} (pick)"
+    for text in ("baseline (answer)", pick, "learning rate", "proposed max_lr"):
         # The first of a figure's widest labels is the unseen one that makes the room.
         assert tab.page.get_by_text(text).last.is_visible()
