@@ -21,6 +21,7 @@ from rich.console import Console
 from sqlalchemy import make_url, select, text
 
 from search.results.status import overview
+from search.stages.first import FACTORS
 from search.stages.space import RELATIVE_MAX_LR
 from search.starting.cost import Started, costs
 from search.views.dashboard.cards import Cards
@@ -358,8 +359,10 @@ def test_label_smoothing_of_the_bundled_loop_is_searched(main_here: Main, tmp_pa
     answer = json.loads(ended.out)
     rows = query(make_url(url), "SELECT slot, params FROM work WHERE stage = 'search'")
     found = {slot: json.loads(params)["label_smoothing"] for slot, params in rows}
-    assert found[0] == 0.0, "the baseline has the task's own"
-    assert len(set(found.values())) == 3
+    n_first = 1 + len(FACTORS)
+    assert sorted(found) == list(range(n_first + 2 + 1)), "then initial points and a proposal"
+    assert {found[slot] for slot in range(n_first)} == {0.0}, "the task's own"
+    assert len({0.0, found[n_first], found[n_first + 1]}) == 3
     assert all(0.0 <= value <= 0.2 for value in found.values())
     candidates = {c["slot"]: c["params"]["label_smoothing"] for c in answer["candidates"]}
     assert candidates == {slot: found[slot] for slot in candidates}
