@@ -76,6 +76,18 @@ def test_the_verdict_follows_the_interval_on_the_test_split(
     assert result.alternative == (default if taken == "pick" else pick)
 
 
+def test_a_baseline_that_nothing_was_confirmed_beside_says_so(finished: Finished) -> None:
+    result = finished_result(finished)
+    alone = dataclasses.replace(
+        result,
+        winner=result.baseline,
+        candidates=(result.baseline,),
+        comparison=None,
+        challenge=None,
+    )
+    assert alone.verdict().endswith(": nothing else was confirmed beside them.")
+
+
 def test_a_baseline_that_wins_is_the_answer(finished: Finished) -> None:
     result = finished_result(finished)
     won = dataclasses.replace(result, winner=result.baseline, comparison=None)

@@ -1,5 +1,6 @@
 """What a study asks Optuna for: by default three parameters, else max_lr beside its proposal."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import optuna
@@ -168,3 +169,9 @@ def test_a_configuration_says_what_was_searched() -> None:
     assert str(PLAIN.baseline()) == "max_lr 0.2, pct_start 0.30, div_factor 25"
     assert str(WIDE.baseline()).endswith("div_factor 25, weight_decay 0.0005, batch_size 64")
     assert dict(PLAIN.baseline()) == {"max_lr": 0.2, "pct_start": 0.3, "div_factor": 25.0}
+
+
+def test_a_rate_that_misses_its_bound_by_a_rounding_is_asked_for_within_it() -> None:
+    ranges = Ranges(others=(), bracket=(0.02, 0.32), proposed_max_lr=0.08)
+    params = Params(max_lr=math.nextafter(0.32, 1.0))
+    assert ranges.sampled(params) == {"max_lr": 0.32}

@@ -39,6 +39,8 @@ def _why(result: "StudyResult") -> str:
         return f"they are better than {result.challenger.name}, which led on validation"
     if result.outcome is Verdict.NO_DIFFERENCE:
         return f"no difference is shown on {split}"
+    if result.challenger is None:
+        return "nothing else was confirmed beside them"
     n = result.winner.validation.n
     if result.n_raced is not None:
         return "no finalist is expected to score better, after a race with fresh seeds"

@@ -180,12 +180,13 @@ class Ranges:
     def sampled(self, params: Params) -> dict[str, Any]:
         """Return a configuration as Optuna's parameters: what suggest() asks for."""
         searched = {name: value for name, value in params.items() if name not in self.fixed}
+        # A rate at a bound may miss it by a rounding, and Optuna accepts that with a mere warning.
         if not self.relative:
-            return searched
+            low, high = self.bracket
+            return {**searched, "max_lr": min(high, max(low, params.max_lr))}
         low, high = self.reach
         factor = params.max_lr / self.proposal_at(self.setting_of(params))
         others = {name: value for name, value in searched.items() if name != "max_lr"}
-        # A quotient may miss its bound by a rounding, and Optuna accepts that with a mere warning.
         return {RELATIVE_MAX_LR: min(high, max(low, factor)), **others}
 
 
