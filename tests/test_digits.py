@@ -43,14 +43,19 @@ def test_every_slot_was_trained_exactly_once(finished_digits: FinishedStudy) -> 
         finished_digits,
         "SELECT stage, state, count(*), count(DISTINCT slot), max(token) FROM work GROUP BY 1, 2",
     )
-    ((n_confirmed,),) = query(
-        finished_digits, "SELECT count(*) FROM work WHERE stage = 'confirmation'"
-    )
+    answer = json.loads(finished_digits.ended.out)
+    end, most = answer["search_end"], STUDY.screening.n_trials
+    n_searched = most if end is None else end["n_cycles"]
+    assert 6 <= n_searched <= most
+    assert end is None or end["at_most"] == most
+    n_confirmed = sum(len(candidate["scores"]) for candidate in answer["candidates"])
     assert 6 <= n_confirmed <= 32
+    n_swept = next(s["n_runs"] for s in answer["spent"] if s["stage"] == "range_test")
+    assert n_swept - answer["range_test"]["n_sweeps"] in (0, 1), "a slow one is not among them"
     assert sorted(counts) == [
         ("confirmation", "done", n_confirmed, n_confirmed, 1),
-        ("range_test", "done", 2, 2, 1),
-        ("search", "done", 24, 24, 1),
+        ("range_test", "done", n_swept, n_swept, 1),
+        ("search", "done", n_searched, n_searched, 1),
     ]
 
 
@@ -61,11 +66,17 @@ def test_both_workers_took_part(finished_digits: FinishedStudy) -> None:
 def test_raw_sweep_points_are_stored(finished_digits: FinishedStudy) -> None:
     steps = query(
         finished_digits,
-        "SELECT count(*), min(lr), max(lr) FROM point JOIN work ON work.id = work_id "
-        "GROUP BY slot ORDER BY slot",
+        "SELECT sweep_steps, count(point.step), min(lr), max(lr) FROM work "
+        "LEFT JOIN point ON work.id = work_id WHERE stage = 'range_test' "
+        "GROUP BY work.id ORDER BY slot",
     )
-    assert [count for count, *_ in steps] == [200] * 5 + [400]
-    for _, low, high in steps:
+    settings = STUDY.range_test
+    lengths = [length for length, *_ in steps]
+    n_fast = lengths.count(settings.n_steps)
+    assert 2 <= n_fast <= settings.n_sweeps
+    assert lengths[n_fast:] in ([], [settings.slow_steps])
+    for length, count, low, high in steps:
+        assert count == length
         assert (low, high) == (pytest.approx(1e-5), pytest.approx(10.0))
 
 
@@ -74,12 +85,18 @@ def test_every_cycle_has_its_epochs_with_the_rates_of_its_plan(
 ) -> None:
     rows = query(
         finished_digits,
-        "SELECT params, epoch, lr_first, lr_last FROM epoch "
-        "JOIN work ON work.id = work_id WHERE outcome = 'completed'",
+        "SELECT work.id, params, epoch, lr_first, lr_last FROM epoch "
+        "JOIN work ON work.id = work_id WHERE outcome = 'completed' ORDER BY 1, 3",
     )
-    assert len(rows) == 10 * (24 + 20)
+    cycles = query(
+        finished_digits,
+        "SELECT id FROM work WHERE stage != 'range_test' AND outcome = 'completed' ORDER BY id",
+    )
+    assert [row[:1] + row[2:3] for row in rows] == [
+        (cycle, epoch) for (cycle,) in cycles for epoch in range(1, 11)
+    ]
     per_epoch = STUDY.task.steps_per_epoch
-    for params, epoch, lr_first, lr_last in rows:
+    for _, params, epoch, lr_first, lr_last in rows:
         plan = OneCycle(total_steps=10 * per_epoch, **json.loads(str(params)))
         first = (int(str(epoch)) - 1) * per_epoch
         assert lr_first == pytest.approx(plan.lrs()[first], rel=1e-9)
@@ -109,10 +126,10 @@ def test_the_best_configurations_learn_the_digits(finished_digits: FinishedStudy
 def test_plain_optuna_reads_the_search(finished_digits: FinishedStudy) -> None:
     study = optuna.load_study(study_name="digits", storage=plain(finished_digits.url))
     complete = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
-    assert len(study.trials) == len(complete) == STUDY.screening.n_trials
     stored = dict(
         query(finished_digits, "SELECT slot, score FROM work WHERE stage = 'search'")  # type: ignore[arg-type]
     )
+    assert len(study.trials) == len(complete) == len(stored)
     assert {t.user_attrs["slot"]: t.value for t in complete} == stored
     assert {tuple(sorted(t.params)) for t in complete} == {("div_factor", "max_lr", "pct_start")}
 
@@ -127,17 +144,20 @@ def test_the_protocol_is_stored(finished_digits: FinishedStudy) -> None:
     assert "(16, 1, 3, 3) torch.float32" in fields["parameters"]
 
 
+@pytest.mark.parametrize(("stage", "slot"), [("search", 1), ("search", 5), ("confirmation", 4)])
 def test_any_run_can_be_repeated_alone_with_the_same_numbers(
-    finished_digits: FinishedStudy,
+    finished_digits: FinishedStudy, stage: str, slot: int
 ) -> None:
-    ((slot, params, score),) = query(
+    ((params, replicate, score),) = query(
         finished_digits,
-        "SELECT slot, params, score FROM work WHERE stage = 'search' AND slot = 5",
+        "SELECT params, replicate, score FROM work "
+        f"WHERE stage = '{stage}' AND round = 0 AND slot = {slot}",
     )
+    assert (replicate is None) == (stage == "search"), "all cycles of a search share one seed"
+    seed = run_seed_for(0, stage, 0, int(str(replicate or 0)))
     trainer = STUDY.task.trainer(Site(device="cpu", data=None, cache=finished_digits.cache))
     plan = OneCycle(total_steps=STUDY.cycle_steps, **json.loads(str(params)))
-    result = trainer.fit(Run(plan=plan, seed=run_seed_for(0, "search", 0, int(str(slot)))))
-    assert result.score == score
+    assert trainer.fit(Run(plan=plan, seed=seed)).score == score
 
 
 def test_nothing_is_left_of_finished_runs(finished_digits: FinishedStudy) -> None:
