@@ -7,6 +7,11 @@ Direction = Literal["maximize", "minimize"]
 """Which scores are better, in Optuna's words."""
 
 
+def sign_of(direction: Direction) -> float:
+    """Return 1 where a greater score is better, -1 where a smaller one is."""
+    return 1.0 if direction == "maximize" else -1.0
+
+
 class Stage(StrEnum):
     """Where a study stands: one of its three stages, or one of its two ends."""
 

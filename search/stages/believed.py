@@ -12,7 +12,7 @@ from search.stages.statistics import noise_of_replicates
 from studies.answer import Noise
 from studies.definition import Study
 from studies.protocol import has_seed_of_slots
-from studies.states import BROKEN, Direction
+from studies.states import BROKEN, Direction, sign_of
 from studies.tables import StudyRow, WorkRow
 from trainers.seeding import seed_for
 
@@ -68,7 +68,7 @@ class Belief:
 
         As long as none does, equal scores say that nothing learns, not that all is as good.
         """
-        sign = _sign(self.direction)
+        sign = sign_of(self.direction)
         best = max(sign * each.mean for each in self.tried)
         return best >= sign * self.diverged_value + _LEARNT * self.unit
 
@@ -81,7 +81,7 @@ class Belief:
     def expected(self, params: Iterable[Params]) -> list[float]:
         """Return the expected score of each configuration."""
         means = self.surrogate.mean(_points(self.ranges, params))
-        scores: list[float] = (_sign(self.direction) * means).tolist()
+        scores: list[float] = (sign_of(self.direction) * means).tolist()
         return scores
 
     @cached_property
@@ -96,7 +96,7 @@ class Belief:
 
     def best(self) -> Params:
         """Return the configuration that is expected to score best, tried or not."""
-        sign, (unvisited, score) = _sign(self.direction), self.best_unvisited
+        sign, (unvisited, score) = sign_of(self.direction), self.best_unvisited
         slot, visited = self._best_visited
         by_slot = {each.slot: each.params for each in self.tried}
         return unvisited if sign * score > sign * visited else by_slot[slot]
@@ -104,21 +104,21 @@ class Belief:
     @cached_property
     def best_unvisited(self) -> tuple[Params, float]:
         """The candidate that is expected to score best, and that score."""
-        sign = _sign(self.direction)
+        sign = sign_of(self.direction)
         scores = (sign * self.surrogate.mean(self._candidate_points)).tolist()
         index = max(range(len(scores)), key=lambda i: sign * scores[i])
         return self.candidates[index], scores[index]
 
     @property
     def _best_visited(self) -> tuple[int, float]:
-        sign, scores = _sign(self.direction), self.expected_of_slots
+        sign, scores = sign_of(self.direction), self.expected_of_slots
         slot = max(scores, key=lambda slot: sign * scores[slot])
         return slot, scores[slot]
 
     @property
     def ahead(self) -> float:
         """How much better the best candidate is expected to score than all that were tried."""
-        return _sign(self.direction) * (self.best_unvisited[1] - self._best_visited[1])
+        return sign_of(self.direction) * (self.best_unvisited[1] - self._best_visited[1])
 
     @cached_property
     def _candidate_points(self) -> "np.ndarray":
@@ -163,7 +163,7 @@ def believe(
         return None
     from search.belief.surrogate import metric_unit, surrogate, unit_is_guessed
 
-    sign = _sign(direction)
+    sign = sign_of(direction)
     unit = metric_unit(metric, [sign * each.mean for each in tried], sign * diverged_value)
     replicates = noise_of_replicates({t.slot: t.scores for t in tried if not t.broke})
     fitted = surrogate(
@@ -235,10 +235,6 @@ def belief_of(
 def candidates_seed(study_seed: int, slot: int) -> int:
     """Return the seed of the candidates for a slot."""
     return seed_for(study_seed, "ask", slot)
-
-
-def _sign(direction: Direction) -> float:
-    return 1.0 if direction == "maximize" else -1.0
 
 
 def _points(ranges: Ranges, params: Iterable[Params]) -> "np.ndarray":

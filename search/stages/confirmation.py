@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from search.queue.rows import done_rows
 from search.stages.believed import Belief, belief_of
 from search.stages.ending import GIVEN_UP, Cycles, answer_of, ending_at_once
-from search.stages.finalists import finalists_of, racers_of, sign_of
+from search.stages.finalists import finalists_of, racers_of
 from search.stages.race import (
     AT_ONCE,
     GOOD_ENOUGH,
@@ -40,7 +40,7 @@ from search.stages.sequential import (
 from search.stages.statistics import squares_of_pairs
 from studies.answer import Answer, Comparison, NoAnswer
 from studies.definition import Study
-from studies.states import BROKEN, Stage
+from studies.states import BROKEN, Stage, sign_of
 from studies.tables import StudyRow, WorkRow
 
 SHARED = 2

@@ -7,7 +7,7 @@ from search.stages.believed import Belief
 from search.stages.race import Racers
 from search.stages.search import BASELINE_SLOT
 from search.stages.statistics import finalists
-from studies.states import Direction
+from studies.states import sign_of
 
 _APART = 0.1
 """Of two configurations whose difference is known as well as this, in points, one is enough."""
@@ -56,8 +56,3 @@ def racers_of(belief: Belief, slots: Sequence[int]) -> Racers:
         covariance=covariance * np.outer(share, share) + noise**2,
         deviation=noise,
     )
-
-
-def sign_of(direction: Direction) -> float:
-    """Return 1 where a greater score is better, -1 where a smaller one is."""
-    return 1.0 if direction == "maximize" else -1.0

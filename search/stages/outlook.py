@@ -18,7 +18,7 @@ from search.stages.verdict import challenge_of, verdict_of
 from studies.answer import Answer, Expected, OneMoreHour
 from studies.definition import Study
 from studies.params import spanned
-from studies.states import Stage
+from studies.states import Stage, sign_of
 from studies.tables import StudyRow, WorkerRow, WorkRow
 from trainers.seeding import seed_for
 
@@ -67,7 +67,7 @@ def with_outlook(session: Session, row: StudyRow, study: Study, answer: Answer) 
 
 def _expected(belief: Belief, choices: Sequence[str]) -> Expected:
     """Return what the surrogate expects of the range; `choices` are told value by value."""
-    sign = 1.0 if belief.direction == "maximize" else -1.0
+    sign = sign_of(belief.direction)
     every = [*(each.params for each in belief.tried), *belief.candidates]
     scores = [sign * score for score in belief.expected(every)]
     least = max(scores) - CLOSE * belief.unit

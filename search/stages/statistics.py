@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
 from studies.answer import Comparison, Estimate, Noise
-from studies.states import Direction
+from studies.states import Direction, sign_of
 from trainers.quantiles import t_quantile
 
 CONFIDENCE = 0.95
@@ -34,8 +34,8 @@ def compare(winner: Sequence[float], baseline: Sequence[float]) -> Comparison:
 
 def finalists(scores: Mapping[int, float], *, n: int, direction: Direction) -> list[int]:
     """Return the slots of the `n` best scores, best first; ties go to the lower slot."""
-    sign = -1.0 if direction == "maximize" else 1.0
-    return sorted(scores, key=lambda slot: (sign * scores[slot], slot))[:n]
+    sign = sign_of(direction)
+    return sorted(scores, key=lambda slot: (-sign * scores[slot], slot))[:n]
 
 
 def tie_group(
