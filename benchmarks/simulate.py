@@ -17,7 +17,7 @@ from search.stages.rounds import Round
 from search.stages.search import BASELINE_SLOT, given, space_filling
 from search.stages.space import Ranges
 from search.stages.statistics import finalists
-from studies.answer import Answer
+from studies.answer import Answer, NoAnswer
 from studies.definition import Study
 from studies.protocol import declared
 from studies.states import RunState
@@ -84,7 +84,8 @@ class Simulator:
         cycles = self._searched(said, n_trials, ends=ends)
         self.images = cycles[-1].clock
         if confirm:
-            winner, trained = self._confirmed(cycles, said)
+            ended, trained = self._confirmed(cycles, said)
+            winner = ended.winner if isinstance(ended, Answer) else BASELINE_SLOT
         else:
             winner = self._best(cycles, said, expects=expects)
             trained = {winner}
@@ -214,8 +215,10 @@ class Simulator:
             scores = belief.expected_of_slots
         return finalists(scores, n=1, direction=self.study.direction)[0]
 
-    def _confirmed(self, cycles: Sequence[SimulatedCycle], said: Proposal) -> tuple[int, set[int]]:
-        """Return the slot that a confirmation picks, and the slots that it trained."""
+    def _confirmed(
+        self, cycles: Sequence[SimulatedCycle], said: Proposal
+    ) -> tuple[Answer | NoAnswer, set[int]]:
+        """Return what a confirmation concludes, and the slots that it trained."""
         row = self._row(said)
         searched = [self._work(c.slot, c.params, c.score) for c in cycles]
         works: list[WorkRow] = []
@@ -225,8 +228,7 @@ class Simulator:
             if not isinstance(went_on, list):
                 break
             works += (self._finished(work) for work in went_on)
-        picked = went_on.winner if isinstance(went_on, Answer) else BASELINE_SLOT
-        return picked, {w.candidate for w in works if w.candidate is not None}
+        return went_on, {w.candidate for w in works if w.candidate is not None}
 
     def _row(self, said: Proposal) -> StudyRow:
         study = self.study

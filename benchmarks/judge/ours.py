@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from benchmarks.judge.answers import Answer, Answers, Compared
-from benchmarks.judge.confirming import confirmed
+from benchmarks.judge.answers import Answer, Answers, Compared, Shown
 from benchmarks.judge.counted import Counted
 from benchmarks.simulate import SimulatedCycle, Simulator
 from search.params import Params
 from search.stages.believed import Belief
 from search.stages.first import first_choices
+from search.stages.search import BASELINE_SLOT
+from studies.answer import NoAnswer
 from studies.definition import Study
 from trainers.sweeps.judgement import Proposal
 from trainers.sweeps.ranges import middle_of, wide_range
@@ -91,6 +92,16 @@ class Search(Simulator):
         expected = belief.expected_of_slots
         return max(cycles, key=lambda cycle: self.sign * expected[cycle.slot]).params
 
+    def confirmed(self, cycles: Sequence[SimulatedCycle]) -> tuple[int, Shown]:
+        """Return the slot that was picked, and what its pairs with the baseline show."""
+        ended, _ = self._confirmed(cycles, self.proposal)
+        if isinstance(ended, NoAnswer):
+            return BASELINE_SLOT, "no"  # every cycle broke: nothing is better than the baseline
+        comparison = ended.comparisons[-1] if ended.compared else None
+        if comparison is None or not comparison.shown:
+            return ended.winner, "no"
+        return ended.winner, "better" if self.sign * comparison.difference.mean > 0 else "worse"
+
 
 def within_budgets(search: Search, *, budgets: Sequence[float] = BUDGETS) -> dict[str, Answers]:
     """Return the answers of a search that each budget fixes, and those of tried ones alone."""
@@ -108,10 +119,10 @@ def to_the_end(search: Search) -> Answers:
     """Return the answer that the verdict recommends, after a search that ends by itself."""
     cycles = search.until_it_ends()
     before = search.counted.cycles
-    ended = confirmed(search.study, search.counted, cycles, search.proposal, seed=search.seed)
+    winner, shown = search.confirmed(cycles)
     cost = search.swept + len(cycles) + search.counted.cycles - before
     by_slot = {cycle.slot: cycle.params for cycle in cycles}
-    pick, baseline = by_slot[ended.winner], by_slot[0]
-    taken = pick if ended.shown == "better" else baseline
-    compared = Compared(pick, baseline, ended.shown, len(cycles))
+    pick, baseline = by_slot[winner], by_slot[BASELINE_SLOT]
+    taken = pick if shown == "better" else baseline
+    compared = Compared(pick, baseline, shown, len(cycles))
     return Answers({CONFIRMED: Answer(taken, cost)}, compared)

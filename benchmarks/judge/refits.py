@@ -115,9 +115,6 @@ def _away(at: Floats) -> tuple[float, float]:
     return found[0], found[1]
 
 
-Score = Callable[[Measured], float]
-
-
 def left_out(
     families: Sequence[Measured],
     candidates: Sequence[Any],
