@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.families.table import FAMILIES
+from benchmarks.families.table import FAMILIES, apart_from
 from benchmarks.families.world import FamilyWorld
 from benchmarks.fit_surrogate import FOLDS
 from benchmarks.judge import alone, former, ours
@@ -15,7 +15,7 @@ from benchmarks.judge.__main__ import RECORDED, lacking
 from benchmarks.judge.answers import Answer, Answers, Compared
 from benchmarks.judge.constants import held_out
 from benchmarks.judge.counted import Counted
-from benchmarks.judge.judged import FITTED, NAMES, Judged, left_out, relatives
+from benchmarks.judge.judged import FITTED, NAMES, Judged, relatives
 from benchmarks.judge.kept import Kept, Row, Verdict
 from benchmarks.judge.page import page
 from benchmarks.judge.refits import Measured
@@ -142,7 +142,7 @@ def test_who_knows_the_truth_loses_nothing_and_nobody_gains() -> None:
 
 def test_what_is_left_out_shares_net_or_data_and_all_of_it_is() -> None:
     for name, family in FAMILIES.items():
-        taught = left_out(name)
+        taught = apart_from(name)
         assert name not in taught
         for other in set(taught) & FAMILIES.keys():
             assert FAMILIES[other].net != family.net

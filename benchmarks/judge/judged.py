@@ -1,11 +1,10 @@
 """What searches are judged on: a family's world, its best score, what its optimizer suggests."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-from benchmarks.families.table import FAMILIES
+from benchmarks.families.table import FAMILIES, apart_from
 from benchmarks.families.world import FamilyWorld, proposal_of, world_of
 from benchmarks.plan import WIDE_MAX_LR
 from benchmarks.recorded_task import places
@@ -93,17 +92,4 @@ FITTED = tuple(STUDIES)
 
 def relatives(name: str) -> frozenset[str]:
     """Return a family and all that share its net or its data: they are left out together."""
-    own = _shares(name)
-    return frozenset(other for other in NAMES if own & _shares(other))
-
-
-def _shares(name: str) -> frozenset[str]:
-    if name in STUDIES:
-        return frozenset({"data cifar", f"net {name}"})
-    return frozenset({f"net {FAMILIES[name].net}", f"data {FAMILIES[name].data}"})
-
-
-def left_out(name: str) -> Sequence[str]:
-    """Return the families that may teach what is then judged on this one."""
-    own = relatives(name)
-    return [other for other in NAMES if other not in own]
+    return frozenset(NAMES) - frozenset(apart_from(name))
