@@ -1,13 +1,14 @@
 """All that is reported of a finished study, read at one moment: for page, terminal, programs."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import URL, Engine, select
 from sqlalchemy.orm import Session
 
 from search.queue.rows import stored_study
+from search.results.curves import curves_of
 from search.results.provenance import Provenance, Shell, free_name, provenance, storage_flag
 from search.results.result import StudyResult, result_of
 from search.results.trials import Trial
@@ -49,6 +50,7 @@ def findings(engine: Engine, row: StudyRow) -> Findings:
         row = stored_study(session, row)
         measured = range_test.measured_at_all(session, row)
         result = result_of(session, row, measured)
+        result = replace(result, learned=tuple(curves_of(session, row)))
         shell = _shell(session, row, engine.url)
         return Findings(
             result=result,

@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from search.errors import NoResultError
 from search.queue.rows import count_ended
+from search.results.curves import RunCurve, curves_of
 from search.results.metric import Metric
 from search.results.result import StudyResult, load_result
 from search.results.trials import Trial, trials
@@ -15,7 +16,7 @@ from search.stages import range_test
 from search.stages.search import BASELINE_SLOT
 from search.text import printable
 from search.views.dashboard.note import note
-from search.views.figures import answer_figures, rate_figures, trial_figures
+from search.views.figures import answer_figures, curve_figures, rate_figures, trial_figures
 from studies.database import reading
 from studies.states import Stage
 from studies.tables import StudyRow
@@ -35,6 +36,7 @@ class Seen:
     measured: RangeTestResult
     searched: "Searched | None"
     trials: list[Trial]
+    curves: list[RunCurve]
     result: StudyResult | None
 
 
@@ -87,11 +89,30 @@ def _schedules(seen: Seen) -> "tuple[str, Figure] | None":
     return "Schedules", answer_figures.schedule_figure(seen.result)
 
 
+MOST_PICKED = 40
+"""Of the trials whose curves can be looked at: the page asks for all cards every few seconds."""
+
+
+def _curves(seen: Seen) -> "tuple[str, Figure] | None":
+    """Return rate, losses and score; a sentence of what the loop does not report is the title's."""
+    metric, maximize = Metric(seen.row.metric), seen.row.direction == "maximize"
+    learned = (
+        curve_figures.Learned.so_far(seen.curves, metric, maximize=maximize)
+        if seen.result is None
+        else curve_figures.Learned.of(seen.result)
+    )
+    if not learned.runs:
+        return None
+    title = "; ".join(["Learning curves", *curve_figures.missing_lines(learned)])
+    return title, curve_figures.curves_figure(learned, choose=MOST_PICKED)
+
+
 CARDS: Mapping[str, Callable[[Seen], "tuple[str, Figure] | None"]] = {
     "range-test": _range_test,
     "search": _search,
     "confirmation": _confirmation,
     "schedules": _schedules,
+    "curves": _curves,
 }
 """Cards by their id, in the order of the page; each gives a title and a figure, or None where the
 study has not come so far."""
@@ -131,6 +152,7 @@ class Cards:
     def _seen(self, row: StudyRow) -> Seen:
         with reading(self.engine) as session:
             measured = range_test.measured_at_all(session, row)
+            curves = curves_of(session, row)
         if row.proposed_max_lr is None:  # what it will be depends on more than the sweeps
             measured = replace(measured, proposal=None)
         try:
@@ -140,7 +162,7 @@ class Cards:
         searched = (
             _searched(row, measured) if result is None else trial_figures.Searched.of(result)
         )
-        return Seen(row, measured, searched, trials(self.engine, row.name), result)
+        return Seen(row, measured, searched, trials(self.engine, row.name), curves, result)
 
 
 def _answer(seen: Seen) -> Answer | None:
