@@ -56,6 +56,7 @@ def test_every_card_has_a_title_a_legend_below_and_the_height_of_its_box(engine:
         "Search: cycles of 4 epochs",
         "Confirmation with fresh seeds",
         "Schedules",
+        "Learning curves",
     ]
     for drawn in map(json.loads, seen.figures.values()):
         assert "height" not in drawn["layout"]
@@ -74,7 +75,7 @@ def test_a_study_that_has_not_moved_on_is_not_drawn_again(engine: Engine) -> Non
         row.stage, row.n_trials = Stage.SEARCH, row.n_trials + 8
     later = shown(engine, cards=cards)
     assert later is not first
-    assert list(later.figures) == ["onecycle-range-test", "onecycle-search"]
+    assert list(later.figures) == ["onecycle-range-test", "onecycle-search", "onecycle-curves"]
     assert shown(engine, cards=cards) is later
 
 

@@ -1,15 +1,17 @@
 """The learning curves of a study's runs: by epoch where their loops report epochs, and by step."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Engine, or_, select
 from sqlalchemy.orm import Session, undefer
 
 from search.params import Params
 from search.queue.rows import params_of
 from search.stages.search import BASELINE_SLOT
+from search.starting.catalog import find
+from studies.database import reading
 from studies.states import RunOutcome, RunState, Stage
 from studies.tables import EpochRecord, StudyRow, WorkRow
 from trainers.curve import Curve
@@ -101,38 +103,57 @@ COLUMNS = (*_OF_THE_RUN, "by", *_OF_A_POINT)
 steps."""
 
 
-def curves_of(session: Session, row: StudyRow) -> list[RunCurve]:
-    """Return the curve of every cycle that has begun, by stage, round and slot."""
-    works = session.scalars(_cycles(row).options(undefer(WorkRow.curve))).all()
-    epochs = _epochs(session, row)
-    return [_curve_of(row, work, epochs.get(work.id, [])) for work in works]
+def stored_curves(engine: Engine, name: str) -> list[RunCurve]:
+    """Return the curve of every cycle of a stored study; raise UnknownStudyError without one."""
+    row = find(engine, name)
+    with reading(engine) as session:
+        return curves_of(session, row)
 
 
-def _cycles(row: StudyRow) -> Select[WorkRow]:
-    return (
+def curves_of(session: Session, row: StudyRow, *, n_best: int | None = None) -> list[RunCurve]:
+    """Return the curve of every cycle that has begun, by stage, round and slot.
+
+    `n_best`: of the search the baseline and so many with the best scores; None: all.
+    """
+    wanted = _wanted(row, n_best)
+    works = session.scalars(
         select(WorkRow)
-        .where(
-            WorkRow.study_id == row.id,
-            WorkRow.stage.in_([Stage.SEARCH, Stage.CONFIRMATION]),
-            # Studies of earlier versions may hold shorter cycles too.
-            WorkRow.epochs == row.epochs,
-            WorkRow.params.is_not(None),
-        )
+        .where(*wanted)
+        .options(undefer(WorkRow.curve))
         .order_by(WorkRow.stage.desc(), WorkRow.round, WorkRow.slot)
-    )
-
-
-def _epochs(session: Session, row: StudyRow) -> Mapping[int, list[EpochRecord]]:
+    ).all()
     records = session.scalars(
         select(EpochRecord)
         .join(WorkRow, WorkRow.id == EpochRecord.work_id)
-        .where(WorkRow.study_id == row.id)
+        .where(*wanted)
         .order_by(EpochRecord.work_id, EpochRecord.epoch)
     )
-    by_run: dict[int, list[EpochRecord]] = {}
+    epochs: dict[int, list[EpochRecord]] = {}
     for record in records:
-        by_run.setdefault(record.work_id, []).append(record)
-    return by_run
+        epochs.setdefault(record.work_id, []).append(record)
+    return [_curve_of(row, work, epochs.get(work.id, [])) for work in works]
+
+
+def _wanted(row: StudyRow, n_best: int | None) -> list[ColumnElement[bool]]:
+    cycles = [
+        WorkRow.study_id == row.id,
+        WorkRow.stage.in_([Stage.SEARCH, Stage.CONFIRMATION]),
+        # Studies of earlier versions may hold shorter cycles too.
+        WorkRow.epochs == row.epochs,
+        WorkRow.params.is_not(None),
+    ]
+    if n_best is None:
+        return cycles
+    score = WorkRow.score.desc() if row.direction == "maximize" else WorkRow.score.asc()
+    best = (
+        select(WorkRow.id)
+        .where(*cycles, WorkRow.stage == Stage.SEARCH)
+        # Databases do not agree on where NULL is sorted.
+        .order_by(WorkRow.score.is_(None), score, WorkRow.slot)
+        .limit(n_best)
+    )
+    is_shown = or_(WorkRow.stage == Stage.CONFIRMATION, WorkRow.slot == BASELINE_SLOT)
+    return [*cycles, or_(is_shown, WorkRow.id.in_(best))]
 
 
 def _curve_of(row: StudyRow, work: WorkRow, epochs: Sequence[EpochRecord]) -> RunCurve:

@@ -43,6 +43,10 @@ WORTH = 0.25
 """Of the margin of the chance: 0.05 of 0.2 points. A smaller gain is nothing to speak of."""
 
 
+MOST_CURVES = 2_000
+"""Of the best cycles of a search a result holds the curves; `onecycle trials --curves` has all."""
+
+
 @dataclass(frozen=True, slots=True)
 class StudyResult(Shown):
     """The answer of a finished study, with what it rests on.
@@ -61,7 +65,7 @@ class StudyResult(Shown):
     `one_more_hour` and `expected`, where it was not computed. `search_end`: why the search ended
     before its last configuration, None where it did not.
     `measured` is the range test step by step, `trials` every cycle of the search, `learned` the
-    curve of every cycle of search and confirmation.
+    curves of its MOST_CURVES best and of every cycle of the confirmation.
     A notebook shows it; plot() takes "confirmation", "search", "curves", "range_test", "schedule"
     or "importance".
     """
@@ -255,7 +259,7 @@ def load_result(engine: Engine, name: str) -> StudyResult:
     with reading(engine) as session:
         row = session.scalars(select(StudyRow).where(StudyRow.name == name)).one()
         result = result_of(session, row, range_test.measured_at_all(session, row))
-        return replace(result, learned=tuple(curves_of(session, row)))
+        return with_curves(session, row, result)
 
 
 def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> StudyResult:
@@ -312,6 +316,12 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         measured=measured,
         trials=tuple(trials_of(session, row)),
     )
+
+
+def with_curves(session: Session, row: StudyRow, result: StudyResult) -> StudyResult:
+    """Return a result with the curves of its cycles, of the search MOST_CURVES at most."""
+    learned = curves_of(session, row, n_best=MOST_CURVES)
+    return replace(result, learned=tuple(learned))
 
 
 def _answer_of(session: Session, row: StudyRow) -> Answer:

@@ -1,16 +1,15 @@
 """All that is reported of a finished study, read at one moment: for page, terminal, programs."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import URL, Engine, select
 from sqlalchemy.orm import Session
 
 from search.queue.rows import stored_study
-from search.results.curves import curves_of
 from search.results.provenance import Provenance, Shell, free_name, provenance, storage_flag
-from search.results.result import StudyResult, result_of
+from search.results.result import StudyResult, result_of, with_curves
 from search.results.trials import Trial
 from search.stages import range_test
 from search.views.hints import Hint, hints
@@ -49,8 +48,7 @@ def findings(engine: Engine, row: StudyRow) -> Findings:
     with reading(engine) as session:
         row = stored_study(session, row)
         measured = range_test.measured_at_all(session, row)
-        result = result_of(session, row, measured)
-        result = replace(result, learned=tuple(curves_of(session, row)))
+        result = with_curves(session, row, result_of(session, row, measured))
         shell = _shell(session, row, engine.url)
         return Findings(
             result=result,

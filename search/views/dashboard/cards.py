@@ -94,7 +94,7 @@ MOST_PICKED = 40
 
 
 def _curves(seen: Seen) -> "tuple[str, Figure] | None":
-    """Return rate, losses and score; a sentence of what the loop does not report is the title's."""
+    """Return rate, losses and score; the title says what the loop does not report."""
     metric, maximize = Metric(seen.row.metric), seen.row.direction == "maximize"
     learned = (
         curve_figures.Learned.so_far(seen.curves, metric, maximize=maximize)
@@ -152,13 +152,15 @@ class Cards:
     def _seen(self, row: StudyRow) -> Seen:
         with reading(self.engine) as session:
             measured = range_test.measured_at_all(session, row)
-            curves = curves_of(session, row)
         if row.proposed_max_lr is None:  # what it will be depends on more than the sweeps
             measured = replace(measured, proposal=None)
         try:
             result = load_result(self.engine, row.name)
+            curves = list(result.learned)
         except NoResultError:
             result = None
+            with reading(self.engine) as session:
+                curves = curves_of(session, row, n_best=MOST_PICKED)
         searched = (
             _searched(row, measured) if result is None else trial_figures.Searched.of(result)
         )

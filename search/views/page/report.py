@@ -103,6 +103,7 @@ def page(findings: Findings) -> str:
         picked=_picked(learned),
         n_learned=len(learned.trials),
         picked_at_most=MOST_PICKED,
+        trial_points=curve_figures.TRIAL_POINTS,
         curves_by=learned.unit,
         missing_curves=curve_figures.missing_lines(learned),
         range_test=[*conclusion(result.proposal), *spread_lines(result.proposal)],
@@ -186,11 +187,11 @@ def _figures(findings: Findings) -> dict[str, "Drawing"]:
 
 
 def _picked(learned: "Learned") -> Markup:
-    """Return the trials whose curves can be looked at, as JSON within a script."""
+    """Return the trials whose curves can be looked at, as JSON in which no tag can begin."""
     from search.views.figures.curve_figures import picked
 
     text = json.dumps(list(picked(learned, MOST_PICKED)), separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c"))  # noqa: S704 (no tag can begin in it)
+    return Markup(text.replace("<", "\\u003c"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ for (const [box, { data, layout }] of Object.entries(drawings)) {
 function learningCurves(box) {
   const trial = document.getElementById("pick-trial"), unit = document.getElementById("pick-unit");
   const traces = box.data.map((trace) => ({ x: [...trace.x], y: [...trace.y], ...trace.meta }));
-  const title = box.layout.xaxis.title.text;
+  const titles = { epoch: `epoch (of ${nEpochs})`, step: "optimizer step" };
   trial.append(new Option("none", ""), ...picked.map((run) => new Option(run.name, run.slot)));
   unit.value = curvesBy;
   const draw = () => {
@@ -42,7 +42,7 @@ function learningCurves(box) {
     const scaled = ({ x, per_epoch }) => unit.value === "epoch" ? x.map((step) => step / per_epoch) : x;
     const places = traces.flatMap((trace, place) => trace.trial === "rate" ? [place] : []);
     Plotly.update(box, { x: drawn.map(scaled), y: drawn.map(({ y }) => y) },
-      { "xaxis.title.text": unit.value === "epoch" ? "epoch" : title, "xaxis.autorange": true });
+      { "xaxis.title.text": titles[unit.value], "xaxis.autorange": true });
     Plotly.restyle(box, { name: run ? run.name : "", showlegend: Boolean(run) }, places);
   };
   trial.addEventListener("change", draw);
