@@ -240,10 +240,16 @@ def by_rate(curves: Sequence[RunCurve]) -> Counter[tuple[float, tuple[Any, ...]]
     )
 
 
+def _until_broken(losses: Sequence[float]) -> int:
+    return next((n for n, loss in enumerate(losses, 1) if math.isnan(loss)), len(losses))
+
+
 def test_every_cycle_of_a_loop_without_epochs_has_the_losses_that_it_reported(
     silent: StudyResult,
 ) -> None:
-    reported = Counter((lr, tuple(windows(losses, TOTAL))) for lr, losses in Loop.seen)
+    # What follows a break was trained only because nobody had looked yet.
+    seen = [(lr, losses[: _until_broken(losses)]) for lr, losses in Loop.seen]
+    reported = Counter((lr, tuple(windows(losses, TOTAL))) for lr, losses in seen)
     assert by_rate(silent.learned) == reported
     assert all(not run.epochs for run in silent.learned)
     for run in silent.learned:
@@ -328,7 +334,7 @@ def test_any_trial_can_be_picked_and_one_that_broke_shows_where(silent: StudyRes
     figure = curves_figure(learned, choose=8)
     (menu,) = figure.layout.updatemenus
     labels = [button.label for button in menu.buttons]
-    assert labels[0] == "no trial"
+    assert labels[0] == "pick a trial (green)"
     assert labels[1] == f"slot {learned.trials[0].slot}: {learned.trials[0].score:.4g}".replace(
         "slot 0:", "slot 0 baseline:"
     )

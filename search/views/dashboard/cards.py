@@ -89,7 +89,7 @@ def _schedules(seen: Seen) -> "tuple[str, Figure] | None":
     return "Schedules", answer_figures.schedule_figure(seen.result)
 
 
-MOST_PICKED = 40
+MOST_PICKED = 30
 """Of the trials whose curves can be looked at: the page asks for all cards every few seconds."""
 
 

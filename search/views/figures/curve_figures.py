@@ -1,6 +1,6 @@
 """The figure of learning curves: losses and score under the rate, over the same epochs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -192,43 +192,59 @@ def curves_figure(learned: Learned, *, unit: Unit | None = None, choose: int = 0
         _draw_group(figure, group, learned.metric, colour=colour, unit=unit, place=place)
     _draw_trial(figure)
     title = f"epoch (of {learned.epochs})" if unit == "epoch" else "optimizer step"
+    last = max((_scale(run, unit) * run.total_steps for run in learned.runs), default=1.0)
     finish(
         figure,
-        x={"title": {"text": title}, "anchor": _SCORE, "rangemode": "tozero"},
+        x={"title": {"text": title}, "anchor": _SCORE, "range": [0, last]},
         y={"title": {"text": "rate"}, "domain": _DOMAINS[_RATE], "rangemode": "tozero"},
     )
     axis = {"gridcolor": GRID, "linecolor": GREY, "zeroline": False, "automargin": True}
-    figure.update_layout(
-        height=_HEIGHT_PX,
-        yaxis2={**axis, "domain": _DOMAINS[_LOSS], **_loss_axis(learned)},
-        yaxis3={
-            **axis,
-            "domain": _DOMAINS[_SCORE],
-            "title": {"text": plain(learned.metric.title)},
-        },
-    )
+    has_validation = any(validation_line(run) for run in learned.runs)
+    titles = {
+        _LOSS: "loss" if has_validation else "training loss",
+        _SCORE: plain(learned.metric.title),
+    }
+    lower = {
+        name: {**axis, "domain": _DOMAINS[name], "title": {"text": title}}
+        for name, title in titles.items()
+    }
+    figure.update_layout(height=_HEIGHT_PX, yaxis2=lower[_LOSS], yaxis3=lower[_SCORE])
+    figure.update_layout(yaxis2_range=_loss_range(learned))
+    figure.update_yaxes(title_font_size=12)
+    if has_validation:
+        _say_what_is_dotted(figure)
     if choose:
         _add_menu(figure, learned, unit, learned.trials[:choose])
     return figure
 
 
-def _loss_axis(learned: Learned) -> dict[str, Any]:
-    """Return title and range of the losses, cut a little above the first level."""
-    has_validation = any(validation_line(run) for run in learned.runs)
-    title = "loss (dotted: training)" if has_validation else "training loss"
+def _loss_range(learned: Learned) -> list[float] | None:
+    """Return the range of the losses, cut a little above the first level; None without one."""
     lines = [line for run in learned.runs for line in (train_line(run), validation_line(run))]
     whole = [line for line in lines if line]
     if not whole:
-        return {"title": {"text": title}}
+        return None
     first = sorted(line[0][1] for line in whole)
-    # The median: some runs are broken from their first steps on.
-    high = _CUT * first[len(first) // 2]
-    high = max([high, *(_CUT * line[0][1] for line in whole if line[0][1] < 2 * high)])
+    # Not the highest: some runs are broken from their first steps on.
+    usual = 2 * _CUT * abs(first[len(first) // 2])
+    high = max(value for value in first if value <= max(usual, first[0]))
     low = min(value for line in whole for _, value in line)
-    room = 0.05 * (high - low)
-    if room <= 0:
-        return {"title": {"text": title}}
-    return {"title": {"text": title}, "range": [low - room, high + room]}
+    room = _CUT - 1
+    return None if high <= low else [low - room * (high - low), high + room * (high - low)]
+
+
+def _say_what_is_dotted(figure: "Figure") -> None:
+    figure.add_annotation(
+        text="dotted: training, solid: validation",
+        showarrow=False,
+        font={"size": 11},
+        xref="paper",
+        yref="paper",
+        x=1,
+        y=_DOMAINS[_LOSS][1],
+        xanchor="right",
+        yanchor="top",
+    )
 
 
 def _draw_group(
@@ -390,7 +406,7 @@ def _add_menu(figure: "Figure", learned: Learned, unit: Unit, trials: Sequence[R
     """Add a menu that draws one trial beside the configurations."""
     places = [n for n, trace in enumerate(figure.data) if (trace.meta or {}).get("trial")]
     nothing: dict[str, Any] = {"x": [[]] * len(places), "y": [[]] * len(places)}
-    buttons = [{"label": "no trial", "method": "restyle", "args": [nothing, places]}]
+    buttons = [{"label": "pick a trial (green)", "method": "restyle", "args": [nothing, places]}]
     for run in trials:
         lines, scale = trial_lines(run, learned.metric).values(), _scale(run, unit)
         drawn = {
@@ -399,20 +415,29 @@ def _add_menu(figure: "Figure", learned: Learned, unit: Unit, trials: Sequence[R
         }
         label = plain(trial_name(run, learned.metric))
         buttons.append({"label": label, "method": "restyle", "args": [drawn, places]})
-    menu = {"x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom", "showactive": True}
-    figure.update_layout(updatemenus=[{**menu, "buttons": buttons}])
+    menu = {"x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom", "showactive": True}
+    # Of its own: a menu without a ground lies over the lines and cannot be read.
+    look = {"bgcolor": "#fff", "bordercolor": GREY, "font": {"color": "#333", "size": 11}}
+    figure.update_layout(updatemenus=[{**menu, **look, "buttons": buttons}])
 
 
-def picked(learned: Learned, n_best: int) -> Iterator[dict[str, Any]]:
-    """Yield the trials that a page lets pick, as plain values: lines of steps and values."""
+def picked(learned: Learned, n_best: int) -> dict[str, Any]:
+    """Return the trials that a page lets pick, as plain values.
+
+    A line is the place of its steps in `steps`, which most trials share, and its values.
+    """
+    places: dict[tuple[int, ...], int] = {}
+    trials = []
     for run in learned.trials[:n_best]:
-        lines = trial_lines(run, learned.metric)
-        yield {
-            "slot": run.slot,
-            "name": trial_name(run, learned.metric),
-            "per_epoch": run.steps_per_epoch,
-            "lines": {
-                name: [[step for step, _ in line], [value for _, value in line]]
-                for name, line in lines.items()
-            },
+        lines = {
+            name: [
+                places.setdefault(tuple(step for step, _ in line), len(places)),
+                [value for _, value in line],
+            ]
+            for name, line in trial_lines(run, learned.metric).items()
         }
+        name = trial_name(run, learned.metric)
+        trials.append(
+            {"slot": run.slot, "name": name, "per_epoch": run.steps_per_epoch, "lines": lines}
+        )
+    return {"steps": list(places), "trials": trials}

@@ -34,7 +34,7 @@ MOST_ROWS = 2_000
 """Of the table of trials: a browser sorts so many while one waits, and the page stays small."""
 
 MOST_PICKED = 200
-"""Of the trials whose curves can be looked at: they take about 1.5 kB each."""
+"""Of the trials whose curves can be looked at: they take about 1 kB each."""
 
 _HEAD_BYTES = 65_536  # style sheet, tiles and verdict take 10 kB; names of parameters add little
 
@@ -190,7 +190,7 @@ def _picked(learned: "Learned") -> Markup:
     """Return the trials whose curves can be looked at, as JSON in which no tag can begin."""
     from search.views.figures.curve_figures import picked
 
-    text = json.dumps(list(picked(learned, MOST_PICKED)), separators=(",", ":"))
+    text = json.dumps(picked(learned, MOST_PICKED), separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))
 
 

@@ -30,19 +30,20 @@ function learningCurves(box) {
   const trial = document.getElementById("pick-trial"), unit = document.getElementById("pick-unit");
   const traces = box.data.map((trace) => ({ x: [...trace.x], y: [...trace.y], ...trace.meta }));
   const titles = { epoch: `epoch (of ${nEpochs})`, step: "optimizer step" };
-  trial.append(new Option("none", ""), ...picked.map((run) => new Option(run.name, run.slot)));
+  trial.append(new Option("none", ""), ...picked.trials.map((run) => new Option(run.name, run.slot)));
   unit.value = curvesBy;
   const draw = () => {
-    const run = picked.find((each) => String(each.slot) === trial.value);
+    const run = picked.trials.find((each) => String(each.slot) === trial.value);
     const drawn = traces.map((trace) => {
       if (!trace.trial) return trace;
-      const [x, y] = run ? run.lines[trace.trial] : [[], []];
-      return { x, y, per_epoch: run ? run.per_epoch : 1 };
+      if (!run) return { x: [], y: [], per_epoch: 1 };
+      const [place, y] = run.lines[trace.trial];
+      return { x: picked.steps[place], y, per_epoch: run.per_epoch };
     });
     const scaled = ({ x, per_epoch }) => unit.value === "epoch" ? x.map((step) => step / per_epoch) : x;
     const places = traces.flatMap((trace, place) => trace.trial === "rate" ? [place] : []);
     Plotly.update(box, { x: drawn.map(scaled), y: drawn.map(({ y }) => y) },
-      { "xaxis.title.text": titles[unit.value], "xaxis.autorange": true });
+      { "xaxis.title.text": titles[unit.value], "xaxis.range": [0, Math.max(...drawn.flatMap(scaled))] });
     Plotly.restyle(box, { name: run ? run.name : "", showlegend: Boolean(run) }, places);
   };
   trial.addEventListener("change", draw);
