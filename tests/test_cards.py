@@ -148,7 +148,11 @@ def test_a_search_under_way_is_drawn_as_far_as_it_has_come(engine: Engine) -> No
         later = "WHERE stage = 'search' AND slot > 4"
         session.execute(text(f"UPDATE work SET state = 'waiting', score = NULL {later}"))
     seen = shown(engine)
-    assert list(seen.figures) == ["onecycle-range-test", "onecycle-search"]
+    assert list(seen.figures) == ["onecycle-range-test", "onecycle-search", "onecycle-curves"]
+    learned = figure("curves", seen)
+    assert "baseline (n = 1 seed)" in legend(learned)
+    (menu,) = learned["layout"]["updatemenus"]
+    assert len(menu["buttons"]) == 1 + 5, "those that have ended"
     drawn = figure("search", seen)
     assert drawn["layout"]["title"]["text"] == "Search: cycles of 4 epochs so far"
     assert "configuration (5, n = 1 seed each)" in legend(drawn)
