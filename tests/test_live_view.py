@@ -74,7 +74,7 @@ def test_a_run_has_its_epoch_its_time_left_and_how_it_learns(view: View) -> None
     assert lines[2].split() == ["running", "done", "left", "score", "last", "max_lr", "pct", "div"]
     first = ["search", "0", "epoch", "2/4", "4", "s", "▁▁▁██", "0.75", "0.123", "0.30", "25"]
     assert lines[3].split() == first, "2 epochs of 100 images are left"
-    assert lines[4].split() == ["search", "1", "epoch", "0/4", "asking"]
+    assert lines[4].split() == ["search", "1", "step", "0/40", "asking"]
     assert lines[-1] == "490 samples/s · 20 s left"
     assert max(map(len, lines)) <= 80
 

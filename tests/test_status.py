@@ -190,7 +190,7 @@ def test_a_silent_owner_is_shown_as_stale_by_the_databases_clock(
     ], "a worker shows life by the run that it holds"
     lines = main_here("status", *flags(engine)).out.splitlines()
     (stale,) = [line for line in lines if "stale" in line]
-    assert stale.startswith("  search 0 · epoch 0/4 · far:7 · cuda (a GPU) · silent for 1")
+    assert stale.startswith("  search 0 · step 0/40 · far:7 · cuda (a GPU) · silent for 1")
     living_line = "  search 1 · epoch 2/4 · ▁▁▁▁▁ score 0.5 · near:8 · cpu (a CPU) · silent for "
     assert any(line.startswith(living_line) for line in lines)
 

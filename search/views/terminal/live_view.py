@@ -205,7 +205,7 @@ def _values(runs: Sequence[Running]) -> dict[str, list[str]]:
 
 
 def done_text(run: Running) -> str:
-    """Return how far a run is: in its epochs where its loop reports them, else in steps."""
-    if run.stage == Stage.RANGE_TEST or (run.step and not run.epoch):
-        return f"step {run.step}/{run.total_steps}"
-    return f"epoch {run.epoch}/{run.length}"
+    """Return how far a run is: in epochs once its loop has reported one, else in steps."""
+    if run.epoch:
+        return f"epoch {run.epoch}/{run.length}"
+    return f"step {run.step}/{run.total_steps}"
