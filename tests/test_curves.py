@@ -2,14 +2,16 @@
 
 import csv
 import io
+import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, event, select
+from sqlalchemy import URL, Engine, event, make_url, select
 from sqlalchemy.orm import undefer
 
 from search import api
@@ -17,6 +19,7 @@ from search.queue.heartbeat import Heartbeat
 from search.queue.work import Claim, Ended, FencedOffError, Queue
 from search.results.curves import COLUMNS, RunCurve
 from search.results.result import StudyResult
+from search.starting.catalog import find
 from search.views.figures.curve_figures import (
     TRIAL_POINTS,
     Learned,
@@ -24,8 +27,11 @@ from search.views.figures.curve_figures import (
     missing_lines,
     trial_lines,
 )
+from search.views.findings import findings
+from search.views.page.report import MOST_PICKED, page
 from studies.database import open_engine, prepare, reading, transaction
 from studies.tables import EpochRecord, StudyRow, WorkRow
+from tests import learned_rows
 from tests.conftest import Ended as EndedCommand
 from tests.conftest import Finished
 from tests.curve_study import EPOCHS, STEPS_PER_EPOCH, Counting, Loop, study
@@ -359,6 +365,22 @@ def test_a_notebook_has_the_curves_as_a_table(counting: StudyResult) -> None:
     assert len(pick[pick["by"] == "step"]) == N_WINDOWS
     assert list(pick[pick["by"] == "epoch"]["score"]) == [100.0 / n for n in range(1, EPOCHS + 1)]
     assert counting.plot("curves").layout.updatemenus
+
+
+def test_the_page_of_many_trials_lets_the_best_be_picked_and_stays_small(tmp_path: Path) -> None:
+    engine = open_engine(make_url(f"sqlite:///{tmp_path}/studies.db"))
+    learned_rows.put(engine, n_trials=210, epochs=6)
+    found = findings(engine, find(engine, learned_rows.NAME))
+    engine.dispose()
+    text = page(found)
+    picked = json.loads(re.search(r"const picked = (.*), curvesBy", text)[1])  # type: ignore[index]
+    assert len(picked["trials"]) == MOST_PICKED
+    assert "The best 200 of 210 trials can be chosen" in text
+    best = max(found.trials, key=lambda trial: trial.score or 0.0)
+    assert picked["trials"][0]["slot"] == best.slot
+    place, losses = picked["trials"][0]["lines"]["train"]
+    assert len(picked["steps"][place]) == len(losses) == TRIAL_POINTS
+    assert len(json.dumps(picked)) < 1500 * MOST_PICKED
 
 
 def test_trials_prints_the_curves_of_every_cycle(

@@ -103,7 +103,8 @@ def _curves(seen: Seen) -> "tuple[str, Figure] | None":
     )
     if not learned.runs:
         return None
-    title = "; ".join(["Learning curves", *curve_figures.missing_lines(learned)])
+    missing = "; ".join(curve_figures.missing_lines(learned))
+    title = "Learning curves" + (missing and f'<br><span style="font-size:11px">{missing}</span>')
     return title, curve_figures.curves_figure(learned, choose=MOST_PICKED)
 
 

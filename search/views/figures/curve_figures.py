@@ -35,6 +35,8 @@ _COLOURS = (BLUE, ORANGE, SKY, PURPLE, GREY)
 _N_OPEN = 2
 """Configurations drawn at once; the legend brings the others."""
 _HEIGHT_PX = 640
+_ROOM = 1.01
+"""Of the axis, for the mark at the end of a cycle."""
 _RATE, _LOSS, _SCORE = "y", "y2", "y3"
 _DOMAINS = {_RATE: (0.83, 1.0), _LOSS: (0.39, 0.77), _SCORE: (0.0, 0.33)}
 _CUT = 1.1
@@ -132,8 +134,8 @@ def missing_lines(learned: Learned) -> list[str]:
     points = [point for run in runs for point in run.epochs]
     if not points:
         return [
-            "this loop reports no epochs: the training loss is by step, the score is that of "
-            "the end, and there is no validation loss"
+            "this loop reports no epochs and no validation loss: the training loss is by step, "
+            "the score that of the end"
         ]
     lines = []
     if all(point.validation_loss is None for point in points):
@@ -195,7 +197,7 @@ def curves_figure(learned: Learned, *, unit: Unit | None = None, choose: int = 0
     last = max((_scale(run, unit) * run.total_steps for run in learned.runs), default=1.0)
     finish(
         figure,
-        x={"title": {"text": title}, "anchor": _SCORE, "range": [0, last]},
+        x={"title": {"text": title}, "anchor": _SCORE, "range": [0, _ROOM * last]},
         y={"title": {"text": "rate"}, "domain": _DOMAINS[_RATE], "rangemode": "tozero"},
     )
     axis = {"gridcolor": GRID, "linecolor": GREY, "zeroline": False, "automargin": True}
@@ -360,7 +362,12 @@ def trial_lines(run: RunCurve, metric: Metric) -> dict[str, Line]:
         "score": score_line(run, metric),
         "broke": broken_line(run),
     }
-    return {name: [(s, float(f"{v:.4g}")) for s, v in _thin(line)] for name, line in lines.items()}
+    # Scores lie close to each other; of the others four digits are finer than the figure.
+    digits = {name: 6 if name == "score" else 4 for name in lines}
+    return {
+        name: [(step, float(f"{value:.{digits[name]}g}")) for step, value in _thin(line)]
+        for name, line in lines.items()
+    }
 
 
 def _thin(line: Line) -> Line:

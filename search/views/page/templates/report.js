@@ -43,7 +43,7 @@ function learningCurves(box) {
     const scaled = ({ x, per_epoch }) => unit.value === "epoch" ? x.map((step) => step / per_epoch) : x;
     const places = traces.flatMap((trace, place) => trace.trial === "rate" ? [place] : []);
     Plotly.update(box, { x: drawn.map(scaled), y: drawn.map(({ y }) => y) },
-      { "xaxis.title.text": titles[unit.value], "xaxis.range": [0, Math.max(...drawn.flatMap(scaled))] });
+      { "xaxis.title.text": titles[unit.value], "xaxis.range": [0, 1.01 * Math.max(...drawn.flatMap(scaled))] });
     Plotly.restyle(box, { name: run ? run.name : "", showlegend: Boolean(run) }, places);
   };
   trial.addEventListener("change", draw);
@@ -53,6 +53,7 @@ function learningCurves(box) {
     if (![...trial.options].some((option) => option.value === slot)) continue;
     row.classList.add("picks");
     row.addEventListener("click", () => {
+      if (String(getSelection())) return; // of text, to copy it
       trial.value = slot;
       draw();
       document.getElementById("curves").scrollIntoView();
