@@ -7,9 +7,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import URL, Engine, event, make_url, select
 from sqlalchemy.orm import undefer
@@ -20,13 +22,8 @@ from search.queue.work import Claim, Ended, FencedOffError, Queue
 from search.results.curves import COLUMNS, RunCurve
 from search.results.result import StudyResult
 from search.starting.catalog import find
-from search.views.figures.curve_figures import (
-    TRIAL_POINTS,
-    Learned,
-    curves_figure,
-    missing_lines,
-    trial_lines,
-)
+from search.views.figures.curve_figures import curves_figure
+from search.views.figures.curve_lines import TRIAL_POINTS, Learned, missing_lines, trial_lines
 from search.views.findings import findings
 from search.views.page.report import MOST_PICKED, page
 from studies.database import open_engine, prepare, reading, transaction
@@ -99,6 +96,16 @@ def test_where_a_run_breaks_its_window_has_the_losses_before() -> None:
     alone = Thinned(100)
     alone.read([*points(3), Point(3, 0.2, math.inf)])
     assert alone.curve().losses[-1] is None, "not zero"
+
+
+@pytest.mark.parametrize("step", [np.int64(3), -1, 10_000])
+def test_a_loop_that_counts_steps_in_its_own_way_stops_no_heartbeat(step: Any) -> None:
+    run = Run(plan=OneCycle(max_lr=0.1, total_steps=200), seed=0)
+    run.report(step, np.float32(1.5), lrs=[np.float64(0.1)])
+    run.look()
+    thinned = Thinned(200)
+    thinned.read(run.points)
+    assert json.loads(json.dumps(asdict(thinned.curve())))["losses"][-1] == 1.5
 
 
 @pytest.fixture

@@ -60,7 +60,9 @@ class Thinned:
 
     def _add(self, point: Point) -> None:
         n_windows = min(N_WINDOWS, self.total_steps)
-        window = min(point.step * n_windows // self.total_steps, n_windows - 1)
+        # Within: a loop that counts its steps wrongly is refused at its end, not here.
+        window = point.step * n_windows // self.total_steps
+        window = min(max(0, window), n_windows - 1)
         while len(self._sums) <= window:
             self._sums.append(0.0)
             self._counts.append(0)

@@ -196,7 +196,9 @@ class Run:
         `momentum` (Adam: beta1) is audited like the rates where it is given. Tensors are read
         later, several at once, so that a GPU does not have to wait at every step.
         """
-        self._pending.append((step, tuple(float(lr) for lr in lrs), loss, grad_norm, momentum))
+        # int(): a numpy integer, of a loop of one's own, is nothing that JSON knows.
+        step, rates = int(step), tuple(float(lr) for lr in lrs)
+        self._pending.append((step, rates, loss, grad_norm, momentum))
         if len(self._pending) >= _STEPS_BETWEEN_LOOKS:
             self.look()
 

@@ -16,7 +16,13 @@ from search.stages import range_test
 from search.stages.search import BASELINE_SLOT
 from search.text import printable
 from search.views.dashboard.note import note
-from search.views.figures import answer_figures, curve_figures, rate_figures, trial_figures
+from search.views.figures import (
+    answer_figures,
+    curve_figures,
+    curve_lines,
+    rate_figures,
+    trial_figures,
+)
 from studies.database import reading
 from studies.states import Stage
 from studies.tables import StudyRow
@@ -97,13 +103,13 @@ def _curves(seen: Seen) -> "tuple[str, Figure] | None":
     """Return rate, losses and score; the title says what the loop does not report."""
     metric, maximize = Metric(seen.row.metric), seen.row.direction == "maximize"
     learned = (
-        curve_figures.Learned.so_far(seen.curves, metric, maximize=maximize)
+        curve_lines.Learned.so_far(seen.curves, metric, maximize=maximize)
         if seen.result is None
-        else curve_figures.Learned.of(seen.result)
+        else curve_lines.Learned.of(seen.result)
     )
     if not learned.runs:
         return None
-    missing = "; ".join(curve_figures.missing_lines(learned))
+    missing = "; ".join(curve_lines.missing_lines(learned))
     title = "Learning curves" + (missing and f'<br><span style="font-size:11px">{missing}</span>')
     return title, curve_figures.curves_figure(learned, choose=MOST_PICKED)
 

@@ -10,7 +10,13 @@ from search.results.result import StudyResult
 from search.results.short import call_line, score_text
 from search.results.trials import columns
 from search.text import printable
-from search.views.figures import answer_figures, curve_figures, rate_figures, trial_figures
+from search.views.figures import (
+    answer_figures,
+    curve_figures,
+    curve_lines,
+    rate_figures,
+    trial_figures,
+)
 from search.views.notebook.drawing import drawing
 from search.views.notebook.table import data_frame
 
@@ -24,7 +30,7 @@ _FIGURES: dict[str, Callable[[StudyResult], "Figure"]] = {
         result.trials, trial_figures.Searched.of(result)
     ),
     "curves": lambda result: curve_figures.curves_figure(
-        curve_figures.Learned.of(result), choose=len(result.trials)
+        curve_lines.Learned.of(result), choose=len(result.trials)
     ),
     "range_test": lambda result: rate_figures.range_test_figure(result.measured),
     "schedule": answer_figures.schedule_figure,

@@ -28,7 +28,7 @@ from trainers.sweeps.result import baseline_text, conclusion, count, range_name,
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from search.views.figures.curve_figures import Learned
+    from search.views.figures.curve_lines import Learned
 
 MOST_ROWS = 2_000
 """Of the table of trials: a browser sorts so many while one waits, and the page stays small."""
@@ -78,7 +78,7 @@ def page(findings: Findings) -> str:
     """Return the page of a finished study as HTML."""
     from plotly.offline import get_plotlyjs
 
-    from search.views.figures import curve_figures
+    from search.views.figures import curve_lines
 
     environment = Environment(
         loader=PackageLoader("search.views.page"),
@@ -91,7 +91,7 @@ def page(findings: Findings) -> str:
         finalize=_shown,
     )
     result = findings.result
-    learned = curve_figures.Learned.of(result)
+    learned = curve_lines.Learned.of(result)
     return environment.get_template("report.html").render(
         result=result,
         trials=_best_first(findings),
@@ -103,9 +103,9 @@ def page(findings: Findings) -> str:
         picked=_picked(learned),
         n_learned=len(learned.trials),
         picked_at_most=MOST_PICKED,
-        trial_points=curve_figures.TRIAL_POINTS,
+        trial_points=curve_lines.TRIAL_POINTS,
         curves_by=learned.unit,
-        missing_curves=curve_figures.missing_lines(learned),
+        missing_curves=curve_lines.missing_lines(learned),
         range_test=[*conclusion(result.proposal), *spread_lines(result.proposal)],
         other_range_tests={
             key: conclusion(result.proposals[key]) for key in findings.range_test.others
@@ -163,12 +163,13 @@ def _figures(findings: Findings) -> dict[str, "Drawing"]:
     from search.views.figures import (
         answer_figures,
         curve_figures,
+        curve_lines,
         rate_figures,
         trial_figures,
     )
 
     result = findings.result
-    learned = curve_figures.Learned.of(result)
+    learned = curve_lines.Learned.of(result)
     drawn = {
         "search": trial_figures.search_figure(findings.trials, trial_figures.Searched.of(result)),
         "schedule": answer_figures.schedule_figure(result),
@@ -188,7 +189,7 @@ def _figures(findings: Findings) -> dict[str, "Drawing"]:
 
 def _picked(learned: "Learned") -> Markup:
     """Return the trials whose curves can be looked at, as JSON in which no tag can begin."""
-    from search.views.figures.curve_figures import picked
+    from search.views.figures.curve_lines import picked
 
     text = json.dumps(picked(learned, MOST_PICKED), separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))
