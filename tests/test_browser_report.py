@@ -161,12 +161,12 @@ def test_the_curves_of_any_trial_are_drawn_by_epoch_or_step(
     steps = by_step["score"][0]
     assert steps == [epoch * steps[0] for epoch in range(1, 11)]
     assert by_step["train"][1] == by_epoch["train"][1]
-    assert "optimizer step" in tab.page.locator("#figure-curves .xtitle").all_inner_texts()
+    assert "optimizer step" in tab.page.locator("#figure-curves .xtitle").all_text_contents()
     tab.page.locator("table.sortable tbody tr").nth(3).click()
     slot = column(tab, 0)[3].split()[0]
     assert tab.page.locator("#pick-trial").input_value() == slot
     assert drawn_trial(tab)["score"][1] != by_step["score"][1]
-    legend = tab.page.locator("#figure-curves .legendtext").all_inner_texts()
+    legend = tab.page.locator("#figure-curves .legendtext").all_text_contents()
     assert any(text.startswith(f"slot {slot}") for text in legend)
     assert tab.complaints == []
 
