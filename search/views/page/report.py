@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from sqlalchemy import URL
 
 from search.errors import UsageError
+from search.results.landscape import Landscape
 from search.results.result import StudyResult
 from search.results.trials import Trial
 from search.starting.cost import duration_text
@@ -26,6 +27,8 @@ from trainers.sweeps.result import baseline_text, conclusion, count, range_name,
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+    from search.views.figures.trial_figures import Searched
 
 MOST_ROWS = 2_000
 """Of the table of trials: a browser sorts so many while one waits, and the page stays small."""
@@ -91,6 +94,7 @@ def page(findings: Findings) -> str:
         train=findings.train,
         provenance=findings.provenance,
         figures=_figures(findings),
+        landscape=findings.landscape,
         range_test=[*conclusion(result.proposal), *spread_lines(result.proposal)],
         other_range_tests={
             key: conclusion(result.proposals[key]) for key in findings.range_test.others
@@ -148,8 +152,9 @@ def _figures(findings: Findings) -> dict[str, "Drawing"]:
     from search.views.figures import answer_figures, rate_figures, trial_figures
 
     result = findings.result
+    searched = trial_figures.Searched.of(result)
     drawn = {
-        "search": trial_figures.search_figure(findings.trials, trial_figures.Searched.of(result)),
+        "search": trial_figures.search_figure(findings.trials, searched),
         "schedule": answer_figures.schedule_figure(result),
         "confirmation": answer_figures.confirmation_figure(result),
     }
@@ -157,9 +162,27 @@ def _figures(findings: Findings) -> dict[str, "Drawing"]:
         drawn["range_test"] = rate_figures.range_test_figure(findings.range_test)
     for key, measured in findings.range_test.others.items():
         drawn[f"range_test-{key.replace(' ', '-')}"] = rate_figures.range_test_figure(measured)
+    if findings.landscape is not None:
+        drawn |= _expected(findings.landscape, findings.trials, searched)
     if result.importances:
         drawn["importance"] = answer_figures.importance_figure(result)
     return {name: Drawing.of(figure) for name, figure in drawn.items()}
+
+
+def _expected(
+    landscape: Landscape, trials: Sequence[Trial], searched: "Searched"
+) -> dict[str, "Figure"]:
+    """Return the figures of what is expected over the range."""
+    from search.views.figures.belief_figures import map_figure, slice_figure
+    from search.views.figures.parallel_figure import parallel_figure
+
+    drawn = {
+        f"slice-{name}": slice_figure(landscape, name, trials, searched)
+        for name in landscape.domains
+    }
+    if landscape.has_map:
+        drawn["map"] = map_figure(landscape, trials, searched)
+    return {**drawn, "parallel": parallel_figure(landscape, trials, searched)}
 
 
 @dataclass(frozen=True, slots=True)
