@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from search.params import Params
-from search.results.landscape import MAPPED, Landscape, Slice
+from search.results.landscape import MAPPED, Landscape, Plane, Slice
 from search.results.trials import Trial
 from search.views.figures.look import BLUE, GREY, VERMILION, finish, log_axis, plain
 from search.views.figures.trial_figures import (
@@ -101,7 +101,7 @@ def slice_figure(
 def map_figure(landscape: Landscape, trials: Sequence[Trial], searched: Searched) -> "Figure":
     """Draw the score that is expected over max_lr and pct_start as a map, with the trials.
 
-    What is below the scores that were measured has the colour of the lowest.
+    What is expected to be worse than every whole score has the colour of the worst.
     """
     import plotly.graph_objects as go
 
@@ -122,6 +122,7 @@ def map_figure(landscape: Landscape, trials: Sequence[Trial], searched: Searched
         ]
         for row, halves in zip(plane.mean, plane.half_width, strict=True)
     ]
+    wide = high - low if high > low else 0.001 * factor
     figure = go.Figure(
         go.Contour(
             x=places,
@@ -130,7 +131,9 @@ def map_figure(landscape: Landscape, trials: Sequence[Trial], searched: Searched
             text=texts,
             colorscale=SCALE,
             zmin=low,
-            zmax=high if high > low else low + 0.001 * factor,
+            zmax=low + wide,
+            # Good is light, whichever way is better.
+            reversescale=landscape.belief.direction == "minimize",
             ncontours=12,
             line={"width": 0.5, "color": "rgba(255,255,255,0.5)"},
             colorbar={
@@ -142,6 +145,7 @@ def map_figure(landscape: Landscape, trials: Sequence[Trial], searched: Searched
             f"{x.searched.title} %{{x:.3g}}, pct_start %{{y:.2f}}<extra></extra>",
         )
     )
+    figure.add_traces(_little_known(places, plane, factor=factor, wide=wide))
     marks = [(t, x.of(p), y.of(p)) for t, p in scored]
     figure.add_traces(_marks(marks, searched, n=len(trials), color="#ffffff"))
     figure.add_traces(
@@ -154,6 +158,33 @@ def map_figure(landscape: Landscape, trials: Sequence[Trial], searched: Searched
     )
     figure.update_layout(height=_MAP_PX)
     return figure
+
+
+def _little_known(
+    places: Sequence[float], plane: Plane, *, factor: float, wide: float
+) -> list[Any]:
+    """Return dots over the map where too little is known: the band is as wide as the scores of
+    all trials lie apart."""
+    import plotly.graph_objects as go
+
+    dots = [
+        (x, y)
+        for y, halves in zip(plane.y, plane.half_width, strict=True)
+        for x, half in zip(places, halves, strict=True)
+        if 2 * factor * half > wide
+    ]
+    look = {"color": "#222222", "size": 2.5, "opacity": 0.8}
+    name = "little is known: the band is wider than the trials lie apart"
+    return [
+        go.Scatter(
+            x=[x for x, _ in dots],
+            y=[y for _, y in dots],
+            mode="markers",
+            marker=look,
+            name=name,
+            hoverinfo="skip",
+        )
+    ][: len(dots)]
 
 
 def _scored(
@@ -181,7 +212,7 @@ def _curve(cut: Slice, places: Sequence[float], heights: Heights) -> list[Any]:
             y=mean,
             mode="lines",
             line={"color": BLUE, "width": 2.5},
-            name="expected score",
+            name="expected",
             customdata=[[factor * value for value in each] for each in ends],
             hovertemplate="expected %{customdata[0]:.4g}, 95 % band %{customdata[1]:.4g} to "
             "%{customdata[2]:.4g}<extra></extra>",
@@ -208,7 +239,7 @@ def _intervals(cut: Slice, places: Sequence[float], heights: Heights) -> list[An
             },
             mode="markers",
             marker={"color": BLUE, "size": 11, "symbol": "diamond"},
-            name="expected score, its 95 % band",
+            name="expected, 95 % band",
             hovertemplate="expected %{y:.4g}<extra></extra>",
         )
     ]
@@ -228,7 +259,7 @@ def _marks(
     broken = [each for each in placed if each[0].broken]
     of_all = f", the best {len(placed)} of {n:,}" if n > len(placed) > 0 else ""
     looks = (
-        (whole, f"configuration, n = 1 seed{of_all}", {"color": color, "size": 8}),
+        (whole, f"trial, n = 1 seed{of_all}", {"color": color, "size": 8}),
         (broken, broken_text([t for t, _, _ in broken]), {"color": VERMILION, "symbol": "x"}),
     )
     return [

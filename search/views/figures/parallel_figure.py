@@ -80,7 +80,7 @@ def _lines(shown: Sequence[Trial], searched: Searched, *, n: int) -> list[_Line]
     best = [t for t in plain_ones if t.slot in tied and not t.broken]
     of_all = f", the best {len(shown)} of {n:,}" if n > len(shown) else ""
     lines = [
-        _Line(f"configuration, n = 1 seed{of_all}", tuple(whole), GREY, 1.2, opacity=0.7),
+        _Line(f"trial, n = 1 seed{of_all}", tuple(whole), GREY, 1.2, opacity=0.7),
         _Line(broken_text(broken), tuple(broken), VERMILION, 1.2, "dot", 0.8),
         _Line(f"within noise of the best ({len(tied)} of {n:,})", tuple(best), BLUE, 2.0),
     ]
@@ -129,7 +129,8 @@ class _Axes:
         texts: list[tuple[int, float, str]] = []
         for place, (name, domain) in enumerate(self._domains.items()):
             if isinstance(domain, Choice):
-                texts += [(place, domain.share(v), parameter(name).text(v)) for v in domain.values]
+                text = parameter(name).text
+                texts += [(place, domain.share(value), text(value)) for value in domain.values]
                 continue
             ends: tuple[Value, Value] = (domain.low, domain.high)
             if name == "max_lr":
@@ -142,7 +143,11 @@ class _Axes:
         for y, value in ((-_END, heights.low), (1 + _END, heights.high)):
             texts.append((len(self._domains), y, f"{value:.4g}"))
         look = {"showarrow": False, "font": {"size": 12}}
-        return [{"x": x, "y": y, "text": plain(text), **look} for x, y, text in texts]
+        return [
+            # A choice is written beside its axis, where fewer lines cross.
+            {"x": x, "y": y, "text": plain(text), "xshift": 0 if y < 0 or y > 1 else 14, **look}
+            for x, y, text in texts
+        ]
 
     def _place(self, name: str, params: Params) -> float:
         """Return the place of a configuration on the axis of a parameter."""

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from search.params import Params
@@ -46,6 +46,7 @@ class Heights:
     low: float
     high: float
     edge: float
+    highest: float
 
     @classmethod
     def over(cls, trials: Sequence[Trial], metric: Metric) -> "Heights":
@@ -56,19 +57,22 @@ class Heights:
         room = 0.12 * (max(values) - min(values)) or 0.001 * factor
         # Below the scores there is a lane for what diverged.
         low = min(values) - (2 * room if len(whole) < len(trials) else room)
-        return cls(factor, low, max(values) + room, low + room / 2)
+        high = max(values) + room
+        return cls(factor, low, high, low + room / 2, max(metric.highest, max(values)))
 
     def reaching(self, values: Sequence[float]) -> "Heights":
         """Return the same axis, longer where shown `values` need it: by its own length at most."""
         length = self.high - self.low
         low = min(self.low, max(min(values), self.low - length))
-        high = max(self.high, min(max(values), self.high + length))
-        return Heights(self.factor, low, high, low + self.edge - self.low)
+        high = max(self.high, min(max(values), self.high + length, self.highest))
+        return replace(self, low=low, high=high, edge=low + self.edge - self.low)
 
     def near(self, score: float) -> float:
-        """Return a score as it is drawn: what lies far outside the axis, a little outside it."""
+        """Return an expected score as it is drawn: what lies far outside the axis, a little
+        outside it; nothing is above the highest score that there can be."""
         length = self.high - self.low
-        return min(self.high + length, max(self.low - length, self.factor * score))
+        most = min(self.high + length, self.highest)
+        return min(most, max(self.low - length, self.factor * score))
 
     def of(self, trial: Trial) -> float:
         """Return where a trial stands."""
@@ -108,7 +112,7 @@ class Searched:
         if None in self.proposals:
             return "max_lr"
         names = " and ".join(name.replace("_", " ") for name in self.moving)
-        return f"max_lr as a multiple of the proposal at its {names}"
+        return f"max_lr / proposal at its {names}"
 
     @property
     def range_name(self) -> str:
