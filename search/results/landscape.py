@@ -71,6 +71,18 @@ class Landscape:
         every = ranges.parameters_at(ranges.setting_of(self.through))
         return {each.name: each.domain for each in every if each.domain is not None}
 
+    def importance_ends(self) -> Mapping[str, tuple[float, float]]:
+        """Return between which shares the importance of each parameter lies with 95 %."""
+        import numpy as np
+
+        belief, tail = self.belief, (1 - CONFIDENCE) / 2
+        draws = belief.surrogate.importance_draws(
+            self._points(belief.candidates), _N_DRAWS // 2, rng=np.random.default_rng(0)
+        )
+        low, high = np.quantile(draws, (tail, 1 - tail), axis=0).tolist()
+        named = zip(belief.ranges.coordinate_names, low, high, strict=True)
+        return {name: (a, b) for name, a, b in named if name in self.domains}
+
     @property
     def has_map(self) -> bool:
         """Whether plane() has two ranges to be drawn over: max_lr and pct_start."""

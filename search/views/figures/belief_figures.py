@@ -173,7 +173,7 @@ def _little_known(
         for x, half in zip(places, halves, strict=True)
         if 2 * factor * half > wide
     ]
-    look = {"color": "#222222", "size": 2.5, "opacity": 0.8}
+    look = {"color": "#222222", "size": 3, "opacity": 0.8}
     name = "little is known: the band is wider than the trials lie apart"
     return [
         go.Scatter(

@@ -21,6 +21,7 @@ from search.starting.cost import duration_text
 from search.text import file_name, printable
 from search.views import wording
 from search.views.findings import Findings
+from search.views.tiles import tiles
 from studies.params import parameter, setting_text
 from studies.urls import sqlite_file
 from trainers.sweeps.result import baseline_text, conclusion, count, range_name, spread_lines
@@ -101,7 +102,7 @@ def page(findings: Findings) -> str:
         },
         n_sweeps=len(findings.range_test.points),
         seeds=wording.seeds_text([c.scores for c in result.candidates]),
-        seconds=sum(s.seconds for s in result.spent),
+        tiles=tiles(result, list(findings.provenance.devices)),
         wording=wording,
         setting_text=setting_text,
         parameter=parameter,
@@ -164,8 +165,9 @@ def _figures(findings: Findings) -> dict[str, "Drawing"]:
         drawn[f"range_test-{key.replace(' ', '-')}"] = rate_figures.range_test_figure(measured)
     if findings.landscape is not None:
         drawn |= _expected(findings.landscape, findings.trials, searched)
-    if result.importances:
-        drawn["importance"] = answer_figures.importance_figure(result)
+    if result.shares:
+        ends = None if findings.landscape is None else findings.landscape.importance_ends()
+        drawn["importance"] = answer_figures.importance_figure(result, ends)
     return {name: Drawing.of(figure) for name, figure in drawn.items()}
 
 
