@@ -99,7 +99,7 @@ def _value(node: ast.expr) -> Any:
         return kind(**{f"{each.arg}": _value(each.value) for each in node.keywords})
     if isinstance(node, ast.Dict):
         pairs = zip(node.keys, node.values, strict=True)
-        return {ast.literal_eval(key): _value(value) for key, value in pairs if key is not None}
+        return {ast.literal_eval(key or ""): _value(value) for key, value in pairs}
     return ast.literal_eval(node)
 
 

@@ -21,7 +21,9 @@ from tests.rows import query
 pytestmark = pytest.mark.slow
 
 PASSWORD = "s3cret: ü"
-CARDS = ("range-test", "search", "confirmation", "schedules")
+SLICES = ("slice-max_lr", "slice-pct_start", "slice-div_factor")
+PLOTS = ("confirmation", "search", *SLICES, "map", "parallel")
+CARDS = ("answer", *PLOTS, "importance", "range-test", "schedules")
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from tests.finished_rows import NAME, put
 pytestmark = pytest.mark.slow
 
 OpenTab = Callable[..., Tab]
-FIGURES = ["confirmation", "importance", "range_test", "schedule", "search"]
+SLICES = ["slice-div_factor", "slice-max_lr", "slice-pct_start"]
+FIGURES = ["confirmation", "importance", "map", "parallel", "range_test", "schedule", "search"]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_it_draws_every_figure_and_asks_nothing_of_any_network(
     tab.page.reload()
     drawn = tab.page.locator(".figure:has(.main-svg)")
     assert sorted(f"{e.get_attribute('id')}" for e in drawn.all()) == [
-        f"figure-{name}" for name in FIGURES
+        f"figure-{name}" for name in [*FIGURES, *SLICES]
     ]
     assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
     assert tab.complaints == []

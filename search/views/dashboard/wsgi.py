@@ -167,7 +167,7 @@ _GRID = f".MuiGrid-container:has({_OURS})"
 _STYLE = f"""
 :has(> {_GRID}) > {_GRID} {{ order: -1; margin-top: 8px; }}
 {_GRID} > :not(:has({_OURS})) {{ order: 1; }}
-:has(> {_GRID}) > .MuiCard-root:has(#graph-history)::after {{
+:has(> {_GRID}) > .MuiCard-root:has(#plot-history)::after {{
   content: "Best Value is the best single score so far (one seed), not the answer.";
   display: block; padding: 0 16px 12px; font: 14px system-ui, sans-serif; opacity: 0.75;
 }}
