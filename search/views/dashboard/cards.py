@@ -103,13 +103,13 @@ def _expected(seen: Seen) -> Drawn:
     land, searched = seen.landscape, seen.searched
     if land is None or searched is None:
         return
-    held = f"{_through(seen, land)}{_so_far(seen)}"
+    held = _through(seen, land)
     for name in land.domains:
-        title = f"{name}: what is expected, all else as in {held}"
+        title = f"{name}, all else as in {held}"
         figure = belief_figures.slice_figure(land, name, seen.trials, searched)
         yield f"slice-{name}", title, figure
     if land.has_map:
-        title = f"max_lr and pct_start: what is expected, all else as in {held}"
+        title = f"max_lr and pct_start, all else as in {held}"
         yield "map", title, belief_figures.map_figure(land, seen.trials, searched)
     title = f"All parameters side by side{_so_far(seen)}"
     yield "parallel", title, parallel_figure.parallel_figure(land, seen.trials, searched)
@@ -120,7 +120,7 @@ def _through(seen: Seen, landscape: Landscape) -> str:
     if seen.result is not None:
         return candidate_name(seen.result.recommended, seen.result)
     slots = (t.slot for t in seen.trials if t.params == landscape.through)
-    return f"slot {next(slots)}, expected to be the best"
+    return f"slot {next(slots)} (expected best{_so_far(seen)})"
 
 
 def _importance(seen: Seen) -> Drawn:
@@ -255,7 +255,7 @@ def _searched(row: StudyRow, measured: RangeTestResult) -> "Searched | None":
 def _fitted(title: str, figure: "Figure") -> str:
     """Return a figure as JSON that fills its card, which has no heading of its own."""
     figure.update_layout(
-        title={"text": title, "font": {"size": 18, "weight": 700}, "x": 0, "pad": {"l": 8}},
+        title={"text": title, "font": {"size": 17, "weight": 700}, "x": 0, "pad": {"l": 8}},
         legend={"yref": "container", "y": 0, "yanchor": "bottom", "font": {"size": 12}},
         margin={"t": 56},
         height=None,

@@ -165,9 +165,10 @@ def with_order(app: "WSGIApplication") -> "WSGIApplication":
 _OURS = '[id^="user-defined-plot:onecycle-"]'
 _GRID = f".MuiGrid-container:has({_OURS})"
 _STYLE = f"""
-:has(> {_GRID}) > {_GRID} {{ order: -1; margin-top: 8px; }}
+{_GRID} {{ order: -1; margin-top: 8px; }}
 {_GRID} > :not(:has({_OURS})) {{ order: 1; }}
-:has(> {_GRID}) > .MuiCard-root:has(#plot-history)::after {{
+{_GRID} > :has([id$=":onecycle-answer"]) {{ flex-basis: 100%; max-width: 100%; }}
+.MuiCard-root:has(#plot-history):has(~ .MuiGrid-container {_OURS})::after {{
   content: "Best Value is the best single score so far (one seed), not the answer.";
   display: block; padding: 0 16px 12px; font: 14px system-ui, sans-serif; opacity: 0.75;
 }}
@@ -218,5 +219,10 @@ def _answered(
         heads.append((status, headers))
         return lambda data: None
 
-    body = b"".join(app(environ, start))
+    pieces = app(environ, start)
+    try:
+        body = b"".join(pieces)
+    finally:
+        if hasattr(pieces, "close"):  # of a file (PEP 3333)
+            pieces.close()
     return *heads[-1], body

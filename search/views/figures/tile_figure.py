@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from search.results.result import StudyResult
+from search.results.verdict import short_verdict
 from search.stages.verdict import Verdict
 from search.views.figures.look import GREEN, GREY, VERMILION, finish, plain
 from search.views.tiles import Tile
@@ -15,7 +16,7 @@ _COLORS = {Verdict.BETTER: GREEN, Verdict.WORSE: VERMILION}
 
 
 def tile_figure(tiles: Sequence[Tile], result: StudyResult | None = None) -> "Figure":
-    """Draw tiles as rows, and the verdict below them where there is one."""
+    """Draw tiles as rows, and the verdict below them where there is one, in one sentence."""
     import plotly.graph_objects as go
 
     rows = [(tile.label, f"<b>{plain(tile.value)}</b>", tile.note) for tile in tiles]
@@ -26,7 +27,7 @@ def tile_figure(tiles: Sequence[Tile], result: StudyResult | None = None) -> "Fi
     if result is not None:
         labels.append("verdict")
         values.append("")
-        notes.append(result.verdict())
+        notes.append(short_verdict(result))
         colors.append(GREY)
     texts = [list(map(plain, labels)), values, list(map(plain, notes))]
     figure = go.Figure(
