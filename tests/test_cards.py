@@ -153,7 +153,7 @@ def test_a_range_test_under_way_proposes_nothing_yet(engine: Engine) -> None:
     assert "proposed" not in said
     assert "| range test | \N{EM SPACE}1 | \N{EM SPACE}1 |" in seen.note
     assert "proposed" not in seen.note
-    assert "Cards of confirmation and schedules come" in seen.note
+    assert "Cards of the answer, its confirmation and schedules come" in seen.note
 
 
 def test_a_search_under_way_is_drawn_as_far_as_it_has_come(engine: Engine) -> None:
