@@ -11,6 +11,8 @@ from typing import Any
 from studies.definition import RangeTest, Study
 from studies.errors import ProtocolError
 from studies.made_of import code_fields, is_of_object
+from studies.params import Choice, Fixed, Range
+from studies.space import Space
 
 # A study may be stored under another name with --name; its epochs stand in its screening as well.
 # Where images lie is no matter, as long as they are the same (their checksum is a fact).
@@ -72,6 +74,33 @@ def stored_range_test(stored: Mapping[str, str]) -> RangeTest:
     """Return the settings that the sweeps of a stored study follow."""
     fields = {f.name: stored.get(f"range_test.{f.name}") for f in dataclasses.fields(RangeTest)}
     return RangeTest(**{k: ast.literal_eval(v) for k, v in fields.items() if v is not None})
+
+
+def stored_space(stored: Mapping[str, str]) -> Space:
+    """Return the space of a stored study, which no page needs the study's file for.
+
+    Raises ValueError where what is stored is not as declared() writes it.
+    """
+    fields = {f.name: stored.get(f"space.{f.name}") for f in dataclasses.fields(Space)}
+    try:
+        given = {k: _value(ast.parse(v, mode="eval").body) for k, v in fields.items() if v}
+    except (SyntaxError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the stored space cannot be read: {error}") from error
+    return Space(**given)
+
+
+_DOMAINS = {kind.__name__: kind for kind in (Range, Choice, Fixed)}
+
+
+def _value(node: ast.expr) -> Any:
+    """Return the value of plain Python source in which domains are made by keyword."""
+    if isinstance(node, ast.Call):
+        kind = _DOMAINS[node.func.id]  # type: ignore[attr-defined]
+        return kind(**{f"{each.arg}": _value(each.value) for each in node.keywords})
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        return {ast.literal_eval(key or ""): _value(value) for key, value in pairs}
+    return ast.literal_eval(node)
 
 
 def has_long_seeds(stored: Mapping[str, str]) -> bool:

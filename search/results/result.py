@@ -13,6 +13,7 @@ from search.queue.rows import params_of
 from search.results.candidate import Candidate
 from search.results.curves import RunCurve, curves_of
 from search.results.failures import first_failure
+from search.results.importance import untold_reason
 from search.results.metric import Metric
 from search.results.region import Region, region_of
 from search.results.short import short_text
@@ -64,6 +65,8 @@ class StudyResult(Shown):
     the metric's own unit, `other_chance` that of the other one of winner and baseline; None, as
     `one_more_hour` and `expected`, where it was not computed. `search_end`: why the search ended
     before its last configuration, None where it did not.
+    `importances` are Optuna's; None, as `expected.effects` are empty, where they say nothing:
+    `no_importances` then says why.
     `measured` is the range test step by step, `trials` every cycle of the search, `learned` the
     curves of its MOST_CURVES best and of every cycle of the confirmation.
     A notebook shows it; plot() takes "confirmation", "search", "curves", "range_test", "schedule"
@@ -89,7 +92,8 @@ class StudyResult(Shown):
     challenge: Comparison | None
     n_comparisons: int
     n_raced: int | None
-    importances: Mapping[str, float]
+    importances: Mapping[str, float] | None
+    no_importances: str
     explained_by: str
     expected: Expected | None
     noise: Noise
@@ -126,6 +130,14 @@ class StudyResult(Shown):
             return None
         # Both are estimates: the noise may come out above the spread.
         return min(1.0, self.search_noise.deviation**2 / self.spread**2)
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """The importances that every view tells first: those of the expected score, Optuna's of
+        a study from before; none where there is `no_importances`."""
+        if self.expected is not None:
+            return self.expected.effects
+        return self.importances or {}
 
     @property
     def baseline(self) -> Candidate:
@@ -234,6 +246,8 @@ class StudyResult(Shown):
         document["steps_per_epoch"] = self.steps_per_epoch
         document["setting"] = self.setting
         document["noise_floor"] = self.noise_floor
+        if self.no_importances and self.expected is not None:
+            document["expected"]["effects"] = None
         # The names that programs read since the first version.
         document["range_test"] = document.pop("proposal")
         document["optimizer"] = None if self.driven is None else asdict(self.driven)
@@ -276,6 +290,12 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
     noise = noise_of_replicates({c.slot: c.scores for c in candidates})
     winner = next(c for c in candidates if c.slot == answer.winner)
     assert measured.proposal is not None
+    untold = untold_reason(
+        n=sum(work.score is not None and work.outcome not in BROKEN for work in cycles),
+        n_searched=sum(name not in answer.fixed for name in winner.params),
+        computed=answer.importances is not None,
+    )
+    expected = answer.expected
     return StudyResult(
         name=row.name,
         spec=row.spec,
@@ -297,9 +317,10 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         or challenge_of(confirmed, answer.winner, row.direction),
         n_raced=answer.n_raced,
         n_comparisons=sum(each.split == "test" for each in answer.comparisons),
-        importances=answer.importances or {},
+        importances=None if untold else answer.importances,
+        no_importances=untold,
         explained_by=answer.explained_by,
-        expected=answer.expected,
+        expected=replace(expected, effects={}) if expected and untold else expected,
         noise=noise,
         search_noise=answer.search_noise,
         choices=answer.choices,

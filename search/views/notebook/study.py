@@ -58,6 +58,8 @@ def plot(result: StudyResult, which: str = "confirmation") -> "Figure":
     """Return the figure of that name; raise UsageError for a name that there is not."""
     if which not in _FIGURES:
         raise UsageError(f"plot({which!r}): there is no such figure; take {', '.join(_FIGURES)}")
+    if which == "importance" and result.no_importances:
+        raise UsageError(f'plot("importance"): {result.no_importances}')
     return _FIGURES[which](result)
 
 

@@ -15,12 +15,14 @@ from markupsafe import Markup, escape
 from sqlalchemy import URL
 
 from search.errors import UsageError
+from search.results.landscape import Landscape
 from search.results.result import StudyResult
 from search.results.trials import Trial
 from search.starting.cost import duration_text
 from search.text import file_name, printable
 from search.views import wording
 from search.views.findings import Findings
+from search.views.tiles import tiles
 from studies.params import parameter, setting_text
 from studies.urls import sqlite_file
 from trainers.sweeps.result import baseline_text, conclusion, count, range_name, spread_lines
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from search.views.figures.curve_lines import Learned
+    from search.views.figures.trial_figures import Searched
 
 MOST_ROWS = 2_000
 """Of the table of trials: a browser sorts so many while one waits, and the page stays small."""
@@ -106,13 +109,14 @@ def page(findings: Findings) -> str:
         trial_points=curve_lines.TRIAL_POINTS,
         curves_by=learned.unit,
         missing_curves=curve_lines.missing_lines(learned),
+        landscape=findings.landscape,
         range_test=[*conclusion(result.proposal), *spread_lines(result.proposal)],
         other_range_tests={
             key: conclusion(result.proposals[key]) for key in findings.range_test.others
         },
         n_sweeps=len(findings.range_test.points),
         seeds=wording.seeds_text([c.scores for c in result.candidates]),
-        seconds=sum(s.seconds for s in result.spent),
+        tiles=tiles(result, list(findings.provenance.devices)),
         wording=wording,
         setting_text=setting_text,
         parameter=parameter,
@@ -170,8 +174,9 @@ def _figures(findings: Findings) -> dict[str, "Drawing"]:
 
     result = findings.result
     learned = curve_lines.Learned.of(result)
+    searched = trial_figures.Searched.of(result)
     drawn = {
-        "search": trial_figures.search_figure(findings.trials, trial_figures.Searched.of(result)),
+        "search": trial_figures.search_figure(findings.trials, searched),
         "schedule": answer_figures.schedule_figure(result),
         "confirmation": answer_figures.confirmation_figure(result),
     }
@@ -182,9 +187,28 @@ def _figures(findings: Findings) -> dict[str, "Drawing"]:
         drawn["range_test"] = rate_figures.range_test_figure(findings.range_test)
     for key, measured in findings.range_test.others.items():
         drawn[f"range_test-{key.replace(' ', '-')}"] = rate_figures.range_test_figure(measured)
-    if result.importances:
-        drawn["importance"] = answer_figures.importance_figure(result)
+    if findings.landscape is not None:
+        drawn |= _expected(findings.landscape, findings.trials, searched)
+    if result.shares:
+        ends = None if findings.landscape is None else findings.landscape.importance_ends()
+        drawn["importance"] = answer_figures.importance_figure(result, ends)
     return {name: Drawing.of(figure) for name, figure in drawn.items()}
+
+
+def _expected(
+    landscape: Landscape, trials: Sequence[Trial], searched: "Searched"
+) -> dict[str, "Figure"]:
+    """Return the figures of what is expected over the range."""
+    from search.views.figures.belief_figures import map_figure, slice_figure
+    from search.views.figures.parallel_figure import parallel_figure
+
+    drawn = {
+        f"slice-{name}": slice_figure(landscape, name, trials, searched)
+        for name in landscape.domains
+    }
+    if landscape.has_map:
+        drawn["map"] = map_figure(landscape, trials, searched)
+    return {**drawn, "parallel": parallel_figure(landscape, trials, searched)}
 
 
 def _picked(learned: "Learned") -> Markup:
