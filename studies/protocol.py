@@ -10,6 +10,7 @@ from typing import Any
 
 from studies.definition import RangeTest, Study
 from studies.errors import ProtocolError
+from studies.flags import is_written_by_us
 from studies.made_of import code_fields, is_of_object
 
 # A study may be stored under another name with --name; its epochs stand in its screening as well.
@@ -61,7 +62,7 @@ def declared(study: Study, source: str) -> dict[str, str]:
     fields[_RACE] = "a race, then pairs"
     fields[_FIRST] = "four"
     fields[_SEARCH_SEEDS] = "one for all configurations"
-    fields |= code_fields(source) if is_of_object(source) else {_CODE: _code_digest(source)}
+    fields |= code_fields(source) if is_of_object(source) else {_CODE: _code_of(source)}
     # From the package's metadata: importing torch takes two seconds. To the minor version, because
     # patch releases of torch mend regressions only.
     fields["torch"] = ".".join(importlib.metadata.version("torch").split(".")[:2])
@@ -134,6 +135,15 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
 
 _WHERE_IT_LIES = re.compile(r" at 0x[0-9a-fA-F]+")
 """What Python writes of an object that has no text of its own: another in every process."""
+
+
+def _code_of(source: str) -> str:
+    """Return what stands for a study file's code; one that we wrote says all in its fields.
+
+    So its text may be another in the next version, and name another folder.
+    """
+    tree = ast.parse(source)
+    return "none of its own" if is_written_by_us(tree) else _code_digest(source)
 
 
 def _code_digest(source: str) -> str:
