@@ -184,8 +184,10 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(add_help=False, allow_abbrev=False)
-    numbers = {int: ("size", "n_classes", "epochs", "batch_size", "channels", "crop")}
-    numbers[float] = ("weight_decay", "momentum", "label_smoothing")  # type: ignore[index]
+    numbers: dict[type, tuple[str, ...]] = {
+        int: ("size", "n_classes", "epochs", "batch_size", "channels", "crop"),
+        float: ("weight_decay", "momentum", "label_smoothing"),
+    }
     for kind, names in numbers.items():
         for name in names:
             parser.add_argument(f"--{name.replace('_', '-')}", type=kind)

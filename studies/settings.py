@@ -116,8 +116,7 @@ def _is_number(value: object) -> bool:
 
 
 def _functions_of(study: Study) -> set[str]:
-    held = dataclasses.fields(study.task) if dataclasses.is_dataclass(study.task) else ()
-    names = {each.name for each in held}
+    names = {each.name for each in dataclasses.fields(study.task)}  # type: ignore[arg-type]
     return names | {f"task.{name}" for name in names}
 
 

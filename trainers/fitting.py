@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -64,7 +65,15 @@ def fitted(where: str, given: Mapping[str, Any], images: Images, *, stem: str | 
         if _takes_any(call):
             model = _tried_names(model, given, images)
         model = _with_stem(model, images, stem)
-        return Fitted(model=model, remarks=tuple(_checked(model, images)))
+        remarks = tuple(_checked(model, images))
+    _net.cache_clear()
+    return Fitted(model=model, remarks=remarks)
+
+
+# A net of 100 million weights takes a second to make.
+@lru_cache(maxsize=1)
+def _net(model: NamedModel) -> nn.Module:
+    return model()
 
 
 def _taken(
@@ -110,7 +119,7 @@ def _if_built(model: NamedModel, more: Mapping[str, Any]) -> NamedModel:
     """Return the model with more arguments, or as it is where it does not know their names."""
     changed = replace(model, arguments={**model.arguments, **more})
     try:
-        changed()
+        _net(changed)
     except TaskError as error:
         (name,) = more
         if isinstance(error.__cause__, TypeError) and name in str(error.__cause__):
@@ -120,7 +129,7 @@ def _if_built(model: NamedModel, more: Mapping[str, Any]) -> NamedModel:
 
 
 def _with_stem(model: NamedModel, images: Images, stem: str | None) -> NamedModel:
-    net = model()
+    net = _net(model)
     first = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
     if images.channels == 1 and first is not None and first.in_channels != 1:
         model = replace(model, channels=1)
@@ -131,7 +140,7 @@ def _with_stem(model: NamedModel, images: Images, stem: str | None) -> NamedMode
 
 def _checked(model: NamedModel, images: Images) -> list[str]:
     """Return what there is to say of a model that takes the images; raise TaskError for others."""
-    net, told = model(), _told(model)
+    net, told = _net(model), _told(model)
     why = _why_not_taken(model, images)
     if why is not None:
         raise TaskError(
@@ -199,7 +208,7 @@ def _output(net: nn.Module, images: Images) -> Any:
 
 def _why_not_taken(model: NamedModel, images: Images) -> str | None:
     """Return why the model cannot train on the images; None where it can."""
-    net = model()
+    net = _net(model)
     try:
         _output(net.eval(), images)
         _output(net.train(), images)

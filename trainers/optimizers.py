@@ -85,7 +85,7 @@ def optimizer_named(
     given = dict(options or {})
     if momentum is not None:
         given |= _momentum_of(called, momentum, given)
-    decay = {} if weight_decay is None else {"weight_decay": weight_decay}
+    decay: dict[str, Any] = {} if weight_decay is None else {"weight_decay": weight_decay}
     if called == "SGD" and given.keys() <= {"momentum", "nesterov"}:
         # Nesterov's needs a momentum (torch.optim.SGD).
         given.setdefault("nesterov", given.get("momentum", SGD().momentum) > 0)

@@ -119,12 +119,8 @@ class What:
         from studies.flags import setting
         from studies.registry import with_set
 
-        wanted = Wanted(
-            **{
-                each: getattr(self, each) or () if each.endswith("_arg") else getattr(self, each)
-                for each in Wanted.__slots__
-            }
-        )
+        given: dict[str, Any] = {name: getattr(self, name) for name in Wanted.__slots__}
+        wanted = Wanted(**given)
         settings = dict(setting(text, "--set") for text in self.settings or ())
         if self.study is None:
             definition = definition_without_file(wanted, data)
@@ -158,5 +154,5 @@ def asks_what(command: Callable[..., Returned]) -> Callable[..., Returned]:
     parameters = [*own, *rest]
     asked.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     asked.__annotations__ = {each.name: each.annotation for each in parameters}
-    del asked.__wrapped__  # type: ignore[attr-defined]
+    del asked.__wrapped__
     return asked

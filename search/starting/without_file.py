@@ -30,17 +30,17 @@ _MOST_SIZE = 224
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What the flags of a study without a file say; None and empty: not said."""
+    """What the flags of a study without a file say; None: not said."""
 
     model: str | None = None
-    model_arg: Sequence[str] = ()
+    model_arg: Sequence[str] | None = None
     size: int | None = None
     channels: int | None = None
     stem: str | None = None
     epochs: int | None = None
     batch_size: int | None = None
     optimizer: str | None = None
-    optimizer_arg: Sequence[str] = ()
+    optimizer_arg: Sequence[str] | None = None
     weight_decay: float | None = None
     momentum: float | None = None
     label_smoothing: float | None = None
@@ -51,7 +51,7 @@ class Wanted:
     def said(self) -> list[str]:
         """Return the flags that were given."""
         given = {name: getattr(self, name) for name in self.__slots__}
-        return [f"--{n.replace('_', '-')}" for n, v in given.items() if v not in (None, (), False)]
+        return [f"--{n.replace('_', '-')}" for n, v in given.items() if v not in (None, [], False)]
 
 
 def definition_without_file(wanted: Wanted, data: Path | None) -> Definition:
@@ -69,7 +69,7 @@ def definition_without_file(wanted: Wanted, data: Path | None) -> Definition:
     size, channels = _size(wanted, looks), _channels(wanted, looks)
     images = Images(size=size, channels=channels, n_classes=len(layout.classes))
     where = _absolute(wanted.model)
-    given = dict(setting(text, "--model-arg") for text in wanted.model_arg)
+    given = dict(setting(text, "--model-arg") for text in wanted.model_arg or ())
     if wanted.stem not in (None, "own", "small"):
         raise UsageError(f"--stem must be own or small, got {wanted.stem!r}")
     try:
@@ -87,7 +87,7 @@ def definition_without_file(wanted: Wanted, data: Path | None) -> Definition:
         epochs=EPOCHS if wanted.epochs is None else wanted.epochs,
         batch_size=wanted.batch_size or _batch_size(layout),
         optimizer=wanted.optimizer or "sgd",
-        optimizer_arg=dict(setting(text, "--optimizer-arg") for text in wanted.optimizer_arg),
+        optimizer_arg=dict(setting(text, "--optimizer-arg") for text in wanted.optimizer_arg or ()),
         weight_decay=wanted.weight_decay,
         momentum=wanted.momentum,
         label_smoothing=wanted.label_smoothing or 0.0,
