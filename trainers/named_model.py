@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from trainers.errors import TaskError
+from trainers.given import what
 
 if TYPE_CHECKING:
     from torch import nn
@@ -98,9 +99,7 @@ def named_callable(where: str) -> Callable[..., Any]:
             "a function that returns a new one"
         )
     if not callable(call):
-        raise TaskError(
-            f"model {where}: must be a class or a function, got a {type(call).__name__}"
-        )
+        raise TaskError(f"model {where}: must be a class or a function, got {what(call)}")
     if not _makes_models(call):
         raise TaskError(
             f"model {where}: does not say that it makes a model; name the class of a net, or a "

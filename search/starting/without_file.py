@@ -1,11 +1,12 @@
 """A study without a file: flags, a folder and a model looked at, become a definition."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mode
-from typing import Literal
+from typing import Any, Literal
 
 from search.errors import UsageError
 from studies.counts import counted_now
@@ -68,8 +69,9 @@ def definition_without_file(wanted: Wanted, data: Path | None) -> Definition:
     looks = _Looks.at(layout)
     size, channels = _size(wanted, looks), _channels(wanted, looks)
     images = Images(size=size, channels=channels, n_classes=len(layout.classes))
+    _check_numbers(wanted)
     where = _absolute(wanted.model)
-    given = dict(setting(text, "--model-arg") for text in wanted.model_arg or ())
+    given = _settings("--model-arg", wanted.model_arg)
     if wanted.stem not in (None, "own", "small"):
         raise UsageError(f"--stem must be own or small, got {wanted.stem!r}")
     try:
@@ -85,9 +87,11 @@ def definition_without_file(wanted: Wanted, data: Path | None) -> Definition:
         channels=channels,
         n_classes=len(layout.classes),
         epochs=EPOCHS if wanted.epochs is None else wanted.epochs,
-        batch_size=wanted.batch_size or _batch_size(layout),
+        batch_size=_batch_size(layout) if wanted.batch_size is None else wanted.batch_size,
         optimizer=wanted.optimizer or "sgd",
-        optimizer_arg=dict(setting(text, "--optimizer-arg") for text in wanted.optimizer_arg or ()),
+        optimizer_arg=dict(
+            setting(text, "--optimizer-arg") for text in wanted.optimizer_arg or ()
+        ),
         weight_decay=wanted.weight_decay,
         momentum=wanted.momentum,
         label_smoothing=wanted.label_smoothing or 0.0,
@@ -100,6 +104,17 @@ def definition_without_file(wanted: Wanted, data: Path | None) -> Definition:
     for line in (_head(flags, looks), *fit.remarks, *_tail(flags)):
         log.info("%s", line)
     return definition
+
+
+def _settings(flag: str, texts: Sequence[str] | None) -> dict[str, Any]:
+    return dict(setting(text, flag) for text in texts or ())
+
+
+def _check_numbers(wanted: Wanted) -> None:
+    for name in ("weight_decay", "momentum", "label_smoothing"):
+        value = getattr(wanted, name)
+        if value is not None and not math.isfinite(value):
+            raise UsageError(f"--{name.replace('_', '-')} must be a number, got {value}")
 
 
 def _missing(wanted: Wanted, data: Path | None) -> str:
