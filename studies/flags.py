@@ -3,7 +3,7 @@
 import argparse
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -134,6 +134,61 @@ STUDY = Study(
     diverged_value=1 / {flags.n_classes},  # a guess
 {space})
 '''
+
+
+_KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("studies.definition", ("Study", "RangeTest", "Screening", "Confirmation")),
+    ("studies.space", ("Space",)),
+    ("studies.params", ("Choice", "Fixed", "Range")),
+    ("trainers.augment", ("Augment",)),
+    ("trainers.data", ("Cifar10", "Digits", "ImageFolder")),
+    ("trainers.named_model", ("NamedModel",)),
+    ("trainers.optimizers", ("TorchOptimizer",)),
+    ("trainers.task", ("SGD", "AdamW", "Task")),
+)
+"""What a study file without code of its own is made of, by the module that has it."""
+
+
+def source_of_fields(name: str, declared: Mapping[str, str]) -> str:
+    """Return the study file that these fields of a protocol mean; they hold all of the study.
+
+    Raises StudyError where they name what is none of ours.
+    """
+    known = {kind: module for module, kinds in _KINDS for kind in kinds}
+    used = {"Study"}
+    # What is searched is no field of the task: the baseline still has its value of it.
+    moved = {"baseline.weight_decay": "task.optimizer.weight_decay"}
+    declared = {
+        moved.get(key, key.replace("baseline.", "task.")): text for key, text in declared.items()
+    }
+
+    def made(path: str, kind: str) -> str:
+        if kind not in known:
+            raise StudyError(f"{path} is {kind}, which is not stored as code")
+        used.add(kind)
+        told = [f"{field}={text}" for field, text in inside(path)]
+        return f"{kind}({', '.join(told)})"
+
+    def inside(path: str) -> Iterator[tuple[str, str]]:
+        for key, text in declared.items():
+            above, _, field = key.rpartition(".")
+            if above != path or field == "counted":
+                continue
+            deeper = any(other.startswith(f"{key}.") for other in declared)
+            used.update(kind for kind in known if f"{kind}(" in text)
+            yield field, made(key, text) if deeper else text
+
+    parts = ("task", "screening", "range_test", "space", "confirmation")
+    fields = [f"    {part}={made(part, declared[part])},\n" for part in parts]
+    own = ("diverged_value", "direction", "metric")
+    fields += [f"    {field}={declared[field]},\n" for field in own]
+    imports = [
+        f"from {module} import {', '.join(kind for kind in kinds if kind in used)}\n"
+        for module, kinds in _KINDS
+        if used & set(kinds)
+    ]
+    head = f'"""{MARK}"""\n\n{"".join(imports)}\n'
+    return f"{head}STUDY = Study(\n    name={name!r},\n{''.join(fields)})\n"
 
 
 def is_written_by_us(tree: ast.Module) -> bool:

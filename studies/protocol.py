@@ -25,6 +25,7 @@ _SEARCH_SEEDS = "seeds of the search"
 _MARKS = (_SEEDS, _FIRST, _SEARCH_SEEDS, _RACE)
 """Fields that tell studies from before: these keep their own ways, and are not refused."""
 _CODE = "code of the study file"
+_NO_CODE = "none of its own"
 _ONLY_WHERE_GIVEN = {
     "range_test.required": "False",
     "screening.exact": "False",
@@ -98,6 +99,9 @@ def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> Non
         keys = [
             key for key in keys if key != _CODE and not key.startswith(("code of ", "value of "))
         ]
+    if _CODE not in stored and now.get(_CODE) == _NO_CODE:
+        # A Study object that uses no function of its author's says all in its fields as well.
+        keys.remove(_CODE)
     for key in keys:
         if key in _MARKS and key not in stored:
             continue
@@ -143,7 +147,7 @@ def _code_of(source: str) -> str:
     So its text may be another in the next version, and name another folder.
     """
     tree = ast.parse(source)
-    return "none of its own" if is_written_by_us(tree) else _code_digest(source)
+    return _NO_CODE if is_written_by_us(tree) else _code_digest(source)
 
 
 def _code_digest(source: str) -> str:

@@ -351,3 +351,31 @@ def test_a_study_from_a_file_with_set_is_shown_as_a_file_that_is_the_same(
     (here / "mine.py").write_text(shown.out)
     mine = load(str(here / "mine.py"))
     assert declared(mine.study, mine.source) == stored
+
+
+def test_an_object_without_functions_of_its_own_is_shown_as_a_file_that_is_the_same(
+    here: Path, main_here: Main
+) -> None:
+    from dataclasses import replace
+
+    from search.starting.asked import definition_of
+    from search.starting.catalog import find, find_or_create
+    from search.starting.opening import opened
+    from studies.protocol import compare
+
+    digits = load("digits").study
+    study = replace(digits, name="mine", space=replace(digits.space, weight_decay=(1e-5, 1e-2)))
+    with opened(None, make=True) as engine:
+        find_or_create(engine, definition_of(study), name="mine", seed=None)
+        net = replace(digits.task, model=lambda: None)  # type: ignore[type-var]
+        find_or_create(engine, definition_of(replace(study, task=net)), name="net", seed=None)
+        stored = find(engine, "mine").declared
+    shown = main_here("show", "--study", "mine")
+    assert shown.code == 0, shown.err
+    (here / "mine.py").write_text(shown.out)
+    mine = load(str(here / "mine.py"))
+    assert mine.study == study
+    compare("mine", stored, declared(mine.study, mine.source))
+    refused = main_here("show", "--study", "net")
+    assert refused.code == 2
+    assert "code of task.model" in refused.err

@@ -2,12 +2,13 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from search.text import printable, shell_line
 from studies.errors import StudyError
-from studies.flags import is_written_by_us
-from studies.made_of import is_of_object
+from studies.flags import is_written_by_us, source_of_fields
+from studies.made_of import code_fields, is_of_object
 from studies.registry import command_words
 from studies.tables import StudyRow
 
@@ -19,15 +20,29 @@ def study_file(row: StudyRow) -> tuple[str, tuple[str, ...]]:
 
     Raises StudyError for a study that was made of an object, whose values are not all stored.
     """
-    if is_of_object(row.source):
-        raise StudyError(
-            f"study {row.name!r} was made of a Study object of a program: its data and functions "
-            "are not stored as code; copy the cells into a file that ends in STUDY = Study(...), "
-            "from `onecycle new mine.py`, and give it a --name of its own"
-        )
+    source = _of_object(row) if is_of_object(row.source) else row.source
     run = shell_line("python", "-m", "search.run", "--study", "FILE.py", "--name", row.name)
     head = f"# Study {printable(row.name)}; saved as FILE.py it is resumed by:\n#   {run}\n"
-    return head + _in_utf8(row.source), _notes(row)
+    return head + _in_utf8(source), tuple(_notes(source, row.spec))
+
+
+def _of_object(row: StudyRow) -> str:
+    own = sorted(code_fields(row.source))
+    try:
+        if own:
+            raise StudyError(f"it uses {_few(own)}, which are not stored as code")
+        return source_of_fields(row.name, row.declared)
+    except StudyError as error:
+        raise StudyError(
+            f"study {row.name!r} was made of a Study object of a program, and {error}: copy the "
+            "cells into a file that ends in STUDY = Study(...), as `onecycle new mine.py` writes "
+            "one, and give it a --name of its own"
+        ) from None
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
 
 
 def _in_utf8(source: str) -> str:
@@ -40,18 +55,16 @@ def _in_utf8(source: str) -> str:
     return "\n".join([*lines, rest]) if "\n" in source else source
 
 
-def _notes(row: StudyRow) -> tuple[str, ...]:
-    tree = ast.parse(row.source)
-    if is_written_by_us(tree):
-        return ()
-    notes = []
-    folder = Path(command_words(row.spec)[1]).parent
+def _notes(source: str, spec: str) -> Iterator[str]:
+    if "ImageFolder(" in source and "path=" not in source:
+        yield "its images come from --data FOLDER, which goes with the command"
+    tree = ast.parse(source)
+    if is_written_by_us(tree) or not spec:
+        return
+    folder = Path(command_words(spec)[1]).parent
     beside = sorted({name for name in _imported(tree) if _lies_in(folder, name)})
     if beside and folder.is_absolute():
-        notes.append(f"it imports {', '.join(beside)} of {folder}: save it there")
-    if "ImageFolder(" in row.source and "path=" not in row.source:
-        notes.append("its images come from --data FOLDER, which goes with the command")
-    return tuple(notes)
+        yield f"it imports {', '.join(beside)} of {folder}: save it there"
 
 
 def _imported(tree: ast.Module) -> list[str]:
