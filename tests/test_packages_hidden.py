@@ -66,19 +66,22 @@ def test_workers_leave_out_a_working_directory_that_hides_our_packages(tmp_path:
     assert own_in(ROOT) == []
 
 
-def completed(program: Path, cwd: Path, *words: str, **environment: str) -> list[str]:
-    """Return what bash offers for the last word, by the script that the program prints."""
-    typed = " ".join(f"'{word}'" for word in words)
-    script = f"""
-        eval "$(onecycle --show-completion)" || exit 9
-        COMP_WORDS=(onecycle {typed}); COMP_CWORD={len(words)}
-        _onecycle_completion onecycle
-        printf '%s\\n' "${{COMPREPLY[@]}}"
-    """
+def completed(program: Path, cwd: Path, *lines: str) -> list[list[str]]:
+    """Return what bash offers at the end of each line, by the script that the program prints."""
+    script = 'eval "$(onecycle --show-completion)" || exit 9\n'
+    for line in lines:
+        words = line.split(" ")
+        before = [word for word in words if word.startswith("ONECYCLE_")]
+        typed = words[len(before) :]
+        script += f"""
+            COMP_WORDS=({" ".join(typed)}); COMP_CWORD={len(typed) - 1}
+            {" ".join(f"export {each};" for each in before)}
+            _onecycle_completion onecycle; echo "${{COMPREPLY[@]}}"
+        """
     path = f"{program.parent}:{os.environ['PATH']}"
-    done = started("bash", "--norc", "-c", script, cwd=cwd, PATH=path, **environment)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    return done.stdout.split()
+    done = started("bash", "--norc", "-c", script, cwd=cwd, PATH=path)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [line.split() for line in done.stdout.splitlines()]
 
 
 def test_bash_completes_commands_flags_and_names_of_studies(program: Path, tmp_path: Path) -> None:
@@ -86,20 +89,30 @@ def test_bash_completes_commands_flags_and_names_of_studies(program: Path, tmp_p
         database.execute("CREATE TABLE study (name TEXT)")
         database.execute("INSERT INTO study VALUES ('photos-resnet18'), ('other')")
         database.commit()
-    storage = f"sqlite:///{tmp_path}/studies.db"
     (tmp_path / "mine.py").write_text("")
-    assert completed(program, tmp_path, "sho") == ["show"]
-    assert "--study" in completed(program, tmp_path, "run", "--stu")
-    assert completed(program, tmp_path, "run", "--study", "ci") == ["cifar-small", "cifar"]
-    assert completed(program, tmp_path, "run", "--study", "mi") == ["mine.py"]
-    names = completed(program, tmp_path, "status", "--study", "ph", ONECYCLE_STORAGE=storage)
-    assert names == ["photos-resnet18"]
-    names = completed(program, tmp_path, "status", "--storage", storage, "--study", "o")
-    assert names == ["other"]
     (tmp_path / "broken.db").write_text("no database")
-    broken = f"sqlite:///{tmp_path}/broken.db"
-    for bad in (broken, f"sqlite:///{tmp_path}/none.db", "postgresql://u:p@nowhere/x", "???"):
-        assert completed(program, tmp_path, "status", "--study", "d", ONECYCLE_STORAGE=bad) == []
+    offered = completed(
+        program,
+        tmp_path,
+        "onecycle sho",
+        "onecycle run --stu",
+        "onecycle run --study ci",
+        "onecycle run --study mi",
+        f"onecycle status --storage sqlite:///{tmp_path}/studies.db --study o",
+        f"ONECYCLE_STORAGE=sqlite:///{tmp_path}/studies.db onecycle status --study ph",
+        f"ONECYCLE_STORAGE=sqlite:///{tmp_path}/broken.db onecycle status --study ph",
+        "ONECYCLE_STORAGE=postgresql://u:p@nowhere/x onecycle status --study ph",
+    )
+    assert offered == [
+        ["show"],
+        ["--study"],
+        ["cifar-small", "cifar"],
+        ["mine.py"],
+        ["other"],
+        ["photos-resnet18"],
+        [],
+        [],
+    ]
 
 
 def test_completion_imports_nothing_heavy(tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ class Provenance:
     database: str
     command: str | None
     protocol: dict[str, str]
+    study_format: int = STUDY_FORMAT
 
 
 def provenance(session: Session, row: StudyRow, *, database: str, shell: Shell) -> Provenance:
@@ -104,10 +105,7 @@ def provenance(session: Session, row: StudyRow, *, database: str, shell: Shell) 
         made=_moment(row.created_at),
         finished=_moment(row.finished_at),
         seed=row.seed,
-        versions={
-            **(dict(stored) or {"torch": row.declared.get("torch", "not recorded")}),
-            "study format": str(STUDY_FORMAT),
-        },
+        versions=dict(stored) or {"torch": row.declared.get("torch", "not recorded")},
         devices=_devices(session, row.id),
         database=database,
         command=_again(row, shell) if row.spec else None,
