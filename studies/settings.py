@@ -112,7 +112,7 @@ def _fields(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float))
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _functions_of(study: Study) -> set[str]:
@@ -187,8 +187,6 @@ def _typed(name: str, held: Any, value: Any) -> Any:
         raise ValueError(f"{name} must be true or false, got {short(value)}")
     if isinstance(held, str) and not isinstance(value, str):
         raise ValueError(f"{name} must be a text, got {short(value)}")
-    if _is_number(held) and isinstance(value, bool):
-        raise ValueError(f"{name} must be a number, got {value}")
     if _is_number(held) and not _is_number(value):
         raise ValueError(f"{name} must be a number, got {what(value)}")
     if isinstance(held, Mapping) and not isinstance(value, Mapping):

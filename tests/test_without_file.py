@@ -299,27 +299,29 @@ def test_what_does_not_fit_is_one_line_with_a_way_on(
 
 
 def test_a_folder_and_a_model_are_searched_resumed_shown_and_go_on_as_a_file(
-    here: Path, main_here: Main
+    here: Path, main_here: Main, caplog: pytest.LogCaptureFixture
 ) -> None:
-    flags = ("--data", "photos", "--model", "net.py:Net", "--batch-size", "16", "--epochs", "5")
+    caplog.set_level("INFO")
+    flags = ("--data", "photos", "--model", "net.py:Net", "--batch-size", "8", "--epochs", "6")
     flags = (*flags, "--device", "cpu", "--workers", "1", *IN_A_WHILE)
     first = main_here("run", *flags)
     assert first.code == 0, first.err
-    assert "study photos-Net (another name: --name): 2 classes" in first.err
-    assert "(n_classes=2, in_channels=1)" in first.err
+    assert "study photos-Net (another name: --name): 2 classes" in caplog.text
+    assert "(n_classes=2, in_channels=1)" in caplog.text
 
     again = main_here("run", *flags)
     assert again.code == 0
-    assert "nothing left to do" in again.err
+    assert "nothing left to do" in caplog.text
     other = main_here("run", *flags, "--optimizer", "adamw")
     assert other.code == 2
     assert "was made with task.optimizer = SGD, now it is AdamW" in other.err
 
+    caplog.clear()
     shown = main_here("show", "--study", "photos-Net")
     (here / "mine.py").write_text(shown.out)
     resumed = main_here("run", "--study", "mine.py", "--name", "photos-Net")
     assert resumed.code == 0, resumed.err
-    assert "nothing left to do" in resumed.err
+    assert "nothing left to do" in caplog.text
 
     exports = {
         form: main_here("export", "--study", "photos-Net", "--format", form)

@@ -120,11 +120,8 @@ def _if_built(model: NamedModel, more: Mapping[str, Any]) -> NamedModel:
     changed = replace(model, arguments={**model.arguments, **more})
     try:
         _net(changed)
-    except TaskError as error:
-        (name,) = more
-        if isinstance(error.__cause__, TypeError) and name in str(error.__cause__):
-            return model
-        raise
+    except TaskError:  # whatever is wrong without it is told later
+        return model
     return changed
 
 
