@@ -298,6 +298,7 @@ def test_what_does_not_fit_is_one_line_with_a_way_on(
     assert len(ended.err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_folder_and_a_model_are_searched_resumed_shown_and_go_on_as_a_file(
     here: Path, main_here: Main, caplog: pytest.LogCaptureFixture
 ) -> None:
