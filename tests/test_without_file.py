@@ -208,8 +208,9 @@ def test_the_optimizers_are_those_of_this_torch() -> None:
 
     import torch
 
-    from trainers.groups import KINDS
+    from trainers.groups import KINDS, has_momentum
     from trainers.optimizers import NAMES, optimizer_named
+    from trainers.optimizers import has_momentum as cycles_momentum
 
     kinds = {
         name: kind
@@ -224,6 +225,8 @@ def test_the_optimizers_are_those_of_this_torch() -> None:
         if name != "SGD":
             own = inspect.signature(kinds[name]).parameters["weight_decay"].default
             assert made.weight_decay == own, name
+        driven = has_momentum(made.build(net))
+        assert cycles_momentum(made) == driven, name
     held = optimizer_named("nadam", momentum=0.8).build(net)
     assert held.param_groups[0]["betas"] == (0.8, 0.999)
 

@@ -100,6 +100,12 @@ def optimizer_named(
     return TorchOptimizer(name=called, **decay, options=given)
 
 
+def has_momentum(optimizer: ImageOptimizer) -> bool:
+    """Whether the cycle moves a momentum of this optimizer, or beta1."""
+    name = optimizer.name if isinstance(optimizer, TorchOptimizer) else type(optimizer).__name__
+    return name in _BETAS or name in _MOMENTUM
+
+
 def _called(name: str) -> str:
     known = {each.lower(): each for each in KINDS}
     if name.lower() in known:

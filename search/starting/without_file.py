@@ -15,7 +15,7 @@ from studies.flags import Flags, setting
 from studies.registry import Definition, of_flags
 from trainers.errors import TaskError
 from trainers.images.layout import Layout, layout_of
-from trainers.optimizers import optimizer_named
+from trainers.optimizers import has_momentum, optimizer_named
 
 log = logging.getLogger(__name__)
 
@@ -243,7 +243,7 @@ def _tail(flags: Flags) -> list[str]:
         momentum=flags.momentum,
         options=flags.optimizer_arg,
     )
-    held = "the cycle moves rate and momentum"
+    held = "the cycle moves the rate" + " and the momentum" * has_momentum(optimizer)
     if flags.momentum is not None:
         held = f"the cycle moves the rate, the momentum stays {flags.momentum:g}"
     augment = [f"--crop {flags.crop}"] * bool(flags.crop) + ["--flip"] * flags.flip
