@@ -21,7 +21,7 @@ from tests.rows import query
 pytestmark = pytest.mark.slow
 
 PASSWORD = "s3cret: ü"
-CARDS = ("range-test", "search", "confirmation", "schedules")
+CARDS = ("range-test", "search", "confirmation", "schedules", "curves")
 
 
 @contextmanager

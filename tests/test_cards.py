@@ -56,6 +56,7 @@ def test_every_card_has_a_title_a_legend_below_and_the_height_of_its_box(engine:
         "Search: cycles of 4 epochs",
         "Confirmation with fresh seeds",
         "Schedules",
+        "Learning curves",
     ]
     for drawn in map(json.loads, seen.figures.values()):
         assert "height" not in drawn["layout"]
@@ -74,7 +75,7 @@ def test_a_study_that_has_not_moved_on_is_not_drawn_again(engine: Engine) -> Non
         row.stage, row.n_trials = Stage.SEARCH, row.n_trials + 8
     later = shown(engine, cards=cards)
     assert later is not first
-    assert list(later.figures) == ["onecycle-range-test", "onecycle-search"]
+    assert list(later.figures) == ["onecycle-range-test", "onecycle-search", "onecycle-curves"]
     assert shown(engine, cards=cards) is later
 
 
@@ -147,7 +148,11 @@ def test_a_search_under_way_is_drawn_as_far_as_it_has_come(engine: Engine) -> No
         later = "WHERE stage = 'search' AND slot > 4"
         session.execute(text(f"UPDATE work SET state = 'waiting', score = NULL {later}"))
     seen = shown(engine)
-    assert list(seen.figures) == ["onecycle-range-test", "onecycle-search"]
+    assert list(seen.figures) == ["onecycle-range-test", "onecycle-search", "onecycle-curves"]
+    learned = figure("curves", seen)
+    assert "baseline (n = 1 seed)" in legend(learned)
+    (menu,) = learned["layout"]["updatemenus"]
+    assert len(menu["buttons"]) == 1 + 5, "those that have ended"
     drawn = figure("search", seen)
     assert drawn["layout"]["title"]["text"] == "Search: cycles of 4 epochs so far"
     assert "configuration (5, n = 1 seed each)" in legend(drawn)

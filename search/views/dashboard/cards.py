@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from search.errors import NoResultError
 from search.queue.rows import count_ended
+from search.results.curves import RunCurve, curves_of
 from search.results.metric import Metric
 from search.results.result import StudyResult, load_result
 from search.results.trials import Trial, trials
@@ -15,7 +16,13 @@ from search.stages import range_test
 from search.stages.search import BASELINE_SLOT
 from search.text import printable
 from search.views.dashboard.note import note
-from search.views.figures import answer_figures, rate_figures, trial_figures
+from search.views.figures import (
+    answer_figures,
+    curve_figures,
+    curve_lines,
+    rate_figures,
+    trial_figures,
+)
 from studies.database import reading
 from studies.states import Stage
 from studies.tables import StudyRow
@@ -35,6 +42,7 @@ class Seen:
     measured: RangeTestResult
     searched: "Searched | None"
     trials: list[Trial]
+    curves: list[RunCurve]
     result: StudyResult | None
 
 
@@ -87,11 +95,31 @@ def _schedules(seen: Seen) -> "tuple[str, Figure] | None":
     return "Schedules", answer_figures.schedule_figure(seen.result)
 
 
+MOST_PICKED = 30
+"""Of the trials whose curves can be looked at: the page asks for all cards every few seconds."""
+
+
+def _curves(seen: Seen) -> "tuple[str, Figure] | None":
+    """Return rate, losses and score; the title says what the loop does not report."""
+    metric, maximize = Metric(seen.row.metric), seen.row.direction == "maximize"
+    learned = (
+        curve_lines.Learned.so_far(seen.curves, metric, maximize=maximize)
+        if seen.result is None
+        else curve_lines.Learned.of(seen.result)
+    )
+    if not learned.runs:
+        return None
+    missing = "; ".join(curve_lines.missing_lines(learned))
+    title = "Learning curves" + (missing and f'<br><span style="font-size:11px">{missing}</span>')
+    return title, curve_figures.curves_figure(learned, choose=MOST_PICKED)
+
+
 CARDS: Mapping[str, Callable[[Seen], "tuple[str, Figure] | None"]] = {
     "range-test": _range_test,
     "search": _search,
     "confirmation": _confirmation,
     "schedules": _schedules,
+    "curves": _curves,
 }
 """Cards by their id, in the order of the page; each gives a title and a figure, or None where the
 study has not come so far."""
@@ -135,12 +163,15 @@ class Cards:
             measured = replace(measured, proposal=None)
         try:
             result = load_result(self.engine, row.name)
+            curves = list(result.learned)
         except NoResultError:
             result = None
+            with reading(self.engine) as session:
+                curves = curves_of(session, row, n_best=MOST_PICKED)
         searched = (
             _searched(row, measured) if result is None else trial_figures.Searched.of(result)
         )
-        return Seen(row, measured, searched, trials(self.engine, row.name), result)
+        return Seen(row, measured, searched, trials(self.engine, row.name), curves, result)
 
 
 def _answer(seen: Seen) -> Answer | None:
