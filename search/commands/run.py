@@ -14,13 +14,13 @@ from search.commands.flags import (
     NameFlag,
     SeedFlag,
     StorageFlag,
-    StudyFlag,
     TimeoutFlag,
     TrialsFlag,
     WaitFlag,
     WorkersFlag,
     device_with,
 )
+from search.commands.what_flags import What, asks_what
 from search.workers.patience import START_PATIENCE_S
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from studies.tables import StudyRow
 
 
+@asks_what
 def run(
-    study: StudyFlag,
+    what: What,
     name: NameFlag = None,
     storage: StorageFlag = None,
     workers: WorkersFlag = None,
@@ -72,7 +73,7 @@ def run(
     from search import api
     from search.errors import UsageError
     from search.results.first import first_choice
-    from search.starting.asked import asked_of, definition_of
+    from search.starting.asked import asked_of
     from search.starting.places import check_file
     from search.starting.slurm import coming_back
     from search.views.findings import findings, shell_of
@@ -84,7 +85,7 @@ def run(
 
     device = device_with(gpus, device)
     asked = asked_of(
-        definition_of(study),
+        what.definition(data),
         name=name,
         storage=storage,
         trials=trials,

@@ -4,11 +4,13 @@ from typing import Annotated
 
 import typer
 
-from search.commands.flags import DataFlag, NameFlag, SeedFlag, StorageFlag, StudyFlag, TrialsFlag
+from search.commands.flags import DataFlag, NameFlag, SeedFlag, StorageFlag, TrialsFlag
+from search.commands.what_flags import What, asks_what
 
 
+@asks_what
 def submit(
-    study: StudyFlag,
+    what: What,
     name: NameFlag = None,
     storage: StorageFlag = None,
     trials: TrialsFlag = None,
@@ -54,6 +56,7 @@ def submit(
         partition=partition,
         sbatch=tuple(sbatch or ()),
     )
+    study = what.definition(data)
     if dry_run:
         script = api.submitted_script(
             study, batch, storage=storage, name=name, trials=trials, seed=seed, data=data
