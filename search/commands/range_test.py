@@ -15,6 +15,7 @@ from search.commands.flags import (
     StorageFlag,
     StudyFlag,
     TimeoutFlag,
+    TrackFlag,
     WaitFlag,
     WorkersFlag,
     device_with,
@@ -52,6 +53,7 @@ def range_test(
     data: DataFlag = None,
     timeout_min: TimeoutFlag = None,
     wait_s: WaitFlag = START_PATIENCE_S,
+    track: TrackFlag = None,
     save: Annotated[
         Path | None,
         typer.Option(
@@ -90,6 +92,7 @@ def range_test(
             data=data,
             timeout_min=timeout_min,
             wait_s=wait_s,
+            track=track,
             watch=progress.watch,
         )
     if save is not None:

@@ -16,6 +16,7 @@ from search.commands.flags import (
     StorageFlag,
     StudyFlag,
     TimeoutFlag,
+    TrackFlag,
     TrialsFlag,
     WaitFlag,
     WorkersFlag,
@@ -49,6 +50,7 @@ def run(
     data: DataFlag = None,
     timeout_min: TimeoutFlag = None,
     wait_s: WaitFlag = START_PATIENCE_S,
+    track: TrackFlag = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -96,6 +98,7 @@ def run(
         timeout_min=timeout_min,
         wait_s=wait_s,
         fresh=fresh,
+        track=track,
     )
     if dry_run:
         terminal.print_plan(api.costed(asked), json=json)
