@@ -61,19 +61,18 @@ class MlflowSink:
             there = self._there[record.key] = self._made(record)
         if there.points is None:
             there.points = self._points_of(there.run_id, record)
+        self._end(record, there)
+        for metrics in _batches(list(_metrics(record, there.points)), _METRICS_AT_ONCE):
+            self._client.log_batch(there.run_id, metrics=metrics)
+            there.points |= {(metric.key, metric.step) for metric in metrics}
         params = [
             Param(plain_name(name), str(value)[:_LONGEST_PARAM])
             for name, value in record.params.items()
         ]
-        metrics = list(_metrics(record, there.points))
-        for some in _batches(params, _MOST_AT_ONCE):
-            self._client.log_batch(there.run_id, params=some)
-        for some in _batches(metrics, _METRICS_AT_ONCE):
-            self._client.log_batch(there.run_id, metrics=some)
-            there.points |= {(metric.key, metric.step) for metric in some}
-        self._end(record, there)
         told = {**record.tags, "mlflow.note.content": record.note}
         tags = [RunTag(name, value[:_LONGEST_TAG]) for name, value in told.items()]
+        for some in _batches(params, _MOST_AT_ONCE):
+            self._client.log_batch(there.run_id, params=some)
         # Last, for it says that all of the record is there.
         tags.append(RunTag(_SENT, record.version))
         self._client.log_batch(there.run_id, tags=tags)

@@ -113,7 +113,7 @@ class WandbSink:
         return self._wandb.setup().settings
 
     def _remove_unsynced(self, record: Tracked) -> None:
-        """Remove what is written anew; what was synced stays, and the same id replaces it there."""
+        """Remove what is written anew; what was synced stays: the same id replaces it there."""
         for folder in self._folders(record):
             if not any(folder.glob("*.synced")):
                 shutil.rmtree(folder, ignore_errors=True)
