@@ -79,16 +79,13 @@ def look(engine: Engine, row: StudyRow) -> TrackedStudy:
             .where(WorkRow.study_id == row.id, WorkRow.token > 0)
             .order_by(WorkRow.id)
         ).all()
-        reported = dict(
-            session.execute(
-                select(EpochRecord.work_id, func.max(EpochRecord.epoch))
-                .join(WorkRow, WorkRow.id == EpochRecord.work_id)
-                .where(WorkRow.study_id == row.id)
-                .group_by(EpochRecord.work_id)
-            )
-            .tuples()
-            .all()
+        newest = session.execute(
+            select(EpochRecord.work_id, func.max(EpochRecord.epoch))
+            .join(WorkRow, WorkRow.id == EpochRecord.work_id)
+            .where(WorkRow.study_id == row.id)
+            .group_by(EpochRecord.work_id)
         )
+        reported: dict[int, int] = {work_id: epoch for work_id, epoch in newest}
     result = load_result(engine, row.name) if row.stage == Stage.FINISHED else None
     roles = _roles(works, result)
     return TrackedStudy(
