@@ -292,6 +292,11 @@ class Server:
         """Start it, and wait until it answers; `up`: False gives its address alone."""
         if not up:
             return self
+        # Without its job runners, nine processes that no tracking needs.
+        quiet = {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        }
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
@@ -299,7 +304,7 @@ class Server:
                 *("--backend-store-uri", f"sqlite:///{self.file}"),
             ],
             cwd=self.file.parent,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            env={**os.environ, **quiet},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -380,21 +385,39 @@ def test_mlflow_that_is_away_stops_nothing_and_gets_all_when_it_is_there(
     assert sums(curves(there)) == (sums(expected_points(storage))[0], 1)
 
 
+def few(storage: str) -> None:
+    """Leave a sweep, two cycles of the search and one of the confirmation, in a study under way:
+    a run of W&B takes a second."""
+    file = Path(make_url(storage).database or "")
+    with sqlite3.connect(file) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("UPDATE study SET stage = 'confirmation', finished_at = NULL")
+        connection.execute(
+            "DELETE FROM work WHERE id NOT IN (1, 4, 5, (SELECT max(id) FROM work))"
+        )
+    connection.close()
+
+
 @pytest.mark.slow
 def test_wandb_offline_has_a_study_that_goes_on_each_point_once(
     finished: Finished, tmp_path: Path, onecycle: Callable[..., Ended]
 ) -> None:
     needs("wandb")
-    storage = finished.copied_to(tmp_path)
+    (tmp_path / "later").mkdir()
+    storage, later = finished.copied_to(tmp_path), finished.copied_to(tmp_path / "later")
     earlier(storage)
     places = {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)}
-    (tmp_path / "later").mkdir()
-    for moment in (storage, finished.copied_to(tmp_path / "later")):
-        for _ in range(2):
-            flags = ("--study", "table", "--storage", moment, "--to", "wandb:onecycle")
-            ended = onecycle("export", *flags, **places)
-            assert (ended.code, ended.err) == (0, "")
-            assert len(ended.out.splitlines()) == 1
+    left = None
+    for moment in (storage, later, later):
+        few(moment)
+        flags = ("--study", "table", "--storage", moment, "--to", "wandb:onecycle")
+        ended = onecycle("export", *flags, **places)
+        assert (ended.code, ended.err) == (0, "")
+        assert len(ended.out.splitlines()) == 1
         there = curves(wandb_points(tmp_path / "wandb"))
-        assert max(there.values()) == 1
-    assert sums(there) == (sums(expected_points(finished.storage))[0], 1)
+        if left is None:  # a process that was killed leaves no word that a run is whole
+            left = next((tmp_path / "wandb").glob("offline-run-*-4"))
+            (left / "onecycle_sent.txt").unlink()
+    assert not left.exists()
+    assert sums(there) == (sums(expected_points(later))[0], 1)
+    assert ended.out.endswith("of which 0 had to be sent\n")

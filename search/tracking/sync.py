@@ -81,6 +81,11 @@ class Sync:
         return study.stage.is_end
 
     @property
+    def is_open(self) -> bool:
+        """Whether the tracker has been reached."""
+        return self._sink is not None
+
+    @property
     def n_runs(self) -> int:
         """How many runs the tracker has."""
         return max(0, len(self._versions) - 1)
@@ -165,10 +170,11 @@ class _Follower:
         try:
             while True:
                 last, began = stop.asked(), time.thread_time()
+                loads = not self._sync.is_open  # its library, once: seconds that say nothing
                 self._look()
                 if last or (until_ended and self._ended and not self._away):
                     return not self._away
-                took = time.thread_time() - began
+                took = 0.0 if loads else time.thread_time() - began
                 stop.sleep(min(_LONGEST_S, max(LOOK_S, _SHARE * took)))
         except StudyDeletedError:
             return True

@@ -83,13 +83,17 @@ class TensorBoardSink:
         """Yield tag, step, time and value of all that there is to write of a record."""
         if record.key != STUDY:
             yield _STARTED, 0, record.began, {"metadata": _session_start(record), "said": ""}
+        # Sections of their own: numbers without a curve would push the curves off the first page.
+        section = "study/" if record.key == STUDY else ""
         for point in record.points:
-            yield point.name, point.step, point.at, {"simple_value": point.value, "said": ""}
+            value = {"simple_value": point.value, "said": ""}
+            yield f"{section}{point.name}", point.step, point.at, value
         if not record.state.is_end and record.key != STUDY:
             return
         at = time.time() if record.ended is None else record.ended
-        for name, value in (record.results or {}).items():
-            yield name, record.last_step, at, {"simple_value": value, "said": ""}
+        for name, number in (record.results or {}).items():
+            place = section or ("" if name == "score" else "run/")
+            yield f"{place}{name}", record.last_step, at, {"simple_value": number, "said": ""}
         text = _text_of(record)
         if text:
             yield f"{'answer' if record.note else 'run'}{_TEXT}", 0, at, _text(text)
