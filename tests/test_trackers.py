@@ -31,9 +31,6 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("mlflow:https://u:p@host/sub", "mlflow", "https://u:p@host/sub"),
         ("mlflow:sqlite:///mlflow.db", "mlflow", "sqlite:///mlflow.db"),
         ("mlflow:postgresql+psycopg://u:p@h/db", "mlflow", "postgresql+psycopg://u:p@h/db"),
-        ("mlflow:./mlruns", "mlflow", "./mlruns"),
-        ("mlflow:/data/mlruns", "mlflow", "/data/mlruns"),
-        ("mlflow:file:///data/mlruns", "mlflow", "file:///data/mlruns"),
         ("mlflow:databricks", "mlflow", "databricks"),
         ("wandb:one-cycle", "wandb", "one-cycle"),
         ("wandb:my team/one cycle", "wandb", "my team/one cycle"),
@@ -62,6 +59,9 @@ def test_a_tracker_is_a_tool_and_a_place(text: str, kind: str, place: str) -> No
         "mlflow:http://localhost:port",
         "mlflow:http://a host",
         "mlflow:runs",
+        "mlflow:./mlruns",
+        "mlflow:/data/mlruns",
+        "mlflow:file:///data/mlruns",
         "tensorboard:s3://bucket/runs",
         "wandb:a/b/c",
         "wandb:/project",
@@ -76,7 +76,14 @@ def test_what_names_no_tracker_is_told_in_one_line_with_what_is_allowed(text: st
         trackers_of([text])
     line = str(raised.value)
     assert "\n" not in line
-    assert any(way in line for way in ("tensorboard:DIR", "mlflow:URI", "http://HOST", "PROJECT"))
+    ways = (
+        "tensorboard:DIR",
+        "mlflow:URI",
+        "http://HOST",
+        "PROJECT",
+        "mlflow:sqlite:///mlflow.db",
+    )
+    assert any(way in line for way in ways)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +115,7 @@ def test_malformed_text_does_not_show_what_may_be_a_password(text: str) -> None:
         (f"https://{SECRET}@host", "https://***@host"),
         (f"https://host/?token={SECRET}", "https://host/?***"),
         (f"postgresql://me:{SECRET}@host/db", "postgresql://me:***@host/db"),
-        ("./mlruns", "./mlruns"),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
         ("databricks://profile", "databricks://profile"),
     ],
 )

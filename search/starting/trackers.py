@@ -24,7 +24,7 @@ _FORMS = {
     "wandb": "wandb:PROJECT",
 }
 ALLOWED = "allowed: tensorboard:DIR, mlflow:URI, wandb:PROJECT"
-_URIS = "http://HOST:PORT, https://HOST, sqlite:///FILE, another database's URL, or ./FOLDER"
+_URIS = "http://HOST:PORT, https://HOST, sqlite:///FILE, or the URL of another database"
 
 # What may be shown of text that is malformed: anything else may be a piece of a password.
 _PLAIN = re.compile(r"[\w./~-]*(:\d{1,5}(?![\w]))?[\w./-]*")
@@ -112,8 +112,9 @@ def _check_folder(place: str) -> str | None:
 def _check_uri(place: str) -> str | None:
     """Return why this is no place of MLflow's."""
     fault = f"must be {_URIS}"
-    if re.match(r"(\.{1,2}/|/|~/|file:).", place) or place in (".", ".."):
-        return None
+    if re.match(r"(\.{0,2}/|~/|file:)", place):
+        # MLflow 3 refuses one: "in maintenance mode, migrate to a database backend".
+        return "MLflow keeps no runs in folders any more; write mlflow:sqlite:///mlflow.db"
     if re.fullmatch(r"(databricks|databricks-uc|uc)(://\S*)?", place):
         return None
     scheme = place.partition(":")[0].partition("+")[0].lower()

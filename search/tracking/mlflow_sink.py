@@ -37,12 +37,12 @@ class _There:
 
 
 class MlflowSink:
-    """Writes to the tracking server, database or folder at `uri`."""
+    """Writes to the tracking server or the database at `uri`."""
 
     def __init__(self, uri: str, study: TrackedStudy) -> None:
         from mlflow import MlflowClient
 
-        self._client = MlflowClient(tracking_uri=os.path.expanduser(uri))
+        self._client = MlflowClient(tracking_uri=uri)
         self._study = study
         self._experiment = self._experiment_id()
         self._there = {key: there for key, there in self._stored()}
