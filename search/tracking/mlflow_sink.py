@@ -7,7 +7,7 @@ the name of the study, or is that of MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from search.tracking.tracked import STUDY, Tracked, TrackedStudy, plain_name
@@ -33,7 +33,8 @@ class _There:
     run_id: str
     sent: str = ""
     status: str = ""
-    points: set[tuple[str, int]] | None = field(default=None)
+    points: set[tuple[str, int]] | None = None
+    has_params: bool = False
 
 
 class MlflowSink:
@@ -61,21 +62,24 @@ class MlflowSink:
             there = self._there[record.key] = self._made(record)
         if there.points is None:
             there.points = self._points_of(there.run_id, record)
+        if not there.has_params:
+            params = [
+                Param(plain_name(name), str(value)[:_LONGEST_PARAM])
+                for name, value in record.params.items()
+            ]
+            for some in _batches(params, _MOST_AT_ONCE):
+                self._client.log_batch(there.run_id, params=some)
+            there.has_params = True
         self._end(record, there)
-        for metrics in _batches(list(_metrics(record, there.points)), _METRICS_AT_ONCE):
-            self._client.log_batch(there.run_id, metrics=metrics)
-            there.points |= {(metric.key, metric.step) for metric in metrics}
-        params = [
-            Param(plain_name(name), str(value)[:_LONGEST_PARAM])
-            for name, value in record.params.items()
-        ]
         told = {**record.tags, "mlflow.note.content": record.note}
         tags = [RunTag(name, value[:_LONGEST_TAG]) for name, value in told.items()]
-        for some in _batches(params, _MOST_AT_ONCE):
-            self._client.log_batch(there.run_id, params=some)
-        # Last, for it says that all of the record is there.
+        # With the last points: MLflow writes the tags of a batch after its metrics.
         tags.append(RunTag(_SENT, record.version))
-        self._client.log_batch(there.run_id, tags=tags)
+        *first, last = _batches(list(_metrics(record, there.points)), _METRICS_AT_ONCE)
+        for metrics in first:
+            self._client.log_batch(there.run_id, metrics=metrics)
+        self._client.log_batch(there.run_id, metrics=last, tags=tags)
+        there.points |= {(metric.key, metric.step) for some in (*first, last) for metric in some}
         there.sent = record.version
 
     def close(self) -> None:
@@ -152,7 +156,8 @@ def _metrics(record: Tracked, there: set[tuple[str, int]]) -> Iterator[Any]:
 
 
 def _batches(entities: list[Any], size: int) -> Iterator[list[Any]]:
-    return (entities[start : start + size] for start in range(0, len(entities), size))
+    """Yield the entities, so many at once; one empty batch where there are none."""
+    return (entities[start : start + size] for start in range(0, len(entities) or 1, size))
 
 
 def _ms(seconds: float) -> int:
