@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.tracking.tracked import STUDY, Tracked, TrackedStudy, plain_name
+from search.tracking.records import STUDY, Tracked, TrackedStudy, plain_name
 from studies.states import RunState
 
 _STUDY_ID, _KEY, _SENT = "onecycle.study_id", "onecycle.run", "onecycle.sent"

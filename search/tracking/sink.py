@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from search.starting.trackers import Tracker
-from search.tracking.tracked import Tracked, TrackedStudy
+from search.tracking.records import Tracked, TrackedStudy
 
 # Their own words on our terminal, and what they send home of their use, are of no use to a study.
 # Set where the user has not set them; docs/trackers.md names them.

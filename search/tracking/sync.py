@@ -27,8 +27,10 @@ from sqlalchemy import Engine
 from search.errors import GivenBackError, UsageError
 from search.starting.trackers import Tracker
 from search.text import printable
+from search.tracking.curves import with_points
+from search.tracking.records import STUDY
 from search.tracking.sink import Sink, opened_sink
-from search.tracking.tracked import STUDY, look, with_points
+from search.tracking.tracked import look
 from search.tracking.turn import Turn
 from search.workers.stop import Stop
 from studies.database import reading

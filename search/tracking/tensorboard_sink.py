@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from search.tracking.tracked import STUDY, Tracked, TrackedStudy, plain_name
+from search.tracking.records import STUDY, Tracked, TrackedStudy, plain_name
 from studies.states import RunState
 
 _SENT = "onecycle-sent.txt"

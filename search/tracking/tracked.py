@@ -1,72 +1,19 @@
-"""What a tracker is told of a stored study: the study and its runs, read from the database."""
+"""A stored study and its runs as a tracker is told of them, read from the database."""
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import accumulate
-from typing import NamedTuple
 
 from sqlalchemy import Engine, func, select
-from sqlalchemy.orm import Session
 
 from search.queue.rows import params_of, seed_of, stored_study
 from search.results.export import exported
 from search.results.result import StudyResult, load_result
 from search.stages.search import BASELINE_SLOT
 from search.text import file_name
+from search.tracking.records import STUDY, Point, Tracked, TrackedStudy
 from studies.database import reading
 from studies.states import RunState, Stage
-from studies.tables import EpochRecord, PointRecord, StudyRow, WorkRow
-
-STUDY = "study"
-"""The key of the study itself; that of a run is its number in the table of work."""
-
-
-class Point(NamedTuple):
-    """One value of a curve: at an epoch of a cycle, or at a step of a sweep; `at` is UTC, in s."""
-
-    name: str
-    step: int
-    value: float
-    at: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tracked:
-    """The study, or one of its runs.
-
-    `params` never change, `tags` may. `points` are its curves; `results` are the numbers that it
-    ended with, at `last_step`. `version` changes with all that is told. Times are UTC, in s.
-    """
-
-    key: str
-    name: str
-    state: RunState
-    params: Mapping[str, object]
-    tags: Mapping[str, str]
-    version: str
-    began: float
-    ended: float | None = None
-    note: str = ""
-    results: Mapping[str, float] | None = None
-    last_step: int = 0
-    points: tuple[Point, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrackedStudy:
-    """A stored study as it is now; the `points` of its runs are read by with_points().
-
-    `label` names it among all studies: its name and the first characters of its id.
-    """
-
-    id: str
-    label: str
-    stage: Stage
-    metric: str
-    whole: Tracked
-    runs: tuple[Tracked, ...]
+from studies.tables import EpochRecord, StudyRow, WorkRow
 
 
 def look(engine: Engine, row: StudyRow) -> TrackedStudy:
@@ -263,47 +210,6 @@ def _results(work: WorkRow) -> dict[str, float]:
     if work.state != RunState.DONE:
         return {}
     return {name: float(value) for name, value in ended.items() if value is not None}
-
-
-def with_points(session: Session, study: TrackedStudy, run: Tracked) -> Tracked:
-    """Return a run with its curves: by epoch those of a cycle, by step those of a sweep."""
-    work_id = int(run.key)
-    by_epoch = session.scalars(
-        select(EpochRecord).where(EpochRecord.work_id == work_id).order_by(EpochRecord.epoch)
-    ).all()
-    took = [each.seconds for each in by_epoch]
-    # Of a run that goes on, the last epoch was written with the last beat.
-    began = run.began if run.ended is not None else run.began - sum(took)
-    ends = list(accumulate(took, initial=began))[1:]
-    score = f"validation_{plain_name(study.metric)}"
-    points = [
-        Point(name, each.epoch, value, at)
-        for each, at in zip(by_epoch, ends, strict=True)
-        for name, value in (
-            ("lr", each.lr_last),
-            ("train_loss", each.train_loss),
-            ("train_accuracy", each.train_accuracy),
-            ("validation_loss", each.validation_loss),
-            (score, each.validation_accuracy),
-        )
-        if value is not None
-    ]
-    by_step = session.scalars(
-        select(PointRecord).where(PointRecord.work_id == work_id).order_by(PointRecord.step)
-    ).all()
-    steps_of = "step_" if by_epoch else ""  # two axes under one name would be one broken curve
-    points += [
-        Point(f"{steps_of}{name}", each.step, value, run.ended or run.began)
-        for each in by_step
-        for name, value in (("lr", each.lr), ("loss", each.loss))
-        if value is not None
-    ]
-    return replace(run, began=began, points=tuple(points))
-
-
-def plain_name(name: str) -> str:
-    """Return a name that every tracker takes as that of a curve or a parameter."""
-    return re.sub(r"[^\w.-]", "_", name)[:200].strip(".") or "_"
 
 
 def _began(row: StudyRow, work: WorkRow) -> float:
