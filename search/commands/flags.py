@@ -88,6 +88,16 @@ WaitFlag = Annotated[
         help="Wait so long for a database that does not answer; 0: not at all. Then exit code 75.",
     ),
 ]
+TrackFlag = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        help="Also show the study in tensorboard:DIR, mlflow:URI or wandb:PROJECT; may be "
+        "repeated. Default: ONECYCLE_TRACK.",
+        show_default=False,
+        rich_help_panel="Where",
+    ),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 

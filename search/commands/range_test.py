@@ -14,6 +14,7 @@ from search.commands.flags import (
     SeedFlag,
     StorageFlag,
     TimeoutFlag,
+    TrackFlag,
     WaitFlag,
     WorkersFlag,
     device_with,
@@ -53,6 +54,7 @@ def range_test(
     data: DataFlag = None,
     timeout_min: TimeoutFlag = None,
     wait_s: WaitFlag = START_PATIENCE_S,
+    track: TrackFlag = None,
     save: Annotated[
         Path | None,
         typer.Option(
@@ -91,6 +93,7 @@ def range_test(
             data=data,
             timeout_min=timeout_min,
             wait_s=wait_s,
+            track=track,
             watch=progress.watch,
         )
     if save is not None:

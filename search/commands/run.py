@@ -15,6 +15,7 @@ from search.commands.flags import (
     SeedFlag,
     StorageFlag,
     TimeoutFlag,
+    TrackFlag,
     TrialsFlag,
     WaitFlag,
     WorkersFlag,
@@ -50,6 +51,7 @@ def run(
     data: DataFlag = None,
     timeout_min: TimeoutFlag = None,
     wait_s: WaitFlag = START_PATIENCE_S,
+    track: TrackFlag = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -97,6 +99,7 @@ def run(
         timeout_min=timeout_min,
         wait_s=wait_s,
         fresh=fresh,
+        track=track,
     )
     if dry_run:
         terminal.print_plan(api.costed(asked), json=json)

@@ -4,7 +4,14 @@ from typing import Annotated
 
 import typer
 
-from search.commands.flags import DataFlag, NameFlag, SeedFlag, StorageFlag, TrialsFlag
+from search.commands.flags import (
+    DataFlag,
+    NameFlag,
+    SeedFlag,
+    StorageFlag,
+    TrackFlag,
+    TrialsFlag,
+)
 from search.commands.what_flags import What, asks_what
 
 
@@ -16,6 +23,7 @@ def submit(
     trials: TrialsFlag = None,
     seed: SeedFlag = None,
     data: DataFlag = None,
+    track: TrackFlag = None,
     workers: Annotated[int, typer.Option("--workers", help="Tasks of the array.")] = 4,
     gpus_per_worker: Annotated[
         int, typer.Option("--gpus-per-worker", help="1, or 0 to train on the CPU.")
@@ -59,11 +67,27 @@ def submit(
     study = what.definition(data)
     if dry_run:
         script = api.submitted_script(
-            study, batch, storage=storage, name=name, trials=trials, seed=seed, data=data
+            study,
+            batch,
+            storage=storage,
+            name=name,
+            trials=trials,
+            seed=seed,
+            data=data,
+            track=track,
         )
         typer.echo(script, nl=False)
         return
-    job = api.submit(study, batch, storage=storage, name=name, trials=trials, seed=seed, data=data)
+    job = api.submit(
+        study,
+        batch,
+        storage=storage,
+        name=name,
+        trials=trials,
+        seed=seed,
+        data=data,
+        track=track,
+    )
     if job is not None:
         typer.echo(
             f"{workers} worker(s) are queued; `scancel JOB` takes them back, job:", err=True

@@ -12,6 +12,7 @@ from search.commands.flags import (
     StorageFlag,
     StoredFlag,
     TimeoutFlag,
+    TrackFlag,
     WaitFlag,
     device_with,
 )
@@ -27,6 +28,7 @@ def worker(
     data: DataFlag = None,
     timeout_min: TimeoutFlag = None,
     wait_s: WaitFlag = START_PATIENCE_S,
+    track: TrackFlag = None,
     until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
     only: Annotated[Stage | None, typer.Option(hidden=True)] = None,
     definition_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -44,6 +46,7 @@ def worker(
             data=data,
             timeout_min=timeout_min,
             wait_s=wait_s,
+            track=track,
             until_stdin_closes=until_stdin_closes,
             only=only,
             definition_fd=definition_fd,

@@ -14,6 +14,7 @@ from search.stages.range_test import with_stored_range_test
 from search.starting import catalog
 from search.starting.asked import Asked
 from search.starting.cost import Started, estimate, load_task, warm_up
+from search.starting.following import followed
 from search.starting.renewal import make_way, with_way_on
 from search.starting.target import RANGE_TEST, Target, n_trials_of
 from search.starting.travel import can_travel
@@ -125,7 +126,10 @@ def work_on(
     started = estimate(
         row, asked.definition, trainer, site, rate=rate, workers=asked.workers, only=only
     )
-    with watch(engine, started) if watch is not None else nullcontext():
+    with (
+        watch(engine, started) if watch is not None else nullcontext(),
+        followed(engine, row.name, asked.track, stop),
+    ):
         ended = _worked(engine, started, stop)
     raise_if_stopped(ended, stop)
     return catalog.find(engine, asked.name)

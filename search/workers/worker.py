@@ -13,7 +13,7 @@ from search.history.optuna_study import History, repair, settle, tell
 from search.params import Params
 from search.queue.heartbeat import Heartbeat
 from search.queue.roster import Roster, process_identity, worker_name
-from search.queue.rows import stored_study
+from search.queue.rows import seed_of, stored_study
 from search.queue.work import Claim, Ended, FencedOffError, Queue, Reached
 from search.stages import range_test, search
 from search.stages.early_end import end_if_enough
@@ -27,7 +27,6 @@ from search.workers.stop import Stop
 from studies.database import reading
 from studies.definition import Study
 from studies.errors import DatabaseUnreachableError, StudyDeletedError
-from studies.protocol import has_long_seeds, has_seed_of_slots
 from studies.states import FailureKind, Stage, WorkEnd
 from studies.tables import StudyRow
 from studies.urls import scrubbed
@@ -38,7 +37,6 @@ from trainers.device import Site, checkpoint_folder, device_name
 from trainers.errors import DataError, ScheduleError, UserError
 from trainers.onecycle import OneCycle
 from trainers.run import Plan, Run, Trainer
-from trainers.seeding import run_seed_for, seed_for
 from trainers.sweeps.sweep import Sweep
 
 log = logging.getLogger(__name__)
@@ -278,7 +276,7 @@ class Worker:
         params = None if sweep else self._params(claim)
         return Run(
             plan=self._sweep(claim) if params is None else self._cycle(claim, params),
-            seed=self._seed(claim),
+            seed=seed_of(self.row, claim),
             split=None if sweep else "validation",
             sealed_split="test" if fresh else None,
             on_epoch=heartbeat.epoch,
@@ -289,18 +287,6 @@ class Worker:
             if params is None
             else params.of_the_task(),
         )
-
-    def _seed(self, claim: Claim) -> int:
-        """Return the seed of a run; all cycles of a search share one.
-
-        The seed's main effect was 23 to 55 % of the variance of scores (docs/log.md), and drops
-        out of a comparison under one seed.
-        """
-        declared, number = self.row.declared, claim.replicate
-        derive = seed_for if has_long_seeds(declared) else run_seed_for
-        if claim.stage == Stage.RANGE_TEST or has_seed_of_slots(declared):
-            number = claim.slot if number is None else number
-        return derive(self.row.seed, claim.stage, claim.round, number or 0)
 
     def _sweep(self, claim: Claim) -> Sweep:
         # Among several optimizers each sweep says itself what it met.
