@@ -28,9 +28,7 @@ class Waits(TorchDispatchMode):
         self.steps.append([])
         return False
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given, name = [*tree_leaves(args), *tree_leaves(kwargs)], func._schema.name[6:]
         tensors = [each for each in given if isinstance(each, Tensor)]
         far = [each for each in tensors if each.device == FAR]

@@ -128,9 +128,7 @@ class Kept(TorchDispatchMode):
         super().__init__()
         self.copies: list[dict[str, Any]] = []
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func._schema.name == "aten::_to_copy":
             self.copies.append(kwargs)
         return func(*args, **(kwargs or {}))
@@ -188,9 +186,7 @@ class Reads(TorchDispatchMode):
         super().__init__()
         self.n = 0
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.n += func._schema.name == "aten::_local_scalar_dense"
         return func(*args, **(kwargs or {}))
 

@@ -105,14 +105,14 @@ def _written(out: Path) -> int:
 def _bench(asked: argparse.Namespace) -> int:
     began = time.monotonic()
     from benchmarks.gpu.images import ready
-    from benchmarks.gpu.machine import machine
+    from benchmarks.gpu.machine import decode, machine
     from benchmarks.gpu.parts import PARTS, Bench
     from benchmarks.gpu.setting import Setting
     from trainers.device import resolve_device
 
     device = resolve_device(asked.device)
     _fresh(asked.out)
-    with tempfile.TemporaryDirectory(prefix="gpu-") as folder:
+    with tempfile.TemporaryDirectory(prefix="gpu-", ignore_cleanup_errors=True) as folder:
         work, whole_s = Path(folder), asked.minutes * 60
         data, images = ready(asked.data, work / "images", full=device == "cuda")
         bench = Bench(
@@ -123,6 +123,7 @@ def _bench(asked: argparse.Namespace) -> int:
         )
         try:
             machine(bench, images)
+            decode(bench)
             for name, (part, share) in PARTS.items():
                 if not asked.only or name in asked.only:
                     part(bench, share * whole_s)

@@ -15,7 +15,7 @@ Row = dict[str, Any]
 def page(lines: Path) -> str:
     """Return the page of a file of figures; a part that is not there says so."""
     rows: list[Row] = [json.loads(line) for line in whole_lines(lines)]
-    by_part = {part: [row for row in rows if row["part"] == part] for part in SECTIONS}
+    by_part = {part: [row for row in rows if row["part"] == part] for part in (*SECTIONS, "data")}
     sections = [f"## {title}\n\n{make(by_part)}" for title, make in SECTIONS.values()]
     return "\n\n".join(["# `cifar` on a GPU", *sections]) + "\n"
 
@@ -23,6 +23,7 @@ def page(lines: Path) -> str:
 def _machine(parts: dict[str, list[Row]]) -> str:
     rows = parts["machine"][-1:]
     facts = [(name, value) for row in rows for name, value in row.items() if value is not None]
+    facts += [(f"images {row['name']} in s", row["seconds"]) for row in parts["data"]]
     return table(("what", "which"), facts[1:])
 
 

@@ -12,7 +12,7 @@ ALONE = ("as it is", "cuDNN autotuned", "bare", "compiled", "compiled, reduce-ov
 VARIANTS = (*ALONE, "CUDA graph", "plain DataLoader")
 _CUDA_ONLY = ("cuDNN autotuned", "compiled", "compiled, reduce-overhead", "CUDA graph")
 PROCESSES = (1, 2, 3, 4)
-# torch.compile took 12 to 36 s on a CPU; the rest of the part is cut to that.
+# torch.compile took 12 to 36 s on a CPU; a child that hangs ends so.
 _MOST_S = 90.0
 _REPEAT_EPOCHS = {"cuda": 4}
 
@@ -20,8 +20,8 @@ _REPEAT_EPOCHS = {"cuda": 4}
 def peak(bench: Bench, seconds: float) -> None:
     """Measure what the device can do at most."""
     with bench.trying("peak", "matrix multiplication"):
-        ask = bench.ask("peak", seconds=min(4.0, seconds / 4))
-        [facts] = measured([ask], limit_s=min(seconds + START_S, bench.left_s))
+        ask = bench.ask("peak", seconds=min(_measured_s(bench) / 2, seconds / 4))
+        [facts] = measured([ask], limit_s=min(seconds + 2 * START_S, bench.left_s))
         bench.add("peak", "matrix multiplication", facts)
 
 
@@ -35,10 +35,10 @@ def step(bench: Bench, seconds: float) -> None:
         """Measure in `n` processes at once, in an even share of what is left."""
         nonlocal n_left
         left_s = min(ends_at - time.monotonic(), bench.left_s)
-        each_s = max(0.5, min(10.0, left_s / max(1, n_left) - START_S))
+        each_s = max(0.5, min(_measured_s(bench), left_s / max(1, n_left) - START_S))
         n_left -= 1
         with bench.trying("step", name):
-            if left_s < each_s:
+            if left_s < START_S / 4:
                 raise FailedError("no time was left")
             asks = [bench.ask("step", variant=variant, seconds=each_s)] * n
             rows = measured(asks, limit_s=min(_MOST_S, left_s), **more)
@@ -61,6 +61,11 @@ def step(bench: Bench, seconds: float) -> None:
             once(f"{name}, {n} process{'es' if n > 1 else ''}", "as it is", n, env=env)
 
 
+def _measured_s(bench: Bench) -> float:
+    """Return the seconds of one measurement where time is no matter."""
+    return 10.0 if bench.setting.device == "cuda" else 1.0
+
+
 def _together(rows: list[Facts]) -> Facts:
     """Return the figures of one process, or the sum of what several did in the same time."""
     if len(rows) == 1:
@@ -74,9 +79,10 @@ def repeat(bench: Bench, seconds: float) -> None:
     epochs = _REPEAT_EPOCHS.get(bench.setting.device, 1)
     runs: dict[str, list[Facts]] = {}
     with bench.trying("repeat", "the same seed"):
-        limit_s = min(seconds, bench.left_s)
+        ends_at = time.monotonic() + min(seconds, bench.left_s)
         for number in range(2):
-            [facts] = measured([bench.ask("repeat", epochs=epochs)], limit_s=limit_s)
+            left_s = ends_at - time.monotonic()
+            [facts] = measured([bench.ask("repeat", epochs=epochs)], limit_s=left_s)
             for name, trained in facts.items():
                 runs.setdefault(name, []).extend(trained)
             if number:
@@ -96,7 +102,7 @@ def _compared(runs: list[Facts], epochs: int) -> Facts:
 PARTS: dict[str, tuple[Callable[[Bench, float], None], float]] = {
     "peak": (peak, 0.04),
     "step": (step, 0.4),
-    "repeat": (repeat, 0.1),
+    "repeat": (repeat, 0.12),
     "study": (study, 1.0),
 }
 """Each with the share of the minutes that it may take; the study takes what is left."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studies.cifar import STUDY
-from studies.definition import RangeTest, Screening, Study
+from studies.definition import RangeTest, Screening, Space, Study
 from trainers.data import Cifar10
 from trainers.device import DeviceKind, Site
 from trainers.task import Task
@@ -33,7 +33,9 @@ def tiny_study() -> Study:
         name="cifar-tiny",
         task=task,
         range_test=RangeTest(n_steps=50),
-        screening=Screening(n_trials=5, exact=True, epochs=2),
+        screening=Screening(n_trials=5, exact=True),
+        epochs=2,
+        space=Space(pct_start=(0.25, 0.6)),
     )
 
 

@@ -1,62 +1,122 @@
-"""The whole study, by the product's own command."""
+"""The whole study, by the product's own command: range test, search, confirmation, report."""
 
 import json
 import os
+import signal
+import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 from benchmarks.gpu.bench import START_S, Bench
 from benchmarks.gpu.children import Facts, FailedError
 from benchmarks.gpu.setting import ROOT
+from search.errors import EXIT_FINISHED, EXIT_GIVEN_BACK
+
+# A whole study of fewer seconds has hardly begun.
+_LEAST_S = 5.0
 
 
 def study(bench: Bench, seconds: float) -> None:
-    """Search the whole study by the product's own command, and read its answer."""
-    setting, database = bench.setting, f"sqlite:///{bench.work.absolute()}/studies.db"
+    """Search it, with the workers that the product takes by itself, and keep what came out.
+
+    Where the time is over first, what is done by then is kept.
+    """
+    setting = bench.setting
     named = "cifar" if setting.device == "cuda" else "benchmarks/gpu/tiny.py"
-    limit_s = min(seconds, bench.left_s)
-    places = ["--storage", database]
-    command = [
-        *("run", "--study", named, "--data", str(setting.data), "--device", setting.device),
-        *places,
-        *("--timeout-min", f"{max(0.05, (limit_s - START_S) / 60):.3f}"),
-        *("--report", str(bench.out / "cifar.html"), "--json"),
-    ]
-    with bench.trying("study", named):
+    storage = ("--storage", f"sqlite:///{bench.work}/studies.db")
+    with bench.trying("study", setting.study.name):
+        limit_s = min(seconds, bench.left_s)
+        train_s = limit_s - START_S  # to start, and to write the report
+        if train_s < _LEAST_S:
+            raise FailedError("no time was left")
         begin = time.perf_counter()
-        done = _product(bench, command, limit_s + START_S)
-        facts: Facts = {"exit": done.returncode, "seconds": time.perf_counter() - begin}
-        if done.returncode == 0:
-            facts |= _answer(json.loads(done.stdout))
-        elif done.returncode == 75:
-            facts["cut off"] = "its time was over; what it had is in trials"
+        done = _product(
+            bench,
+            *("run", "--study", named, "--data", str(setting.data), "--device", setting.device),
+            *("--timeout-min", f"{train_s / 60:.3f}", "--report", str(bench.out / "cifar.html")),
+            *(*storage, "--json"),
+            limit_s=limit_s,
+        )
+        taken_s = round(time.perf_counter() - begin, 1)
+        if done.code == EXIT_FINISHED:
+            facts = _answer(json.loads(done.out), taken_s)
+        elif done.code in (EXIT_GIVEN_BACK, None):
+            status = ("status", "--study", setting.study.name, *storage, "--json")
+            facts = _so_far(json.loads(_product(bench, *status, limit_s=60).out))
         else:
-            lines = done.stderr.strip().splitlines()
-            raise FailedError(f"exit {done.returncode}: {lines[-1] if lines else ''}")
-        bench.add("study", setting.study.name, facts)
+            raise FailedError(f"exit {done.code}: {_last(done.err.splitlines())}")
+        bench.add("study", setting.study.name, {"seconds": taken_s, **facts})
 
 
-def _answer(document: Facts) -> Facts:
-    recommended = next(c for c in document["candidates"] if c["slot"] == document["recommended"])
+def _answer(document: Facts, taken_s: float) -> Facts:
+    by_slot = {candidate["slot"]: candidate for candidate in document["candidates"]}
+    answer, spent = by_slot[document["recommended"]], document["spent"]
+    n_images = sum(stage["n_images"] for stage in spent)
     return {
+        "stages": _text(
+            f"{stage['name']}: {stage['n_runs']} runs, {stage['seconds']:.1f} s" for stage in spent
+        ),
+        "training images": n_images,
+        "images_per_s from command to answer": round(n_images / taken_s),
+        "answer": _text(f"{name}={value}" for name, value in answer["params"].items()),
+        "validation": _mean(answer["scores"]),
+        "test": _mean(answer["test"] or ()),
         "verdict": document["verdict"],
-        "recommended": recommended,
     }
 
 
-def _product(
-    bench: Bench, arguments: list[str], limit_s: float
-) -> "subprocess.CompletedProcess[str]":
+def _so_far(document: Facts) -> Facts:
+    best = document["best"]
+    return {
+        "cut off": "its time was over",
+        "stages": _text(f"{s['name']}: {s['done']} of {s['total']}" for s in document["stages"]),
+        "training images": document["images_done"],
+        "best score so far": None if best is None else best["score"],
+    }
+
+
+def _text(parts: Iterable[str]) -> str:
+    return "; ".join(parts)
+
+
+def _mean(scores: Sequence[float]) -> str | None:
+    return f"{statistics.fmean(scores):.4f} (n = {len(scores)})" if scores else None
+
+
+def _last(lines: Sequence[str]) -> str:
+    return next((line for line in reversed(lines) if line.strip()), "")
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """How a command of the product ended; `code` is None where its time was over."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+def _product(bench: Bench, *arguments: str, limit_s: float) -> _Ended:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "ONECYCLE_CACHE": str(bench.setting.cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
-        return subprocess.run(
-            [sys.executable, "-m", "search", *arguments],
-            cwd=ROOT,
-            env={**os.environ, "ONECYCLE_CACHE": str(bench.setting.cache)},
-            capture_output=True,
-            text=True,
-            timeout=limit_s,
-            check=False,
-        )
+        out, err = process.communicate(timeout=limit_s)
+        return _Ended(process.returncode, out, err)
     except subprocess.TimeoutExpired:
-        raise FailedError("its time was over") from None
+        return _Ended(None, "", "")
+    finally:
+        # Its workers, too, which would train on.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
