@@ -29,7 +29,7 @@ from trainers.training_fit import Fit as TrainingFit
 from trainers.training_loop import TrainingLoop
 
 HERE = Site(device="cpu", data=None, cache=Path("unused"))
-N_STEPS, STEPS_PER_EPOCH = 90, 40
+N_STEPS, STEPS_PER_EPOCH = 50, 20
 CYCLE = OneCycle(max_lr=0.1, total_steps=N_STEPS)
 SWEEP = Sweep(start_lr=1e-4, end_lr=0.5, total_steps=N_STEPS)
 MOST_STEPS_UNREAD = 50
@@ -95,7 +95,7 @@ def test_a_step_of_the_bundled_loop_waits_for_nothing(
     assert [waits.steps[number] for number in begins] == [["_to_copy"]] * len(begins), "an order"
     reads = read_at(waits)
     inside = set(range(1, N_STEPS + 1)) - set(begins) - ends - set(reads)
-    assert len(inside) > 0.8 * N_STEPS
+    assert len(inside) > 0.7 * N_STEPS
     assert {number: waits.steps[number] for number in inside if waits.steps[number]} == {}
     gaps = [b - a for a, b in zip([0, *reads], reads, strict=False)]
     assert max(gaps) <= MOST_STEPS_UNREAD, "a divergence is seen within so many steps"

@@ -117,9 +117,10 @@ class Step:
             # The other forms read a rate that is a tensor back to the host, unless compiled.
             fused=compiled is None,
         )
+        self._is_compiled = compiled is not None
         self._loss = self.loss if compiled is None else torch.compile(self.loss, mode=compiled)
         self._move: Callable[[], Any] = self.optimizer.step
-        if compiled is not None:
+        if self._is_compiled:
             self._move = torch.compile(self.optimizer.step, mode=compiled)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -130,6 +131,9 @@ class Step:
 
     def update(self, images: Tensor, labels: Tensor) -> None:
         """Train on a batch."""
+        if self._is_compiled:
+            # What an earlier step left in the memory of a graph is not needed any more.
+            torch.compiler.cudagraph_mark_step_begin()
         self.optimizer.zero_grad(set_to_none=True)
         self._loss(images, labels).backward()  # type: ignore[no-untyped-call]
         self._move()
