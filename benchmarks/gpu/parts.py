@@ -76,7 +76,7 @@ def _together(rows: list[Facts]) -> Facts:
 
 def repeat(bench: Bench, seconds: float) -> None:
     """Train one seed twice in each of two processes: are scores and losses the same?"""
-    epochs = _REPEAT_EPOCHS.get(bench.setting.device, 1)
+    epochs = _REPEAT_EPOCHS.get(bench.setting.device, 2)
     runs: dict[str, list[Facts]] = {}
     with bench.trying("repeat", "the same seed"):
         ends_at = time.monotonic() + min(seconds, bench.left_s)
