@@ -160,14 +160,15 @@ def test_mps_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 def test_it_runs_to_its_end_on_a_cpu(tmp_path: Path) -> None:
-    flags = ("--minutes", "8", "--device", "cpu", "--out", str(tmp_path / "out"))
+    # It ends when it is done; its shares are those of an hour, for the machine may be busy.
+    flags = ("--minutes", "60", "--device", "cpu", "--out", str(tmp_path / "out"))
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu", *flags],
         cwd=ROOT,
         env={**os.environ, "ONECYCLE_CACHE": str(tmp_path / "cache")},
         capture_output=True,
         text=True,
-        timeout=540,
+        timeout=580,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -176,6 +177,7 @@ def test_it_runs_to_its_end_on_a_cpu(tmp_path: Path) -> None:
     by_name = {(row["part"], row["name"]): row for row in rows}
     for name in ("as it is", "bare", "plain DataLoader"):
         assert by_name["step", name]["images_per_s"] > 0
+    assert by_name["repeat", "as it is"]["runs"] == 4, "the last line of a name"
     assert by_name["repeat", "as it is"]["same_losses"]
     assert by_name["peak", "matrix multiplication"]["gflop_per_image"] > 0
     assert by_name["study", "cifar-tiny"]["training images"] > 0

@@ -14,7 +14,7 @@ VARIANTS = ("as it is", "plain DataLoader", "bare", *_CUDA_ONLY)
 PROCESSES = (1, 2, 3, 4)
 # torch.compile took 12 to 36 s on a CPU; a child that hangs ends so.
 _MOST_S = 90.0
-_REPEAT_EPOCHS = {"cuda": 4}
+_REPEAT_EPOCHS = {"cuda": 3}
 
 
 def peak(bench: Bench, seconds: float) -> None:
@@ -79,15 +79,14 @@ def repeat(bench: Bench, seconds: float) -> None:
     epochs = _REPEAT_EPOCHS.get(bench.setting.device, 2)
     runs: dict[str, list[Facts]] = {}
     with bench.trying("repeat", "the same seed"):
-        ends_at = time.monotonic() + min(seconds, bench.left_s)
-        for number in range(2):
+        ends_at = time.monotonic() + min(seconds + 2 * START_S, bench.left_s)
+        for _ in range(2):
             left_s = ends_at - time.monotonic()
             [facts] = measured([bench.ask("repeat", epochs=epochs)], limit_s=left_s)
             for name, trained in facts.items():
                 runs.setdefault(name, []).extend(trained)
-            if number:
-                for name, trained in runs.items():
-                    bench.add("repeat", name, _compared(trained, epochs))
+            for name, trained in runs.items():
+                bench.add("repeat", name, _compared(trained, epochs))
 
 
 def _compared(runs: list[Facts], epochs: int) -> Facts:

@@ -62,7 +62,7 @@ def _answer(document: Facts, taken_s: float) -> Facts:
         ),
         "training images": n_images,
         "images_per_s from command to answer": round(n_images / taken_s),
-        "answer": _text(f"{name}={value}" for name, value in answer["params"].items()),
+        "answer": _text(f"{name}={_short(value)}" for name, value in answer["params"].items()),
         "validation": _mean(answer["scores"]),
         "test": _mean(answer["test"] or ()),
         "verdict": document["verdict"],
@@ -81,6 +81,10 @@ def _so_far(document: Facts) -> Facts:
 
 def _text(parts: Iterable[str]) -> str:
     return "; ".join(parts)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _mean(scores: Sequence[float]) -> str | None:
