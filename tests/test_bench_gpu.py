@@ -63,8 +63,16 @@ def test_figures_of_an_earlier_run_are_not_mixed_with_new_ones(
 ) -> None:
     (tmp_path / "gpu.jsonl").write_text("{}\n")
     assert main(["--out", str(tmp_path), "--device", "cpu"]) == 2
-    assert "holds figures" in capsys.readouterr().err
+    assert "holds figures already; give a new folder" in capsys.readouterr().err
     assert (tmp_path / "gpu.jsonl").read_text() == "{}\n"
+
+
+def test_a_start_that_was_refused_leaves_nothing_in_the_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert main(["--out", str(tmp_path), "--device", "cpu", "--data", "/nowhere"]) == 2
+        assert "--data /nowhere: there is no such folder or file" in capsys.readouterr().err
 
 
 def test_a_packed_folder_comes_back_as_it_was(tmp_path: Path) -> None:

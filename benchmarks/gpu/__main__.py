@@ -134,13 +134,14 @@ def _bench(asked: argparse.Namespace) -> int:
 
 def _fresh(out: Path) -> None:
     """Make the folder of the figures; raise UserError where earlier ones are in it."""
+    lines = out / "gpu.jsonl"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "gpu.jsonl").touch(exist_ok=False)
-    except FileExistsError:
-        raise UserError(f"--out {out}: holds figures, or is no folder; give a new one") from None
+        lines.touch()
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written ({error.strerror})") from error
+    if lines.stat().st_size:
+        raise UserError(f"--out {out}: holds figures already; give a new folder")
 
 
 if __name__ == "__main__":
