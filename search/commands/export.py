@@ -5,14 +5,26 @@ from typing import Annotated
 import typer
 
 from search.commands.flags import StorageFlag, StoredFlag
+from search.commands.layout import OUTPUT
 from search.results.export import Format
+
+EXAMPLES = (
+    "onecycle export --study digits",
+    "onecycle export --study digits --format lightning",
+)
 
 
 def export(
     study: StoredFlag,
     storage: StorageFlag = None,
     form: Annotated[
-        Format, typer.Option("--format", help="torch, lightning, transformers or json.")
+        Format,
+        typer.Option(
+            "--format",
+            metavar="FORM",
+            help="The form of the code: torch, lightning, transformers or json.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = "torch",
 ) -> None:
     """Print a finished study's answer as code that runs as pasted.

@@ -16,8 +16,8 @@ from search.starting.cost import Started
 from search.starting.start import Watch
 from search.text import printable
 from search.views.beside import beside
-from search.views.terminal.answer import plan_text
 from search.views.terminal.live_view import View
+from search.views.terminal.plan import plan_text
 from studies.urls import masked_text
 
 _EVERY_S = 1.0

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -13,6 +14,8 @@ from sqlalchemy import Engine
 
 from search.results.status import EndedRun, Overview, Running, ended_since, overview
 from search.starting.cost import Started, duration_text
+from search.text import printable
+from search.views.terminal.tables import wrapped
 from studies.errors import DatabaseError, StudyError
 from studies.params import CYCLE, parameter
 from studies.states import RunState, Stage
@@ -30,8 +33,6 @@ class View:
         self.engine, self.started = engine, started
         self.now: Overview | None = None
         self.look_s = 0.0
-        self._since: tuple[float, int] | None = None  # a moment of progress: time, images done
-        self._images_at_start = 0
         self._away = False
         self._known: set[int] = set()  # ids of ended runs
         self._told: Counter[Stage] = Counter()
@@ -57,32 +58,20 @@ class View:
         self.look_s = time.monotonic() - began
         self._known |= new.keys()
         if first:
-            self._images_at_start = self.now.images_done
             self._told.update(run.stage for run in new.values())
             self._proposed = self.now.max_lr is not None
         else:
             self._new += new.values()
-        if not first and self._since is None and self.now.images_done > self._images_at_start:
-            self._since = time.monotonic(), self.now.images_done
         return True
 
-    def images_per_s(self) -> float:
-        """Training images per second of all workers as seen so far, at first the warm-up's."""
-        assert self.now is not None
-        if self._since is not None:
-            moment, images = self._since
-            seen = self.now.images_done - images
-            # Too few runs tell no speed: until 2 % of the images are done the warm-up's counts.
-            if seen > 0.02 * self.now.images_total:
-                return seen / (time.monotonic() - moment)
-        return self.started.images_per_s
-
     def speed_text(self) -> str:
-        """Return how fast it goes and how long the rest takes at that rate."""
+        """Return how fast it goes and how long the rest takes, as `status` says it.
+
+        The speed is the warm-up's until a run has ended.
+        """
         assert self.now is not None
-        rate = self.images_per_s()
-        left = (self.now.images_total - self.now.images_done) / rate
-        return f"{rate:,.0f} {self.started.trained_on}/s · {duration_text(left)} left"
+        rate = self.now.images_per_s or self.started.images_per_s
+        return f"{rate:,.0f} {self.started.trained_on}/s · {self.now.time_left or 'nothing left'}"
 
     def news(self) -> list[str]:
         """Return a line for each event since the last call: a run that ended, a proposal."""
@@ -109,9 +98,9 @@ class View:
         words.append(self.speed_text())
         return " · ".join(word for word in words if word)
 
-    def picture(self, *, height: int) -> RenderableType:
+    def picture(self, *, height: int, width: int = 80) -> RenderableType:
         """Return bars for the stages, a row for each run under way, the best so far and how
-        long the rest takes, in about `height` lines of 80 columns.
+        long the rest takes, in about `height` lines of `width` columns.
         """
         now = self.now
         if now is None:
@@ -121,32 +110,49 @@ class View:
             failed = f", {stage.given_up} given up" if stage.given_up else ""
             bars.add_row(
                 Text(stage.name, style="bold" if stage.stage == now.stage else ""),
-                ProgressBar(total=max(1, stage.total), completed=stage.done, width=28),
+                ProgressBar(
+                    total=max(1, stage.total), completed=stage.done, width=min(28, width - 48)
+                ),
                 f"{stage.done}/{stage.total_text}{failed}",
             )
         parts: list[RenderableType] = [bars]
         if now.running:
             # Five lines are kept for the headings, 'and n more', two last lines, and the prompt.
             n_shown = max(1, min(_MOST_RUNS, height - len(now.stages) - 5))
-            parts.append(self._running(now.running[:n_shown]))
+            parts += self._running(now.running[:n_shown], width)
             if len(now.running) > n_shown:
                 parts.append(Text(f"and {len(now.running) - n_shown} more"))
-        parts += [Text(line) for line in self._last_lines()]
+        parts += [
+            Text(part) for line in self._last_lines() for part in wrapped(printable(line), width)
+        ]
         return Group(*parts)
 
-    def _running(self, runs: Sequence[Running]) -> Table:
-        table = Table.grid(padding=(0, 2, 0, 0))
+    def _running(self, runs: Sequence[Running], width: int) -> list[RenderableType]:
+        """Return a row for each run; parameters without room are named below."""
         asked = [tuple(run.params) for run in runs if run.params is not None]
         names = max(asked, key=len, default=CYCLE)
         narrow = len(names) > len(CYCLE)  # 80 columns hold no more long headings
-        columns = ("running", "epoch", f"{self.started.trained_on}/s", "left")
-        headings = [*columns, *(_heading(name, narrow) for name in names)]
-        for heading in headings:
-            table.add_column(justify="left" if heading == headings[0] else "right", no_wrap=True)
-        table.add_row(*(Text(heading, style="dim") for heading in headings))
-        for run in runs:
-            table.add_row(*self._cells(run, names))
-        return table
+        first = ("running", "epoch", f"{self.started.trained_on}/s", "left")
+        headings = [*first, *(printable(_heading(name, narrow)) for name in names)]
+        rows = [self._cells(run, names) for run in runs]
+        widths = [
+            max(map(cell_len, [heading, *(row[n] for row in rows if n < len(row))]))
+            for n, heading in enumerate(headings)
+        ]
+        n_shown = len(headings)
+        while n_shown > len(first) and sum(widths[:n_shown]) + 2 * (n_shown - 1) > width:
+            n_shown -= 1
+        table = Table.grid(padding=(0, 2, 0, 0))
+        for n in range(n_shown):
+            table.add_column(justify="right" if n else "left", no_wrap=True)
+        table.add_row(*(Text(heading, style="dim") for heading in headings[:n_shown]))
+        for row in rows:
+            table.add_row(*map(Text, row[:n_shown]))
+        if n_shown == len(headings):
+            return [table]
+        hidden = ", ".join(names[n_shown - len(first) :])
+        left_out = f"not shown, for want of room: {hidden}; `onecycle trials` has them"
+        return [table, *map(Text, wrapped(printable(left_out), width))]
 
     def _cells(self, run: Running, names: Sequence[str]) -> list[str]:
         name = f"{run.name} {run.slot}"
@@ -161,7 +167,7 @@ class View:
         if run.params is None:
             return [*cells, "asking"]
         texts = run.params.texts()
-        return [*cells, *(texts.get(each, "") for each in names)]
+        return [*cells, *(printable(texts.get(each, "")) for each in names)]
 
     def _last_lines(self) -> list[str]:
         assert self.now is not None
