@@ -66,11 +66,12 @@ def remaining(
     time = left(len(alive))
     if time is not None:
         return Remaining(time, time.text(), speed)
-    alone = left(1)
-    if alive or alone is None:
+    if alive:
         return Remaining(None, "time left: not known before the first run has ended", speed)
-    one = alone.text().removesuffix(" left")
-    return Remaining(None, f"nobody works on it now; one worker would take {one}", speed)
+    text, alone = "nobody works on it now", left(1)
+    if alone is not None:
+        text += f"; one worker would take {alone.text().removesuffix(' left')}"
+    return Remaining(None, text, speed)
 
 
 def _taken(session: Session, row: StudyRow) -> list[Taken]:

@@ -105,6 +105,8 @@ class TimeLeft:
     def text(self) -> str:
         """Return that as 'about 40 s left', with its range where that is wide."""
         about, low, high = map(duration_text, (self.seconds, self.low, self.high))
+        if about.startswith("under"):
+            return f"{about} left"
         if self.high < _NEARLY * self.low or low == high:
             return f"about {about} left"
         return f"about {about} ({low} to {high}) left"
@@ -139,7 +141,7 @@ def time_left(
 ) -> TimeLeft | None:
     """Return how long `n_workers` still take; None where no run has ended that tells it."""
     per_run = _seconds_of_runs(taken, under_way, cycle_steps=cycle_steps, epochs=cycle_epochs)
-    if any(each.stage not in per_run for each in to_do) or not n_workers:
+    if not (taken and n_workers) or any(each.stage not in per_run for each in to_do):
         return None
     between = _seconds_between(taken)
 
