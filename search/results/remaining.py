@@ -170,19 +170,17 @@ def _of_stage(cost: StageCost, row: StudyRow, counts: Counter[RunState]) -> ToDo
     if not is_open:  # one of before may have a second round to come
         counts = Counter()
     waiting, running = counts[RunState.WAITING], counts[RunState.RUNNING]
+    opened = counts.total()
+    totals: dict[int, int] | None = None
     if stage == Stage.SEARCH and (row.may_end_search or not is_open):
         # All its rows wait from the start: those that wait are part of what may come.
         totals = {cost.most_runs: 1} if row.exact else search_totals(cost.most_runs)
-        opened = counts.total() - waiting
-        return ToDo(stage=stage, waiting=0, running=running, opened=opened, totals=totals)
-    totals: dict[int, int] | None = None
-    if stage == Stage.RANGE_TEST:
-        totals = {max(cost.n_runs, counts.total()): 1}
+        waiting, opened = 0, opened - waiting
+    elif stage == Stage.RANGE_TEST:
+        totals = {max(cost.n_runs, opened): 1}
     elif stage == Stage.CONFIRMATION:
         totals = confirmation_totals(cost.most_runs)
-    return ToDo(
-        stage=stage, waiting=waiting, running=running, opened=counts.total(), totals=totals
-    )
+    return ToDo(stage=stage, waiting=waiting, running=running, opened=opened, totals=totals)
 
 
 def _counts(session: Session, row: StudyRow) -> Mapping[Stage, Counter[RunState]]:

@@ -143,22 +143,29 @@ def time_left(
     per_run = _seconds_of_runs(taken, under_way, cycle_steps=cycle_steps, epochs=cycle_epochs)
     if not (taken and n_workers) or any(each.stage not in per_run for each in to_do):
         return None
-    between = _seconds_between(taken)
+    searching = _seconds_between(taken, Stage.SEARCH)
+    if searching is None:  # the sweeps and the first cycle tell as much
+        searching = _seconds_between(taken, Stage.RANGE_TEST, Stage.SEARCH) or 0.0
+    # Where more train than a confirmation opens at once, they wait: that is in _at_once().
+    own = _seconds_between(taken, Stage.CONFIRMATION) if n_workers <= 2 else None
+    confirming = searching if own is None else own
+    between = {Stage.SEARCH: searching, Stage.CONFIRMATION: confirming}
 
     def seconds(stage: ToDo, n_more: int) -> float:
         run_s = per_run[stage.stage]
+        whole_s = run_s + between.get(stage.stage, 0.0)
         held = [each for each in under_way if each.stage == stage.stage]
         over = sum(_share(each, run_s) for each in held)
         left = stage.waiting + stage.running + n_more - over
         at_once = _at_once(stage.stage, n_workers)
         # The last runs of a stage leave workers idle: on average half a run of each but one.
         idle = (at_once - 1) / 2 if left > at_once else 0.0
-        return max(left + idle, min(left, 1.0) * at_once) * (run_s + between) / at_once
+        return max(left + idle, min(left, 1.0) * at_once) * whole_s / at_once
 
     sums = [(0.0, 1.0)]
     for stage in to_do:
-        own = [(seconds(stage, n), chance) for n, chance in stage.more()]
-        sums = [(a + b, p * q) for a, p in sums for b, q in own]
+        times = [(seconds(stage, n), chance) for n, chance in stage.more()]
+        sums = [(a + b, p * q) for a, p in sums for b, q in times]
     sums.sort()
     unlike = 1.0 if _has_cycle(taken) or not _needs_cycles(to_do) else _UNLIKE
     return TimeLeft(
@@ -202,19 +209,17 @@ def _by_steps(taken: Iterable[Taken], cycle_steps: int) -> float | None:
     return sum(each.seconds for each in own) / n_steps * cycle_steps if n_steps else None
 
 
-def _seconds_between(taken: Sequence[Taken]) -> float:
-    """Return what a worker takes beside a run: to write it, to choose and to claim the next.
-
-    By the search alone: in other stages a worker also waits for what others train.
-    """
+def _seconds_between(taken: Sequence[Taken], *stages: Stage) -> float | None:
+    """Return what a worker takes beside a run of these stages: to write it, to choose and claim
+    the next, and to wait for what opens; None before that was measured."""
     n, span, trained = 0, 0.0, 0.0
-    searched = [each for each in taken if each.stage == Stage.SEARCH]
-    for owner in {each.owner for each in searched}:
-        own = [each for each in searched if each.owner == owner]
+    of_stage = [each for each in taken if each.stage in stages]
+    for owner in {each.owner for each in of_stage}:
+        own = [each for each in of_stage if each.owner == owner]
         for one, other in pairwise(sorted(own, key=lambda each: each.end_s)):
             n, span = n + 1, span + other.end_s - one.end_s
             trained += other.seconds
-    return max(0.0, span - trained) / n if span >= _LEAST_SPAN_S else 0.0
+    return max(0.0, span - trained) / n if span >= _LEAST_SPAN_S else None
 
 
 def _share(run: UnderWay, run_s: float) -> float:
