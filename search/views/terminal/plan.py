@@ -18,10 +18,7 @@ _NAME = 14  # columns of characters of a stage's name, with its indent
 def plan_text(started: Started, *, width: int = _WIDTH) -> str:
     """Return the plan and its cost, before it is spent, as a few lines."""
     study, word = started.definition.study, started.trained_on
-    lines = [
-        f"study {printable(started.row.name)}: {started.n_workers} worker(s) on "
-        f"{started.site.device}, {started.images_per_s:,.0f} {word}/s"
-    ]
+    lines = [plan_head(started)]
     for cost in started.costs:
         unit = "sweep" if cost.stage == Stage.RANGE_TEST else "cycle"
         units = unit + "s" * (cost.n_runs != 1)
@@ -43,6 +40,14 @@ def plan_text(started: Started, *, width: int = _WIDTH) -> str:
     lines += [f"  {_time_text(started)}", f"  {_TIMED}"]
     return "\n".join(
         part for line in lines for part in wrapped(line, min(width, _WIDTH), hang=_hang(line))
+    )
+
+
+def plan_head(started: Started) -> str:
+    """Return who works on what, and how fast, in one line."""
+    return (
+        f"study {printable(started.row.name)}: {started.n_workers} worker(s) on "
+        f"{started.site.device}, {started.images_per_s:,.0f} {started.trained_on}/s"
     )
 
 
