@@ -248,7 +248,7 @@ def test_time_left_is_what_runs_take_times_how_many_are_left_among_the_workers_t
     with transaction(engine) as session:
         session.add(EpochRecord(work_id=claim.work_id, epoch=3, **EPOCH_VALUES))
     cycle_s = 4 * EPOCH_VALUES["seconds"]  # by the epochs of the one that has begun
-    searched, confirmed = N_TRIALS - 3 / 4, 8  # half of the confirmations have no more
+    searched, confirmed = N_TRIALS - 3 / 4, 14  # half of the confirmations have no more
     idle = 1 / 2  # of two workers one waits at the end of each stage, half a run on average
     said = document(engine, main_here)
     left = (searched + idle + confirmed + idle) * cycle_s / 2

@@ -2,7 +2,7 @@
 
 import heapq
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -139,7 +139,7 @@ def _to_do(
     totals = {
         Stage.RANGE_TEST: {2: 1},
         Stage.SEARCH: {n_search: 1} if exact else search_totals(24),
-        Stage.CONFIRMATION: confirmation_totals(32),
+        Stage.CONFIRMATION: confirmation_totals(32, n_pairs=10),
     }
     for each in ORDER[ORDER.index(stage) :]:
         is_open = each == stage
@@ -185,7 +185,7 @@ def test_after_the_third_run_a_study_of_known_length_is_said_within_a_factor_of_
 
 def test_searches_that_end_by_themselves_are_said_as_often_as_their_spread_allows() -> None:
     rng, within, held, n = Random(1), 0, 0, 0
-    searches, confirmations = search_totals(24), confirmation_totals(32)
+    searches, confirmations = search_totals(24), confirmation_totals(32, n_pairs=10)
     for seed in range(300):
         study = list(
             looks(
@@ -286,9 +286,24 @@ def test_a_search_longer_than_any_recorded_one_still_ends() -> None:
     assert 1 <= left([taken(Stage.SEARCH, 1.0)], long).seconds < 10
 
 
-@pytest.mark.parametrize("totals", [search_totals, confirmation_totals])
-@pytest.mark.parametrize("most", [2, 7, 15, 24, 62])
-def test_no_stage_comes_to_more_than_its_most(
-    totals: Callable[[int], dict[int, int]], most: int
+@pytest.mark.parametrize("most", [2, 7, 24, 200])
+def test_a_search_comes_to_no_more_than_its_most(most: int) -> None:
+    assert max(search_totals(most)) == min(most, 24)
+
+
+@pytest.mark.parametrize(
+    ("most", "n_pairs", "usual"),
+    [(32, 10, 18), (15, 3, 14), (2, 0, 2), (62, 25, 18), (26, 10, 12)],
+)
+def test_a_confirmation_is_as_long_as_recorded_ones_of_its_size(
+    most: int, n_pairs: int, usual: int
 ) -> None:
-    assert 2 <= max(totals(most)) <= most
+    totals = confirmation_totals(most, n_pairs=n_pairs)
+    assert min(totals) >= 2
+    assert max(totals) <= most
+    assert max(totals, key=lambda n: totals[n]) == usual
+
+
+def test_of_a_confirmation_as_recorded_nothing_is_changed() -> None:
+    assert len(confirmation_totals(32, n_pairs=10)) >= 15
+    assert max(confirmation_totals(32, n_pairs=10)) == 32

@@ -179,7 +179,7 @@ def _of_stage(cost: StageCost, row: StudyRow, counts: Counter[RunState]) -> ToDo
     elif stage == Stage.RANGE_TEST:
         totals = {max(cost.n_runs, opened): 1}
     elif stage == Stage.CONFIRMATION:
-        totals = confirmation_totals(cost.most_runs)
+        totals = confirmation_totals(cost.most_runs, n_pairs=cost.n_pairs)
     return ToDo(stage=stage, waiting=waiting, running=running, opened=opened, totals=totals)
 
 

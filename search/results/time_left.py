@@ -21,8 +21,8 @@ _CONFIRMATIONS = {
     4: 3, 5: 2, 6: 175, 7: 1, 8: 162, 10: 161, 11: 1, 12: 172, 14: 152, 16: 103, 18: 696, 20: 182,
     21: 1, 22: 115, 24: 29, 26: 113, 28: 11, 30: 13, 32: 108,
 }  # fmt: skip
-"""The same of their confirmations, which have 32 at most."""
-_MOST_CONFIRMED = 32
+"""The same of their confirmations: races of 12 cycles at most, and 10 pairs."""
+_MOST_RACED, _FEWEST_PAIRS = 12, 3
 _GOES_ON = 0.8
 """Chance of one more cycle after a search longer than all of these, as of their longest."""
 _MOST_MORE = 20  # cycles after those: the chance of more is below 1 %
@@ -120,13 +120,22 @@ def search_totals(most: int) -> dict[int, int]:
     return totals
 
 
-def confirmation_totals(most: int) -> dict[int, int]:
-    """Return how many cycles a confirmation may come to that has `most` at most: in proportion
-    to what was recorded."""
-    totals = dict[int, int]()
+def confirmation_totals(most: int, *, n_pairs: int) -> dict[int, int]:
+    """Return how many cycles a confirmation may come to that has `most` at most, `n_pairs` pairs
+    among them.
+
+    What was recorded has pairs only after its race, which is longest where there are more than the
+    fewest. A race of another size is longer in proportion, and trains two at a time.
+    """
+    totals, most_raced = dict[int, int](), most - 2 * n_pairs
     for n, weight in _CONFIRMATIONS.items():
-        scaled = min(most, max(2, round(n * most / _MOST_CONFIRMED)))
-        totals[scaled] = totals.get(scaled, 0) + weight
+        pairs = max(_FEWEST_PAIRS, (n - _MOST_RACED) // 2)
+        raced = n - 2 * pairs
+        if raced < 2:  # the baseline won, and has no pairs
+            raced, pairs = n, 0
+        raced = max(2, round(raced * most_raced / _MOST_RACED / 2 - 1e-9) * 2)
+        total = min(most, raced + 2 * min(pairs, n_pairs))
+        totals[total] = totals.get(total, 0) + weight
     return totals
 
 

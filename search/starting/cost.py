@@ -32,7 +32,8 @@ class StageCost:
     images; and how many at most, where it may take more.
 
     The last run of a range test that takes the most has twice the `steps`. Cycles of another batch
-    size than the task's take another number of steps, over about as many images.
+    size than the task's take another number of steps, over about as many images. `n_pairs`: of a
+    confirmation, pairs at most; the other runs at most are those of its race.
     """
 
     stage: Stage
@@ -41,6 +42,7 @@ class StageCost:
     n_images: int
     extra_runs: int = 0
     extra_images: int = 0
+    n_pairs: int = 0
 
     @property
     def most_runs(self) -> int:
@@ -99,6 +101,7 @@ def _confirmation(study: Study, *, n_trials: int, cycle: int) -> StageCost:
         n_images=usual * cycle,
         extra_runs=most - usual,
         extra_images=(most - usual) * cycle,
+        n_pairs=n_pairs,
     )
 
 
