@@ -71,4 +71,6 @@ def _cell(value: Any, name: str) -> str:
         return ""
     if name in TABLE and name not in CYCLE:
         return parameter(name).text(value)
+    if name == "seconds":
+        return f"{value:.3g}" if value < 100 else f"{value:.0f}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
