@@ -35,6 +35,8 @@ _OUT = 0.1  # of what may come, to each side of the range that is said
 _UNLIKE = 1.5
 """A cycle that only sweeps tell of may take so many times longer, or shorter: it scores, and what
 a run takes at its start counts for more in a sweep."""
+_LIKE = 1.15
+"""Runs to come may take so many times longer, or shorter, as what else a machine does changes."""
 _NEARLY = 1.5  # a range narrower than this factor is no news
 
 
@@ -176,7 +178,7 @@ def time_left(
         times = [(seconds(stage, n), chance) for n, chance in stage.more()]
         sums = [(a + b, p * q) for a, p in sums for b, q in times]
     sums.sort()
-    unlike = 1.0 if _has_cycle(taken) or not _needs_cycles(to_do) else _UNLIKE
+    unlike = _LIKE if _has_cycle(taken) or not _needs_cycles(to_do) else _UNLIKE
     return TimeLeft(
         seconds=_quantile(sums, 0.5),
         low=_quantile(sums, _OUT) / unlike,
