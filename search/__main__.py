@@ -7,7 +7,8 @@ check_packages()  # before anything imports them
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -19,6 +20,7 @@ from search.commands import (
     diagnose,
     doctor,
     export,
+    layout,
     list,
     new,
     range_test,
@@ -36,36 +38,54 @@ from search.commands import (
 
 app = typer.Typer(
     name="onecycle",
+    cls=layout.Group,
     help="Which max_lr, pct_start and div_factor? Range test, search and confirmation for 1cycle.",
+    epilog=layout.epilog(
+        ("onecycle run --study digits", "onecycle new mine.py", "onecycle run --help")
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
-db_app = typer.Typer(help="Care for the study database.", no_args_is_help=True)
-app.add_typer(db_app, name="db")
+db_app = typer.Typer(cls=layout.Group, help="Care for the study database.", no_args_is_help=True)
 
-for command in (
-    run.run,
-    new.new,
-    range_test.range_test,
-    worker.worker,
-    submit.submit,
-    status.status,
-    reap.reap,
-    list.list_,
-    doctor.doctor,
-    delete.delete,
-    trials.trials,
-    report.report,
-    dashboard.dashboard,
-    schedule.schedule,
-    diagnose.diagnose,
-    export.export,
-    show.show,
-    train.train,
-):
-    app.command(name=command.__name__.rstrip("_").replace("_", "-"))(command)
-db_app.command(name="upgrade")(db.db_upgrade)
+PANELS: Mapping[str, Sequence[tuple[ModuleType, Callable[..., None]]]] = {
+    layout.FIRST: ((doctor, doctor.doctor), (new, new.new)),
+    layout.SEARCH: (
+        (run, run.run),
+        (range_test, range_test.range_test),
+        (worker, worker.worker),
+        (submit, submit.submit),
+    ),
+    layout.WATCH: (
+        (status, status.status),
+        (trials, trials.trials),
+        (list, list.list_),
+        (dashboard, dashboard.dashboard),
+    ),
+    layout.ANSWER: (
+        (report, report.report),
+        (export, export.export),
+        (train, train.train),
+        (show, show.show),
+    ),
+    layout.OWN_CALL: ((schedule, schedule.schedule), (diagnose, diagnose.diagnose)),
+    layout.CARE: ((reap, reap.reap), (delete, delete.delete)),
+}
+"""The commands as `onecycle --help` groups them: in the order of use."""
+
+for panel, commands in PANELS.items():
+    for module, command in commands:
+        app.command(
+            name=command.__name__.rstrip("_").replace("_", "-"),
+            cls=layout.Command,
+            epilog=layout.epilog(module.EXAMPLES),
+            rich_help_panel=panel,
+        )(command)
+app.add_typer(db_app, name="db", rich_help_panel=layout.CARE)
+db_app.command(name="upgrade", cls=layout.Command, epilog=layout.epilog(db.EXAMPLES))(
+    db.db_upgrade
+)
 
 
 _COMPLETION = {"--install-completion", "--show-completion"}

@@ -289,8 +289,8 @@ def costed(asked: Asked) -> Started:
         )
     asked = replace(asked, definition=counted_now(asked.definition, asked.data))
     trainer, site = load_task(asked.definition, None, device=asked.device, data=asked.data)
-    rate = warm_up(trainer, asked.study)
-    n_trials = n_trials_of(asked.target, asked.study, site, rate=rate, workers=asked.workers)
+    pace = warm_up(trainer, asked.study)
+    n_trials = n_trials_of(asked.target, asked.study, site, pace=pace, workers=asked.workers)
     exact = asked.study.screening.exact or asked.target.n_trials is not None
     row = StudyRow(name=asked.name, n_trials=n_trials, exact=exact)
     return estimate(
@@ -298,7 +298,7 @@ def costed(asked: Asked) -> Started:
         asked.definition,
         trainer,
         site,
-        rate=rate,
+        pace=pace,
         workers=asked.workers,
         only=asked.target.only,
     )

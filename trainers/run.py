@@ -93,7 +93,8 @@ class RunResult:
 
     `score` is the metric on `run.split` (None for a sweep or a stopped run); `sealed_score` the
     one on `run.sealed_split`, where the run has such a split. `n_skipped` counts the steps that
-    a GradScaler skipped: they are none of the plan's, nor of `n_steps`.
+    a GradScaler skipped: they are none of the plan's, nor of `n_steps`. A loop that counts no
+    images or seconds leaves these 0: a search measures both (search.workers.outcome).
     """
 
     score: float | None

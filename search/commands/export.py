@@ -5,7 +5,14 @@ from typing import Annotated
 import typer
 
 from search.commands.flags import StorageFlag, StoredFlag
+from search.commands.layout import OUTPUT, WHERE
 from search.results.export import Format
+
+EXAMPLES = (
+    "onecycle export --study digits",
+    "onecycle export --study digits --format lightning",
+    "onecycle export --study digits --to tensorboard:runs",
+)
 
 
 def export(
@@ -14,7 +21,11 @@ def export(
     form: Annotated[
         Format | None,
         typer.Option(
-            "--format", help="torch, lightning, transformers or json.", show_default="torch"
+            "--format",
+            metavar="FORM",
+            help="The form of the code: torch, lightning, transformers or json.",
+            rich_help_panel=OUTPUT,
+            show_default="torch",
         ),
     ] = None,
     to: Annotated[
@@ -23,11 +34,17 @@ def export(
             "--to",
             help="Send the study, finished or not, with all its curves, to tensorboard:DIR, "
             "mlflow:URI or wandb:PROJECT; may be repeated. What is there is not sent again.",
+            rich_help_panel=WHERE,
             show_default=False,
         ),
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", help="With --to: stay, and send what comes, to the end.")
+        bool,
+        typer.Option(
+            "--follow",
+            help="With --to: stay, and send what comes, to the end.",
+            rich_help_panel=WHERE,
+        ),
     ] = False,
     until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:

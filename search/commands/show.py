@@ -4,6 +4,8 @@ import typer
 
 from search.commands.flags import StorageFlag, StoredFlag
 
+EXAMPLES = ("onecycle show --study digits > mine.py", "onecycle run --study mine.py --name digits")
+
 
 def show(study: StoredFlag, storage: StorageFlag = None) -> None:
     """Print a stored study's definition as a study file to go on with.

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from search.commands.completing import complete_definitions
+from search.commands.layout import WHAT, WITHOUT_FILE
 
 if TYPE_CHECKING:
     from studies.registry import Definition
 
 Returned = TypeVar("Returned")
-_PANEL = "What"
 
 
-def _option(*names: str, help: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help, show_default=False, rich_help_panel=_PANEL, **more)
+def _option(*names: str, help: str, panel: str = WITHOUT_FILE, **more: Any) -> Any:
+    return typer.Option(*names, help=help, show_default=False, rich_help_panel=panel, **more)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +32,7 @@ class What:
             "--study",
             help="digits, cifar-small, cifar, or the path of your own study file. Without one: "
             "--data and --model.",
+            panel=WHAT,
             autocompletion=complete_definitions,
         ),
     ] = None
@@ -108,6 +109,7 @@ class What:
             "--set",
             help="One field of the study, as in epochs=20, batch_size=256, n_trials=12 or "
             "space.max_lr=(0.01,0.1); may be repeated.",
+            panel=WHAT,
         ),
     ] = None
 

@@ -19,14 +19,19 @@ from search.commands.flags import (
 from search.workers.patience import START_PATIENCE_S
 from studies.states import Stage
 
+EXAMPLES = (
+    "onecycle worker --study digits",
+    "onecycle worker --study cifar --gpus 1 --timeout-min 600",
+)
+
 
 def worker(
     study: StoredFlag,
+    data: DataFlag = None,
+    timeout_min: TimeoutFlag = None,
     storage: StorageFlag = None,
     device: DeviceFlag = "auto",
     gpus: GpusFlag = None,
-    data: DataFlag = None,
-    timeout_min: TimeoutFlag = None,
     wait_s: WaitFlag = START_PATIENCE_S,
     track: TrackFlag = None,
     until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,

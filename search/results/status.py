@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, undefer
 from search.params import Params
 from search.queue.rows import database_now, params_of, search_rows, stored_study
 from search.results.curves import EpochPoint, StepPoint, epoch_points, step_points
+from search.results.remaining import remaining
 from search.results.result import StudyResult, result_of
 from search.results.short import call_line
 from search.results.verdict import short_verdict
@@ -132,13 +133,15 @@ class EndedRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overview:
-    """A study at one moment; `seconds_left` is None where it is not known.
+    """A study at one moment; `seconds_left` and its range are None where that is not known, and
+    `time_left` says it, or why not (search.results.remaining).
 
     `proposal` is the baseline's max_lr, and `max_lr` that in words: whose it is. Of a finished
     study `recommended` is the slot that is its answer, `answer` says so in a sentence, and `call`
     is its OneCycleLR.
 
-    Images are training images: `images_total` is what the plan costs, 0 without a plan.
+    Images are training images: `images_total` is what the plan costs, 0 without a plan, and
+    `images_per_s` what all workers that live train together, None before the first run has ended.
     `search_end`: where the search ended by itself.
     """
 
@@ -159,7 +162,10 @@ class Overview:
     call: str | None
     images_done: int
     images_total: int
+    images_per_s: float | None
     seconds_left: float | None
+    seconds_left_range: tuple[float, float] | None
+    time_left: str
     search_end: SearchEnd | None
 
     def as_json(self) -> dict[str, Any]:
@@ -199,7 +205,7 @@ def overview(engine: Engine, name: str, plan: Sequence[StageCost] = ()) -> Overv
         done = sum((s.done + s.given_up) * per_run.get(s.stage, 0.0) for s in stages)
         done += sum(per_run.get(run.stage, 0.0) * run.share_done for run in running)
         total = sum(max(s.total, 0) * per_run.get(s.stage, 0.0) for s in stages)
-        result = _result(session, row)
+        result, left = _result(session, row), remaining(session, row, plan, now)
         return Overview(
             study=row.name,
             stage=row.stage,
@@ -218,9 +224,10 @@ def overview(engine: Engine, name: str, plan: Sequence[StageCost] = ()) -> Overv
             call=None if result is None else call_line(result),
             images_done=int(done),
             images_total=int(total),
-            seconds_left=None
-            if row.stage.is_end
-            else _seconds_left(session, row, total - done, running),
+            images_per_s=left.images_per_s,
+            seconds_left=None if left.time is None else left.time.seconds,
+            seconds_left_range=None if left.time is None else (left.time.low, left.time.high),
+            time_left=left.text,
             search_end=row.search_end,
         )
 
@@ -420,19 +427,3 @@ def _best(session: Session, row: StudyRow) -> Best | None:
     if work is None or work.score is None:
         return None
     return Best(slot=work.slot, length=work.length, score=work.score, params=params_of(work))
-
-
-def _seconds_left(
-    session: Session, row: StudyRow, images_left: float, running: Iterable[Running]
-) -> float | None:
-    """Return remaining images / images per second of one worker so far / workers that live."""
-    images, seconds = session.execute(
-        select(func.sum(WorkRow.n_images), func.sum(WorkRow.seconds)).where(
-            WorkRow.study_id == row.id, WorkRow.state == RunState.DONE
-        )
-    ).one()
-    n_workers = len({run.owner for run in running if not run.stale})
-    # Only what has been measured tells a time: no guess before the first run has ended.
-    if not (images and seconds and n_workers and images_left):
-        return None
-    return float(images_left / (float(images) / seconds) / n_workers)

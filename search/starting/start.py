@@ -13,7 +13,7 @@ from search.history.samplers import check_installed
 from search.stages.range_test import with_stored_range_test
 from search.starting import catalog
 from search.starting.asked import Asked
-from search.starting.cost import Started, estimate, load_task, warm_up
+from search.starting.cost import Pace, Started, estimate, load_task, warm_up
 from search.starting.following import followed
 from search.starting.renewal import make_way, with_way_on
 from search.starting.target import RANGE_TEST, Target, n_trials_of
@@ -100,7 +100,7 @@ def work_on(
     """Make the study if it is new, bring it, or `only` one stage, to its end; return its row."""
     check_installed(asked.study.screening.sampler)
     trainer, site = load_task(asked.definition, row, device=asked.device, data=asked.data)
-    rate = warm_up(trainer, asked.study)
+    pace = warm_up(trainer, asked.study)
     facts = facts_of(trainer)
     if row is not None:
         try:
@@ -113,18 +113,18 @@ def work_on(
             asked.definition,
             name=asked.name,
             seed=asked.seed,
-            n_trials=_n_trials(None, asked, site, rate=rate),
+            n_trials=_n_trials(None, asked, site, pace=pace),
             target=asked.target,
         )
         catalog.resolve(engine, row, facts)
     if row.budget == RANGE_TEST and asked.target.only is None:
         budget = None if asked.target.budget is None else asked.target.budget.text
-        n_trials = _n_trials(row, asked, site, rate=rate)
+        n_trials = _n_trials(row, asked, site, pace=pace)
         exact = asked.target.n_trials is not None
         row = catalog.retarget(engine, row, n_trials=n_trials, budget=budget, exact=exact)
     row = catalog.measure_diverged_value(engine, row, asked.study, trainer)
     started = estimate(
-        row, asked.definition, trainer, site, rate=rate, workers=asked.workers, only=only
+        row, asked.definition, trainer, site, pace=pace, workers=asked.workers, only=only
     )
     with (
         watch(engine, started) if watch is not None else nullcontext(),
@@ -135,11 +135,11 @@ def work_on(
     return catalog.find(engine, asked.name)
 
 
-def _n_trials(row: StudyRow | None, asked: Asked, site: Site, *, rate: float) -> int:
+def _n_trials(row: StudyRow | None, asked: Asked, site: Site, *, pace: Pace) -> int:
     """Return how many configurations a study tries that is new, or had its range test alone."""
     if row is not None and asked.target == Target():
         return row.n_trials
-    return n_trials_of(asked.target, asked.study, site, rate=rate, workers=asked.workers)
+    return n_trials_of(asked.target, asked.study, site, pace=pace, workers=asked.workers)
 
 
 def facts_of(trainer: Trainer) -> dict[str, str]:

@@ -213,6 +213,7 @@ class Worker:
                     judged=judged,
                     device=self.device,
                     seconds=seconds,
+                    resumed=claim.had_owner,
                 )
             if not run.stop_asked():
                 raise AuditError("the loop stopped though nobody asked it to")

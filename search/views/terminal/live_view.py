@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -13,7 +14,9 @@ from sqlalchemy import Engine
 
 from search.results.status import EndedRun, Overview, Running, ended_since, overview
 from search.starting.cost import Started, duration_text
+from search.text import printable
 from search.views.terminal.sparkline import KINDS, learning
+from search.views.terminal.tables import wrapped
 from studies.errors import DatabaseError, StudyError
 from studies.params import CYCLE, parameter
 from studies.states import RunState, Stage
@@ -31,8 +34,6 @@ class View:
         self.engine, self.started = engine, started
         self.now: Overview | None = None
         self.look_s = 0.0
-        self._since: tuple[float, int] | None = None  # a moment of progress: time, images done
-        self._images_at_start = 0
         self._away = False
         self._known: set[int] = set()  # ids of ended runs
         self._told: Counter[Stage] = Counter()
@@ -58,32 +59,20 @@ class View:
         self.look_s = time.monotonic() - began
         self._known |= new.keys()
         if first:
-            self._images_at_start = self.now.images_done
             self._told.update(run.stage for run in new.values())
             self._proposed = self.now.max_lr is not None
         else:
             self._new += new.values()
-        if not first and self._since is None and self.now.images_done > self._images_at_start:
-            self._since = time.monotonic(), self.now.images_done
         return True
 
-    def images_per_s(self) -> float:
-        """Training images per second of all workers as seen so far, at first the warm-up's."""
-        assert self.now is not None
-        if self._since is not None:
-            moment, images = self._since
-            seen = self.now.images_done - images
-            # Too few runs tell no speed: until 2 % of the images are done the warm-up's counts.
-            if seen > 0.02 * self.now.images_total:
-                return seen / (time.monotonic() - moment)
-        return self.started.images_per_s
-
     def speed_text(self) -> str:
-        """Return how fast it goes and how long the rest takes at that rate."""
+        """Return how fast it goes and how long the rest takes, as `status` says it.
+
+        The speed is the warm-up's until a run has ended.
+        """
         assert self.now is not None
-        rate = self.images_per_s()
-        left = (self.now.images_total - self.now.images_done) / rate
-        return f"{rate:,.0f} {self.started.trained_on}/s · {duration_text(left)} left"
+        rate = self.now.images_per_s or self.started.images_per_s
+        return f"{rate:,.0f} {self.started.trained_on}/s · {self.now.time_left or 'nothing left'}"
 
     def news(self) -> list[str]:
         """Return a line for each event since the last call: a run that ended, a proposal."""
@@ -110,9 +99,9 @@ class View:
         words.append(self.speed_text())
         return " · ".join(word for word in words if word)
 
-    def picture(self, *, height: int, plain: bool = False) -> RenderableType:
+    def picture(self, *, height: int, width: int = 80, plain: bool = False) -> RenderableType:
         """Return bars for the stages, a row for each run under way, the best so far and how
-        long the rest takes, in about `height` lines of 80 columns.
+        long the rest takes, in about `height` lines of `width` columns.
 
         A row has how far the run is and how it learns; `plain`: in characters of ASCII.
         """
@@ -124,35 +113,50 @@ class View:
             failed = f", {stage.given_up} given up" if stage.given_up else ""
             bars.add_row(
                 Text(stage.name, style="bold" if stage.stage == now.stage else ""),
-                ProgressBar(total=max(1, stage.total), completed=stage.done, width=28),
+                ProgressBar(
+                    total=max(1, stage.total), completed=stage.done, width=min(28, width - 48)
+                ),
                 f"{stage.done}/{stage.total_text}{failed}",
             )
         parts: list[RenderableType] = [bars]
         if now.running:
             # Five lines are kept for the headings, 'and n more', two last lines, and the prompt.
             n_shown = max(1, min(_MOST_RUNS, height - len(now.stages) - 5))
-            parts.append(self._running(now.running[:n_shown], plain=plain))
+            parts += self._running(now.running[:n_shown], width, plain=plain)
             if len(now.running) > n_shown:
                 parts.append(Text(f"and {len(now.running) - n_shown} more"))
-        parts += [Text(line) for line in self._last_lines()]
+        parts += [
+            Text(part) for line in self._last_lines() for part in wrapped(printable(line), width)
+        ]
         return Group(*parts)
 
-    def _running(self, runs: Sequence[Running], *, plain: bool) -> Table:
+    def _running(
+        self, runs: Sequence[Running], width: int, *, plain: bool
+    ) -> list[RenderableType]:
+        """Return a row for each run; parameters without room are named below."""
+        values = _values(runs)
         columns: dict[str, list[str]] = {
             "running": [f"{run.name} {run.slot}" for run in runs],
             "done": [done_text(run) for run in runs],
             "left": [self._left(run) for run in runs],
             **_learning(runs, plain=plain),
-            **_values(runs),
+            **values,
         }
-        table = Table.grid(padding=(0, 2, 0, 0))
         shown = {heading: cells for heading, cells in columns.items() if any(cells)}
+        hidden = list[str]()
+        while _taken(shown) > width and (last := next(reversed(shown))) in values:
+            hidden.insert(0, last)
+            del shown[last]
+        table = Table.grid(padding=(0, 2, 0, 0))
         for heading in shown:
             table.add_column(justify="left" if heading in _TO_THE_LEFT else "right", no_wrap=True)
         table.add_row(*(Text(heading, style="dim") for heading in shown))
         for cells in zip(*shown.values(), strict=True):
             table.add_row(*map(Text, cells))
-        return table
+        if not hidden:
+            return [table]
+        left_out = f"not shown, for want of room: {', '.join(hidden)}; `onecycle trials` has them"
+        return [table, *map(Text, wrapped(left_out, width))]
 
     def _left(self, run: Running) -> str:
         if not run.images_per_s:
@@ -178,6 +182,12 @@ class View:
 _TO_THE_LEFT = ("running", *KINDS)
 
 
+def _taken(columns: Mapping[str, Sequence[str]]) -> int:
+    """Return the columns of characters that a table takes, with two between its columns."""
+    widths = [max(map(cell_len, [heading, *cells])) for heading, cells in columns.items()]
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
 def _learning(runs: Sequence[Running], *, plain: bool) -> dict[str, list[str]]:
     """Return how the runs learn as two columns; none before there is anything to show."""
     learned = learning(runs, plain=plain)
@@ -196,7 +206,10 @@ def _values(runs: Sequence[Running]) -> dict[str, list[str]]:
     names = max(asked, key=len, default=CYCLE)
     texts = [{} if run.params is None else run.params.texts() for run in runs]
     columns = {
-        parameter(name).heading or name: [each.get(name, "") for each in texts] for name in names
+        printable(parameter(name).heading or name): [
+            printable(each.get(name, "")) for each in texts
+        ]
+        for name in names
     }
     for place, run in enumerate(runs):
         if run.params is None and run.stage != Stage.RANGE_TEST:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Protocol
 
+from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 from sqlalchemy import Engine
@@ -23,12 +24,13 @@ from search.results.status import (
     stored_definition,
 )
 from search.starting.catalog import find
-from search.starting.cost import StageCost, duration_text
+from search.starting.cost import StageCost
 from search.text import printable, shell_line
 from search.tracebacks import harmless
 from search.views.terminal.answer import on_stdout
 from search.views.terminal.live_view import done_text
 from search.views.terminal.sparkline import Learning, learning
+from search.views.terminal.tables import wrapped
 from studies.errors import DatabaseUnreachableError
 from studies.states import Stage
 from studies.tables import WorkRow
@@ -37,6 +39,7 @@ log = logging.getLogger(__name__)
 
 # As watch(1) does.
 REPAINT_S = 2.0
+_NARROW = 60  # columns of the narrowest terminal that the counts have to fit
 _COUNTS = ("done", "running", "waiting", "given up", "total")
 
 
@@ -52,7 +55,8 @@ def print_status(engine: Engine, name: str, *, json: bool) -> None:
     if json:
         print(json_module.dumps(now.as_json(), indent=2))
     else:
-        print("\n".join(status_lines(now, plain=on_stdout().options.ascii_only)))
+        for line in _fitted(on_stdout(), now):
+            print(line)
 
 
 def print_errors(engine: Engine, name: str, *, json: bool) -> None:
@@ -105,17 +109,23 @@ def _screen() -> Iterator[Show]:
         return
     with Live(console=console, auto_refresh=False) as live:
         yield lambda now: live.update(
-            Text("\n".join(lines(now)), no_wrap=True, overflow="ellipsis"), refresh=True
+            Text("\n".join(_fitted(console, now)), no_wrap=True, overflow="ellipsis"),
+            refresh=True,
         )
+
+
+def _fitted(console: Console, now: Overview) -> list[str]:
+    """Return the lines that status_lines() gives: whole for a file, wrapped for a terminal."""
+    lines = status_lines(now, plain=console.options.ascii_only)
+    if not console.is_terminal:
+        return lines
+    return [part for line in lines for part in wrapped(line, console.width)]
 
 
 def status_lines(now: Overview, *, plain: bool = False) -> list[str]:
     """Return a look at a study as lines of text; `plain`: its curves in characters of ASCII."""
     lines = [printable(f"study {now.study}: {_where(now)}")]
-    lines.append(f"  {'':<12}" + "".join(f"{heading:>10}" for heading in _COUNTS))
-    for s in now.stages:
-        numbers = (s.done, s.running, s.waiting, s.given_up, s.total_text)
-        lines.append(f"  {s.name:<12}" + "".join(f" {n:>9}" for n in numbers))
+    lines += _counts(now)
     if now.running:
         devices = {worker.name: worker.device for worker in now.workers}
         learned = learning(now.running, plain=plain)
@@ -143,9 +153,24 @@ def status_lines(now: Overview, *, plain: bool = False) -> list[str]:
         lines.append(f"best so far {best.score:.4f} (slot {best.slot}{params})")
     elif now.max_lr is not None:
         lines.append(now.max_lr)
-    if now.seconds_left is not None:
-        lines.append(f"about {duration_text(now.seconds_left)} left")
+    if now.time_left:
+        lines.append(now.time_left)
     return lines
+
+
+def _counts(now: Overview) -> list[str]:
+    """Return the table of the stages, within 60 columns."""
+    rows: list[tuple[str, ...]] = [("", *_COUNTS)]
+    for s in now.stages:
+        numbers = (s.done, s.running, s.waiting, s.given_up)
+        rows.append((s.name, *map(str, numbers), s.total_text))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    gap = " " * (2 if sum(widths) + 2 * len(widths) <= _NARROW else 1)
+    return [
+        f"  {name:<{widths[0]}}"
+        + "".join(f"{gap}{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+        for name, *cells in rows
+    ]
 
 
 def print_reaped(given_back: Sequence[WorkRow], *, n_watched: int) -> None:
