@@ -1,9 +1,6 @@
 """The product as a library: run() is what the command line calls."""
 
 import logging
-import os
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +18,7 @@ from search.stages.range_test import measured_at_all, with_stored_range_test
 from search.starting import catalog, slurm
 from search.starting.asked import Asked, asked_of, check_counts, definition_of
 from search.starting.cost import Started, estimate, load_task, warm_up
+from search.starting.here import join_here, stop_at_end_of_stdin
 from search.starting.opening import opened, settle_ended
 from search.starting.renewal import make_way, start_fresh
 from search.starting.slurm import Batch, batch_script
@@ -29,9 +27,7 @@ from search.starting.start import (
     check_not_begun,
     facts_of,
     has_ended,
-    raise_if_stopped,
     stored,
-    work_here,
     work_on,
 )
 from search.starting.target import RANGE_TEST, Target, n_trials_of
@@ -375,7 +371,7 @@ def join(
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
     patiently = Patience(stop, seconds=wait_s)
     if until_stdin_closes:  # started by a search that had its database a moment ago
-        threading.Thread(target=_stop_at_end_of_stdin, args=(stop,), daemon=True).start()
+        stop_at_end_of_stdin(stop)
         patiently = Patience(stop)
     with stop.on_signals(), opened(storage, patiently=patiently) as engine:
         row = patiently(catalog.find, engine, name)
@@ -385,12 +381,7 @@ def join(
             trainer, site = load_task(definition, row, device=device, data=data)
             patiently(catalog.resolve, engine, row, facts_of(trainer))
             row = patiently(catalog.measure_diverged_value, engine, row, definition.study, trainer)
-            ended = work_here(
-                engine, row, definition, trainer=trainer, site=site, stop=stop, only=only
-            )
-            raise_if_stopped(ended, stop)
-            if only is None:
-                catalog.remove_checkpoints(row.id, site.cache)
+            join_here(engine, row, definition, trainer=trainer, site=site, stop=stop, only=only)
         if patiently(catalog.find, engine, name).stage == Stage.FAILED:
             load_result(engine, name)
 
@@ -409,9 +400,3 @@ def _stored_definition(row: StudyRow, definition_fd: int | None) -> Definition:
     definition = with_stored_range_test(definition, row)
     compare(row.name, row.declared, declared(definition.study, definition.source))
     return definition
-
-
-def _stop_at_end_of_stdin(stop: Stop) -> None:
-    while os.read(sys.stdin.fileno(), 1024):  # unbuffered: a buffer's lock blocks the exit
-        pass
-    stop.ask()

@@ -19,7 +19,7 @@ from search.params import Params
 from search.results.result import StudyResult
 from search.results.trials import Trial, columns, searched_names
 from search.results.verdict import short_verdict
-from search.starting.cost import StageCost, Started, duration_text
+from search.starting.cost import StageCost, Started, duration_text, estimated_text
 from search.text import printable
 from search.views.findings import Findings
 from search.views.wording import (
@@ -62,7 +62,7 @@ def plan_text(started: Started) -> str:
     lines.append(f"  {'in all':<12} {total:>35,} training {started.trained_on}")
     if most > total:
         lines.append(f"  {'':<12} at most {most:,}")
-    lines.append(f"  about {duration_text(started.seconds)} here")
+    lines.append(f"  {estimated_text(started.seconds)} here")
     return "\n".join(lines)
 
 

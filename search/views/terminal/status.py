@@ -22,7 +22,7 @@ from search.results.status import (
     stored_definition,
 )
 from search.starting.catalog import find
-from search.starting.cost import StageCost, duration_text
+from search.starting.cost import StageCost, estimated_text
 from search.text import printable, shell_line
 from search.tracebacks import harmless
 from search.views.terminal.answer import on_stdout
@@ -136,7 +136,7 @@ def status_lines(now: Overview) -> list[str]:
     elif now.max_lr is not None:
         lines.append(now.max_lr)
     if now.seconds_left is not None:
-        lines.append(f"about {duration_text(now.seconds_left)} left")
+        lines.append(f"{estimated_text(now.seconds_left)} left")
     return lines
 
 
