@@ -1,5 +1,6 @@
 """What a study costs, in training images and time, before anything is spent."""
 
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -231,9 +232,10 @@ def warm_up(trainer: Trainer, study: Study) -> float:
     n_steps = 2
     if _timed(trainer, study, n_steps) < _FIRST_ROUND_S:
         n_steps *= 4
-    # Rounds of 8, 32, 128 and 512 steps: the first that takes long enough to be timed counts.
+    # 8 steps, then as many as seem to take long enough: the first round that does counts.
     while (seconds := _timed(trainer, study, n_steps)) < _TIMED_S and n_steps < _MOST_TIMED_STEPS:
-        n_steps *= 4
+        enough = math.ceil(n_steps * _TIMED_S / max(seconds, 1e-9))
+        n_steps = min(max(2 * n_steps, enough), _MOST_TIMED_STEPS)
     return n_steps * study.task.batch_size / seconds
 
 
