@@ -119,49 +119,28 @@ def main(called_as: str | None = None) -> None:
 
     `called_as` is the program's name in its help; None reads it off the command line.
     """
-    from search.errors import (
-        EXIT_GIVEN_BACK,
-        EXIT_INTERRUPTED,
-        EXIT_NO_RESULT,
-        EXIT_USER_ERROR,
-        GivenBackError,
-        NoResultError,
-    )
-    from search.text import printable
-    from search.tracebacks import told
-    from studies.errors import DatabaseUnreachableError
-    from trainers.errors import UserError
+    from search.errors import EXIT_INTERRUPTED, Ending, ending_of
 
     if _COMPLETION & set(sys.argv[1:2]):
         called_as = "onecycle"  # what a shell completes is the installed program
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    notes: Sequence[str] = ()
     try:
         app(prog_name=called_as)
-    except DatabaseUnreachableError as error:
-        code, text = EXIT_GIVEN_BACK, f"error: {error}; the same command resumes when it does"
-    except UserError as error:
-        code, text = EXIT_USER_ERROR, f"error: {error}"
-    except NoResultError as error:
-        code, text = EXIT_NO_RESULT, f"no result: {error}"
-        notes = error.__notes__ if hasattr(error, "__notes__") else ()
-    except GivenBackError as error:
-        code, text = EXIT_GIVEN_BACK, str(error)
+        return
     except Exception as error:
         if "_ONECYCLE_COMPLETE" in os.environ:  # somebody types: no trace in the middle of it
             sys.exit(1)
-        where = told(error)
-        if where is None:
+        told = ending_of(error)
+        if told is None:
             raise
-        code, text, notes = EXIT_USER_ERROR, f"error: {type(error).__name__}: {error}", [where]
+        ending = told
     except SystemExit as ended:
         if ended.code != EXIT_INTERRUPTED:  # Typer's end after Ctrl-C, of which it says nothing
             raise
-        code, text = EXIT_INTERRUPTED, "interrupted: the same command resumes it"
-    below = (printable(note, keep="\n") for note in notes)
-    print("\n".join([printable(text), *below]), file=sys.stderr)
-    sys.exit(code)
+        ending = Ending(EXIT_INTERRUPTED, "interrupted: the same command resumes it")
+    print(ending.text, file=sys.stderr)
+    sys.exit(ending.code)
 
 
 if __name__ == "__main__":

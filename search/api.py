@@ -1,9 +1,7 @@
 """The product as a library: run() is what the command line calls."""
 
 import logging
-import os
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +20,7 @@ from search.starting import catalog, slurm
 from search.starting.asked import Asked, asked_of, check_counts, definition_of
 from search.starting.cost import Started, estimate, load_task, warm_up
 from search.starting.following import followed
+from search.starting.here import join_here, stop_at_end_of_stdin
 from search.starting.opening import opened, settle_ended
 from search.starting.renewal import make_way, start_fresh
 from search.starting.slurm import Batch, batch_script
@@ -30,9 +29,7 @@ from search.starting.start import (
     check_not_begun,
     facts_of,
     has_ended,
-    raise_if_stopped,
     stored,
-    work_here,
     work_on,
 )
 from search.starting.target import RANGE_TEST, Target, n_trials_of
@@ -410,7 +407,7 @@ def join(
     patiently = Patience(stop, seconds=wait_s)
     if until_stdin_closes:  # started by a search that had its database a moment ago
         sys.path.append(str(Path.cwd()))  # at the end: what lies there must not hide a package
-        threading.Thread(target=_stop_at_end_of_stdin, args=(stop,), daemon=True).start()
+        stop_at_end_of_stdin(stop)
         patiently = Patience(stop)
     with stop.on_signals(), opened(storage, patiently=patiently) as engine:
         row = patiently(catalog.find, engine, name)
@@ -421,12 +418,9 @@ def join(
             patiently(catalog.resolve, engine, row, facts_of(trainer))
             row = patiently(catalog.measure_diverged_value, engine, row, definition.study, trainer)
             with followed(engine, row.name, trackers, stop):
-                ended = work_here(
+                join_here(
                     engine, row, definition, trainer=trainer, site=site, stop=stop, only=only
                 )
-            raise_if_stopped(ended, stop)
-            if only is None:
-                catalog.remove_checkpoints(row.id, site.cache)
         else:
             with followed(engine, row.name, trackers, stop):
                 pass
@@ -448,12 +442,6 @@ def _stored_definition(row: StudyRow, definition_fd: int | None) -> Definition:
     definition = with_stored_range_test(definition, row)
     compare(row.name, row.declared, declared(definition.study, definition.source))
     return definition
-
-
-def _stop_at_end_of_stdin(stop: Stop) -> None:
-    while os.read(sys.stdin.fileno(), 1024):  # unbuffered: a buffer's lock blocks the exit
-        pass
-    stop.ask()
 
 
 def send(
@@ -479,7 +467,7 @@ def send(
         raise UsageError(f"--to is needed: where is study {name!r} to be sent? {ALLOWED}")
     stop = Stop()
     if until_stdin_closes:
-        threading.Thread(target=_stop_at_end_of_stdin, args=(stop,), daemon=True).start()
+        stop_at_end_of_stdin(stop)
     with stop.on_signals(), opened(storage) as engine:
         row = catalog.find(engine, name)
         if follow:

@@ -63,6 +63,9 @@ class ImageTask(Protocol):
 class Classifier:
     """Trains a task of images at a Site; one object serves any number of runs."""
 
+    forks = True
+    """On a CPU it works as well in a forked process: it holds tensors and starts no thread."""
+
     def __init__(self, task: ImageTask, site: Site) -> None:
         self.task = task
         self.kind = site.device

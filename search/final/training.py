@@ -22,7 +22,7 @@ from search.final.place import Draft, Place
 from search.stages.versions import versions
 from search.starting.catalog import final_checkpoints
 from search.starting.cost import user_code
-from search.starting.start import raise_if_stopped
+from search.starting.here import raise_if_stopped
 from search.workers.outcome import ended_of
 from search.workers.stop import Stop
 from studies.definition import Study

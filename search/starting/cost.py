@@ -300,13 +300,23 @@ def devices(kind: DeviceKind) -> int:
     return torch.cuda.device_count()
 
 
+_LEAST_TOLD_S = 0.05
+
+
 def duration_text(seconds: float) -> str:
     """Return a duration as people say it: '0.2 s', '40 s', '12 min', '3.5 h'; never 0 s."""
     if seconds < 0.95:
-        return f"{seconds:.1f} s" if seconds >= 0.05 else "under 0.1 s"
+        return f"{seconds:.1f} s" if seconds >= _LEAST_TOLD_S else "under 0.1 s"
     # Up to 90 of the smaller unit: '80 s' says more than '1 min'.
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def estimated_text(seconds: float) -> str:
+    """Return an estimated duration: 'about 40 s', and what is too short to be told as it is."""
+    return (
+        f"about {duration_text(seconds)}" if seconds >= _LEAST_TOLD_S else duration_text(seconds)
+    )

@@ -17,7 +17,7 @@ from search.queue.rows import seed_of, stored_study
 from search.queue.work import Claim, Ended, FencedOffError, Queue, Reached
 from search.stages import range_test, search
 from search.stages.early_end import end_if_enough
-from search.stages.known import known
+from search.stages.known import Known, known
 from search.stages.order import advance
 from search.stages.propose import next_params
 from search.stages.space import Ranges
@@ -41,7 +41,9 @@ from trainers.sweeps.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
-_POLL_S = 0.2  # how soon a worker that waits sees a run that was given back
+# How soon a worker that waits sees what others opened or gave back: after a tenth of what it has
+# waited, between these. Cycles may take half a second, or hours.
+_LEAST_POLL_S, _POLL_S = 0.02, 0.2
 _SIGNALS_TOGETHER_S = 0.5  # systemd and Slurm signal a whole group, in any order
 
 MAX_PLACE_FAILURES = 3
@@ -91,6 +93,8 @@ class Worker:
         self._out_of_memory = False
         self._place_failures = 0
         self._waits_in: Stage | None = None
+        self._waits_since: float | None = None
+        self._seen: Known | None = None
 
     @cached_property
     def history(self) -> History:
@@ -139,6 +143,7 @@ class Worker:
             claim = self.patiently(self.queue.claim)
             if claim is not None:
                 self._perform(claim)
+                self._waits_since = None
                 continue
             self.patiently(self._settle)
             stage = self.patiently(advance, self.engine, self.row.id, self.study)
@@ -154,7 +159,7 @@ class Worker:
     def _look_ahead(self) -> None:
         """End the search before the next claim where one more cycle would gain too little."""
         if self.only in (None, Stage.SEARCH):
-            end_if_enough(self.engine, self.row.id, self.study)
+            self._seen = end_if_enough(self.engine, self.row.id, self.study)
 
     def _wait(self, stage: Stage) -> None:
         """Wait a moment for the runs that others hold, and say so."""
@@ -166,7 +171,11 @@ class Worker:
         if self._waits_in != stage:
             log.info("waiting for %s to end", reason)
         self._waits_in = stage
-        self.stop.sleep(min(_POLL_S, self.row.beat_s))
+        now = time.monotonic()
+        if self._waits_since is None:
+            self._waits_since = now
+        nap = max(_LEAST_POLL_S, (now - self._waits_since) / 10)
+        self.stop.sleep(min(nap, _POLL_S, self.row.beat_s))
 
     def _perform(self, claim: Claim) -> None:
         """Do one run and write how it ended; every way out leaves the row in a state to resume."""
@@ -344,7 +353,7 @@ class Worker:
             return None
         with reading(self.engine) as session:
             row = stored_study(session, self.row)
-            seen = known(session, row, self.study, slot=slot)
+            seen = known(session, row, self.study, slot=slot, before=self._seen)
         if seen.belief is None:
             return search.space_filling(slot, study_seed=row.seed, ranges=self._ranges)
         return next_params(seen.belief, pending=seen.pending)

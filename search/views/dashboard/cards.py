@@ -276,7 +276,9 @@ def _searched(row: StudyRow, measured: RangeTestResult) -> "Searched | None":
     if len({proposal.max_lr for proposal in proposals.values()}) == 1:
         proposals = {None: next(iter(proposals.values()))}
     marked = {BASELINE_SLOT: "baseline"}
-    return trial_figures.Searched(Metric(row.metric), proposals, marked, row.moving)
+    return trial_figures.Searched(
+        Metric.of(row.metric, [row.diverged_value]), proposals, marked, row.moving
+    )
 
 
 def _fitted(title: str, figure: "Figure") -> str:

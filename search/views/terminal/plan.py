@@ -3,7 +3,7 @@
 import json as json_module
 
 from search.params import Params
-from search.starting.cost import StageCost, Started, duration_text
+from search.starting.cost import StageCost, Started, duration_text, estimated_text
 from search.text import printable
 from search.views.terminal.answer import on_stdout
 from search.views.terminal.tables import wrapped
@@ -56,7 +56,7 @@ _TIMED = "by a warm-up of a few steps; scoring, and starts of workers, are not c
 
 
 def _time_text(started: Started) -> str:
-    text = f"about {duration_text(started.seconds)} here"
+    text = f"{estimated_text(started.seconds)} here"
     most = duration_text(started.most_seconds)
     return text if most == duration_text(started.seconds) else f"{text}, at most {most}"
 
