@@ -112,9 +112,10 @@ class _Follower:
             self._thread.join()
         if self._missing:
             log.warning(
-                "%s has not got all of study %r; this sends what is missing: %s",
+                "%s has not got all of study %r%s; this sends what is missing: %s",
                 self._tracker.shown,
                 self._study,
+                ", for it gave no answer in time" if self._given_up else "",
                 self._tracker.missing_line(self._study),
             )
 

@@ -211,17 +211,27 @@ class _Follower:
 
 
 def cause_of(error: BaseException, tracker: Tracker) -> str:
-    """Return the innermost cause of a library's error in one line that shows no secret."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    text = (str(error).strip().splitlines() or [""])[0]
-    line = f"{type(error).__name__}: {tracker.scrubbed(text)}" if text else type(error).__name__
+    """Return the cause of a library's error in one line that shows no secret.
+
+    That is the system's own, such as a refused connection, where there is one below it.
+    """
+    below = error
+    while (inner := below.__cause__ or below.__context__) is not None:
+        below = inner
+    cause = below if isinstance(below, OSError) and str(below) else error
+    text = next((line.strip() for line in str(cause).splitlines() if line.strip()), "")
+    line = f"{type(cause).__name__}: {tracker.scrubbed(text)}" if text else type(cause).__name__
     return printable(line)[:_CAUSE_LENGTH]
 
 
 def _refuses(error: Exception) -> bool:
     """Whether an error is one that waiting does not mend: a wrong password, a missing right."""
     if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
+        return True
+    if type(error).__name__ in (
+        "AuthenticationError",
+        "UsageError",
+    ):  # of W&B: no key, a wrong one
         return True
     status = getattr(error, "get_http_status_code", None)  # of MLflow's exceptions
     code = status() if callable(status) else 500
