@@ -1,8 +1,14 @@
 """The command line: `python -m search COMMAND`, installed as `onecycle COMMAND`."""
 
+from search.shadowed import check_packages
+
+check_packages()  # before anything imports them
+
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -20,6 +26,7 @@ from search.commands import (
     report,
     run,
     schedule,
+    show,
     status,
     submit,
     train,
@@ -31,7 +38,6 @@ app = typer.Typer(
     name="onecycle",
     help="Which max_lr, pct_start and div_factor? Range test, search and confirmation for 1cycle.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -55,10 +61,37 @@ for command in (
     schedule.schedule,
     diagnose.diagnose,
     export.export,
+    show.show,
     train.train,
 ):
     app.command(name=command.__name__.rstrip("_").replace("_", "-"))(command)
 db_app.command(name="upgrade")(db.db_upgrade)
+
+
+_COMPLETION = {"--install-completion", "--show-completion"}
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from studies.format import written_by
+
+        typer.echo(written_by())
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version, and that of the study format.",
+            callback=_print_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 def main(called_as: str | None = None) -> None:
@@ -79,6 +112,8 @@ def main(called_as: str | None = None) -> None:
     from studies.errors import DatabaseUnreachableError
     from trainers.errors import UserError
 
+    if _COMPLETION & set(sys.argv[1:2]):
+        called_as = "onecycle"  # what a shell completes is the installed program
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     notes: Sequence[str] = ()
@@ -94,6 +129,8 @@ def main(called_as: str | None = None) -> None:
     except GivenBackError as error:
         code, text = EXIT_GIVEN_BACK, str(error)
     except Exception as error:
+        if "_ONECYCLE_COMPLETE" in os.environ:  # somebody types: no trace in the middle of it
+            sys.exit(1)
         where = told(error)
         if where is None:
             raise

@@ -144,7 +144,7 @@ def brought_to_end(
 
 
 def range_test(
-    study: str | Path | Study,
+    study: str | Path | Study | Definition,
     *,
     storage: str | None = None,
     name: str | None = None,
@@ -306,7 +306,7 @@ def costed(asked: Asked) -> Started:
 
 
 def submit(
-    study: str | Path,
+    study: str | Path | Study | Definition,
     batch: Batch,
     *,
     storage: str | None = None,
@@ -364,7 +364,7 @@ def submit(
 
 
 def submitted_script(
-    study: str | Path,
+    study: str | Path | Study | Definition,
     batch: Batch,
     *,
     storage: str | None = None,
@@ -410,6 +410,7 @@ def join(
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
     patiently = Patience(stop, seconds=wait_s)
     if until_stdin_closes:  # started by a search that had its database a moment ago
+        sys.path.append(str(Path.cwd()))  # at the end: what lies there must not hide a package
         threading.Thread(target=_stop_at_end_of_stdin, args=(stop,), daemon=True).start()
         patiently = Patience(stop)
     with stop.on_signals(), opened(storage, patiently=patiently) as engine:

@@ -10,7 +10,10 @@ from typing import Any
 
 from studies.definition import RangeTest, Study
 from studies.errors import ProtocolError
+from studies.flags import is_written_by_us
 from studies.made_of import code_fields, is_of_object
+from studies.params import Choice, Fixed, Range
+from studies.space import Space
 
 # A study may be stored under another name with --name; its epochs stand in its screening as well.
 # Where images lie is no matter, as long as they are the same (their checksum is a fact).
@@ -24,6 +27,7 @@ _SEARCH_SEEDS = "seeds of the search"
 _MARKS = (_SEEDS, _FIRST, _SEARCH_SEEDS, _RACE)
 """Fields that tell studies from before: these keep their own ways, and are not refused."""
 _CODE = "code of the study file"
+_NO_CODE = "none of its own"
 _ONLY_WHERE_GIVEN = {
     "range_test.required": "False",
     "screening.exact": "False",
@@ -61,7 +65,7 @@ def declared(study: Study, source: str) -> dict[str, str]:
     fields[_RACE] = "a race, then pairs"
     fields[_FIRST] = "four"
     fields[_SEARCH_SEEDS] = "one for all configurations"
-    fields |= code_fields(source) if is_of_object(source) else {_CODE: _code_digest(source)}
+    fields |= code_fields(source) if is_of_object(source) else {_CODE: _code_of(source)}
     # From the package's metadata: importing torch takes two seconds. To the minor version, because
     # patch releases of torch mend regressions only.
     fields["torch"] = ".".join(importlib.metadata.version("torch").split(".")[:2])
@@ -72,6 +76,33 @@ def stored_range_test(stored: Mapping[str, str]) -> RangeTest:
     """Return the settings that the sweeps of a stored study follow."""
     fields = {f.name: stored.get(f"range_test.{f.name}") for f in dataclasses.fields(RangeTest)}
     return RangeTest(**{k: ast.literal_eval(v) for k, v in fields.items() if v is not None})
+
+
+def stored_space(stored: Mapping[str, str]) -> Space:
+    """Return the space of a stored study, which no page needs the study's file for.
+
+    Raises ValueError where what is stored is not as declared() writes it.
+    """
+    fields = {f.name: stored.get(f"space.{f.name}") for f in dataclasses.fields(Space)}
+    try:
+        given = {k: _value(ast.parse(v, mode="eval").body) for k, v in fields.items() if v}
+    except (SyntaxError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the stored space cannot be read: {error}") from error
+    return Space(**given)
+
+
+_DOMAINS = {kind.__name__: kind for kind in (Range, Choice, Fixed)}
+
+
+def _value(node: ast.expr) -> Any:
+    """Return the value of plain Python source in which domains are made by keyword."""
+    if isinstance(node, ast.Call):
+        kind = _DOMAINS[node.func.id]  # type: ignore[attr-defined]
+        return kind(**{f"{each.arg}": _value(each.value) for each in node.keywords})
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        return {ast.literal_eval(key or ""): _value(value) for key, value in pairs}
+    return ast.literal_eval(node)
 
 
 def has_long_seeds(stored: Mapping[str, str]) -> bool:
@@ -97,6 +128,9 @@ def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> Non
         keys = [
             key for key in keys if key != _CODE and not key.startswith(("code of ", "value of "))
         ]
+    if _CODE not in stored and now.get(_CODE) == _NO_CODE:
+        # A Study object that uses no function of its author's says all in its fields as well.
+        keys.remove(_CODE)
     for key in keys:
         if key in _MARKS and key not in stored:
             continue
@@ -134,6 +168,15 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
 
 _WHERE_IT_LIES = re.compile(r" at 0x[0-9a-fA-F]+")
 """What Python writes of an object that has no text of its own: another in every process."""
+
+
+def _code_of(source: str) -> str:
+    """Return what stands for a study file's code; one that we wrote says all in its fields.
+
+    So its text may be another in the next version, and name another folder.
+    """
+    tree = ast.parse(source)
+    return _NO_CODE if is_written_by_us(tree) else _code_digest(source)
 
 
 def _code_digest(source: str) -> str:

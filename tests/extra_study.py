@@ -38,7 +38,7 @@ STUDY = replace(
     TABLE,
     name="extra",
     task=OwnLoop(factory=Loop, batch_size=10, steps_per_epoch=STEPS_PER_EPOCH),
-    screening=Screening(n_trials=14, epochs=4, n_initial=8),
+    screening=Screening(n_trials=16, epochs=4, n_initial=8),
     space=Space(
         extra={
             "dropout": Range(0.0, 0.5, baseline=0.1),

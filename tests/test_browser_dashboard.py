@@ -21,7 +21,10 @@ from tests.rows import query
 pytestmark = pytest.mark.slow
 
 PASSWORD = "s3cret: ü"
-CARDS = ("range-test", "search", "confirmation", "schedules")
+SLICES = ("slice-max_lr", "slice-pct_start", "slice-div_factor")
+DRAWN = ".scatterlayer .trace, .barlayer .trace, .table .column-cell"
+PLOTS = ("confirmation", "search", "curves", *SLICES, "map", "parallel")
+CARDS = ("answer", *PLOTS, "importance", "range-test", "schedules")
 
 
 @contextmanager
@@ -64,7 +67,7 @@ def test_every_card_is_drawn_in_the_order_of_the_search(tab: Tab, address: str) 
     page.goto(f"{address}/dashboard/studies/1")
     for card in CARDS:
         plot = page.locator(f"[id='user-defined-plot:onecycle-{card}']")
-        plot.locator(".scatterlayer .trace").first.wait_for()
+        plot.locator(DRAWN).first.wait_for()
         box = plot.locator("svg.main-svg").first.bounding_box()
         assert box is not None
         assert box["width"] > 500
@@ -72,7 +75,7 @@ def test_every_card_is_drawn_in_the_order_of_the_search(tab: Tab, address: str) 
     shown = page.locator("[id^='user-defined-plot']").evaluate_all("all => all.map(e => e.id)")
     assert shown == [f"user-defined-plot:onecycle-{card}" for card in CARDS]
     titles = page.locator("[id^='user-defined-plot'] .gtitle").all_text_contents()
-    assert titles[:2] == ["Range test", "Search: cycles of 10 epochs"]
+    assert [titles[0], titles[2]] == ["The answer", "Search: cycles of 10 epochs"]
     legend = " ".join(page.locator("[id^='user-defined-plot'] .legendtext").all_text_contents())
     for word in ("proposed max_lr", "edge", "rebound", "bracket", "baseline's validation mean"):
         assert word in legend
@@ -88,7 +91,7 @@ def test_titles_legends_and_plots_of_the_cards_do_not_overlap(tab: Tab, address:
     tab.page.goto(f"{address}/dashboard/studies/1")
     for card in CARDS:
         plot = tab.page.locator(f"[id='user-defined-plot:onecycle-{card}']")
-        plot.locator(".scatterlayer .trace").first.wait_for()
+        plot.locator(DRAWN).first.wait_for()
         box = plot.bounding_box()
         assert box is not None
         ends_at = box["y"]
@@ -98,6 +101,33 @@ def test_titles_legends_and_plots_of_the_cards_do_not_overlap(tab: Tab, address:
                 assert ends_at <= found["y"] + 1, f"{card}: {part}"
                 ends_at = found["y"] + found["height"]
         assert ends_at <= box["y"] + box["height"]
+
+
+@pytest.mark.parametrize("width", [400, 1200, 1600])
+def test_our_card_is_the_first_on_the_page_and_says_what_best_trial_says(
+    tab: Tab, address: str, finished_digits: FinishedStudy, width: int
+) -> None:
+    page = tab.page
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{address}/dashboard/studies/1")
+    ours = page.locator("[id='user-defined-plot:onecycle-answer']")
+    ours.locator(DRAWN).first.wait_for()
+    page.get_by_text("Best Trial (number=").wait_for()
+    tops = page.locator(".MuiCard-root").evaluate_all(
+        "cards => cards.map(c => [c.getBoundingClientRect().top, c.innerText.slice(0, 40)])"
+    )
+    assert ours.bounding_box() is not None
+    first = min(tops)
+    assert "the answer" in first[1].lower(), sorted(tops)[:3]
+    engine = open_engine(finished_digits.url)
+    result = load_result(engine, "digits")
+    engine.dispose()
+    text = ours.text_content() or ""
+    for value in result.recommended.params.texts().values():
+        assert value in text
+    best = page.locator(".MuiCard-root", has_text="Best Trial (number=").inner_text()
+    assert f"{round(result.recommended.validation.mean, 6)}" in best
+    assert tab.complaints == []
 
 
 def test_the_note_reads_as_a_summary(

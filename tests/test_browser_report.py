@@ -2,25 +2,38 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import insert, make_url, update
 
+from search.stages.statistics import compare
 from search.starting import catalog
 from search.views.findings import findings
 from search.views.page.report import write_report
+from search.views.tiles import LOOKS
 from studies.database import open_engine, transaction
 from studies.tables import StudyRow, WorkRow
 from tests.browser import Tab
 from tests.conftest import FinishedStudy
-from tests.finished_rows import NAME, put
+from tests.finished_rows import NAME, TEST, put
 
 pytestmark = pytest.mark.slow
 
 OpenTab = Callable[..., Tab]
-FIGURES = ["confirmation", "importance", "range_test", "schedule", "search"]
+SLICES = ["slice-div_factor", "slice-max_lr", "slice-pct_start"]
+FIGURES = [
+    "confirmation",
+    "curves",
+    "importance",
+    "map",
+    "parallel",
+    "range_test",
+    "schedule",
+    "search",
+]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +75,7 @@ def test_it_draws_every_figure_and_asks_nothing_of_any_network(
     tab.page.reload()
     drawn = tab.page.locator(".figure:has(.main-svg)")
     assert sorted(f"{e.get_attribute('id')}" for e in drawn.all()) == [
-        f"figure-{name}" for name in FIGURES
+        f"figure-{name}" for name in [*FIGURES, *SLICES]
     ]
     assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
     assert tab.complaints == []
@@ -101,6 +114,36 @@ def test_nothing_is_wider_than_the_screen(report: Path, open_tab: OpenTab, width
         assert box["y"] >= whole["y"] - 1
 
 
+EDGES = """() => {
+    const tile = document.querySelector('.values .verdict'), style = getComputedStyle(tile);
+    return [style.borderLeftColor, style.borderLeftStyle, tile.innerText];
+}"""
+
+
+@pytest.mark.parametrize("kind", ["light", "dark", "print"])
+def test_verdicts_differ_in_colour_edge_and_words(
+    open_tab: OpenTab, tmp_path: Path, kind: str
+) -> None:
+    engine = open_engine(make_url(f"sqlite:///{tmp_path}/studies.db"))
+    put(engine)
+    found = findings(engine, catalog.find(engine, NAME))
+    engine.dispose()
+    seen = []
+    for name, test in (("better", 0.02), ("alike", 0.0), ("worse", -0.02)):
+        scores = [score + test + 0.001 * n for n, score in enumerate(TEST[0])]
+        compared = compare(scores, [s + 0.001 * (n % 2) for n, s in enumerate(TEST[0])])
+        result = replace(found.result, comparison=compared)
+        write_report(replace(found, result=result), tmp_path / f"{name}.html")
+        scheme = "dark" if kind == "dark" else "light"
+        tab = opened(open_tab, tmp_path / f"{name}.html", color_scheme=scheme)
+        tab.page.emulate_media(media="print" if kind == "print" else "screen", color_scheme=scheme)
+        assert LOOKS[result.outcome].name == name
+        seen.append(tab.page.evaluate(EDGES))
+        assert tab.complaints == []
+    for part in zip(*seen, strict=True):
+        assert len(set(part)) == 3, part
+
+
 def test_headings_sort_by_number_up_and_down_with_what_is_missing_last(
     report: Path, open_tab: OpenTab
 ) -> None:
@@ -131,6 +174,44 @@ def test_headings_are_buttons_of_the_keyboard(report: Path, open_tab: OpenTab) -
     slots = sorted(int(slot.split()[0]) for slot in column(tab, 0))
     assert slots == list(range(len(slots)))
     assert len(slots) >= 6, "no search ends before"
+
+
+def drawn_trial(tab: Tab) -> dict[str, list[list[float]]]:
+    """Return x and y of what is drawn of the picked trial, by name."""
+    found: dict[str, list[list[float]]] = tab.page.evaluate(
+        """() => Object.fromEntries(document.getElementById("figure-curves").data
+            .filter((trace) => trace.meta.trial)
+            .map((trace) => [trace.meta.trial, [[...trace.x], [...trace.y]]]))"""
+    )
+    return found
+
+
+def test_the_curves_of_any_trial_are_drawn_by_epoch_or_step(
+    report: Path, open_tab: OpenTab
+) -> None:
+    tab = opened(open_tab, report)
+    assert drawn_trial(tab)["score"] == [[], []]
+    tab.page.locator("#pick-trial").select_option("1")
+    by_epoch = drawn_trial(tab)
+    epochs, scores = by_epoch["score"]
+    assert epochs == list(range(1, 11))
+    assert all(0 < score <= 100 for score in scores)
+    assert len(by_epoch["validation"][0]) == 10
+    assert len(by_epoch["train"][0]) == 50
+    assert max(by_epoch["rate"][0]) == 10
+    tab.page.locator("#pick-unit").select_option("step")
+    by_step = drawn_trial(tab)
+    steps = by_step["score"][0]
+    assert steps == [epoch * steps[0] for epoch in range(1, 11)]
+    assert by_step["train"][1] == by_epoch["train"][1]
+    assert "optimizer step" in tab.page.locator("#figure-curves .xtitle").all_text_contents()
+    tab.page.locator("table.sortable tbody tr").nth(3).click()
+    slot = column(tab, 0)[3].split()[0]
+    assert tab.page.locator("#pick-trial").input_value() == slot
+    assert drawn_trial(tab)["score"][1] != by_step["score"][1]
+    legend = tab.page.locator("#figure-curves .legendtext").all_text_contents()
+    assert any(text.startswith(f"slot {slot}") for text in legend)
+    assert tab.complaints == []
 
 
 def luminance(color: str) -> float:

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, make_url, select, text
 
 from search.results.result import load_result
 from search.views.dashboard.cards import Cards, Shown
+from search.views.wording import candidate_name
 from studies.answer import NoAnswer
 from studies.database import open_engine, reading, transaction
 from studies.states import Stage
@@ -37,6 +38,11 @@ def shown(engine: Engine, *, cards: Cards | None = None) -> Shown:
     return found
 
 
+def answer_name(engine: Engine) -> str:
+    result = load_result(engine, "table")
+    return candidate_name(result.recommended, result)
+
+
 def figure(card: str, seen: Shown) -> dict[str, Any]:
     drawn: dict[str, Any] = json.loads(seen.figures[f"onecycle-{card}"])
     return drawn
@@ -51,10 +57,19 @@ def legend(drawn: dict[str, Any]) -> str:
 def test_every_card_has_a_title_a_legend_below_and_the_height_of_its_box(engine: Engine) -> None:
     seen = shown(engine)
     titles = [json.loads(text)["layout"]["title"]["text"] for text in seen.figures.values()]
+    held = f"all else as in {answer_name(engine)}"
     assert titles == [
-        "Range test",
-        "Search: cycles of 4 epochs",
+        "The answer",
         "Confirmation with fresh seeds",
+        "Search: cycles of 4 epochs",
+        "Learning curves",
+        f"max_lr, {held}",
+        f"pct_start, {held}",
+        f"div_factor, {held}",
+        f"max_lr and pct_start, {held}",
+        "All parameters side by side",
+        "Importance",
+        "Range test",
         "Schedules",
     ]
     for drawn in map(json.loads, seen.figures.values()):
@@ -74,7 +89,8 @@ def test_a_study_that_has_not_moved_on_is_not_drawn_again(engine: Engine) -> Non
         row.stage, row.n_trials = Stage.SEARCH, row.n_trials + 8
     later = shown(engine, cards=cards)
     assert later is not first
-    assert list(later.figures) == ["onecycle-range-test", "onecycle-search"]
+    assert list(later.figures)[:3] == ["onecycle-answer", "onecycle-search", "onecycle-curves"]
+    assert "onecycle-confirmation" not in later.figures
     assert shown(engine, cards=cards) is later
 
 
@@ -130,13 +146,15 @@ def test_a_range_test_under_way_proposes_nothing_yet(engine: Engine) -> None:
         "DELETE FROM point WHERE work_id IN (SELECT id FROM work WHERE slot = 1)",
     )
     seen = shown(engine)
-    assert list(seen.figures) == ["onecycle-range-test"]
+    assert list(seen.figures) == ["onecycle-answer", "onecycle-range-test"]
+    cells = figure("answer", seen)["data"][0]["cells"]["values"]
+    assert cells[1] == ["<b>range test</b>"]
     said = legend(figure("range-test", seen))
     assert "loss of a step (n = 1 sweep)" in said
     assert "proposed" not in said
     assert "| range test | \N{EM SPACE}1 | \N{EM SPACE}1 |" in seen.note
     assert "proposed" not in seen.note
-    assert "Cards of confirmation and schedules come" in seen.note
+    assert "Cards of the answer, its confirmation and schedules come" in seen.note
 
 
 def test_a_search_under_way_is_drawn_as_far_as_it_has_come(engine: Engine) -> None:
@@ -147,7 +165,14 @@ def test_a_search_under_way_is_drawn_as_far_as_it_has_come(engine: Engine) -> No
         later = "WHERE stage = 'search' AND slot > 4"
         session.execute(text(f"UPDATE work SET state = 'waiting', score = NULL {later}"))
     seen = shown(engine)
-    assert list(seen.figures) == ["onecycle-range-test", "onecycle-search"]
+    expected = [f"slice-{name}" for name in ("max_lr", "pct_start", "div_factor")]
+    cards = ["answer", "search", "curves", *expected, "map", "parallel", "range-test"]
+    assert list(seen.figures) == [f"onecycle-{card}" for card in cards]
+    assert "no answer, for the best of many" in seen.figures["onecycle-answer"]
+    learned = figure("curves", seen)
+    assert "baseline (n = 1 seed)" in legend(learned)
+    (menu,) = learned["layout"]["updatemenus"]
+    assert len(menu["buttons"]) == 1 + 5, "those that have ended"
     drawn = figure("search", seen)
     assert drawn["layout"]["title"]["text"] == "Search: cycles of 4 epochs so far"
     assert "configuration (5, n = 1 seed each)" in legend(drawn)
@@ -159,5 +184,5 @@ def test_a_search_under_way_is_drawn_as_far_as_it_has_come(engine: Engine) -> No
 def test_a_study_without_a_finished_run_has_a_note_alone(engine: Engine) -> None:
     begin_again(engine, "DELETE FROM point", "DELETE FROM work")
     seen = shown(engine)
-    assert dict(seen.figures) == {}
+    assert list(seen.figures) == ["onecycle-answer"]
     assert "cost so far: nothing" in seen.note

@@ -207,9 +207,14 @@ def test_a_study_of_ours_has_cards_and_a_note_that_are_stored_nowhere(copy: URL)
     app, before = create_app(copy, password=PASSWORD), stored(copy)
     shown = study(app, 1)
     assert [card["id"] for card in shown["plotly_graph_objects"]] == [
-        "onecycle-range-test",
-        "onecycle-search",
+        "onecycle-answer",
         "onecycle-confirmation",
+        "onecycle-search",
+        *(f"onecycle-slice-{name}" for name in ("max_lr", "pct_start", "div_factor")),
+        "onecycle-map",
+        "onecycle-parallel",
+        "onecycle-importance",
+        "onecycle-range-test",
         "onecycle-schedules",
     ]
     assert shown["note"]["body"].startswith("## Study `table`: finished")
@@ -239,7 +244,7 @@ def test_best_trial_is_our_answer_with_its_mean_over_fresh_seeds(copy: URL) -> N
 
 def test_importances_are_those_that_the_answer_prints(copy: URL) -> None:
     engine = open_engine(copy)
-    expected = load_result(engine, "table").importances
+    expected = load_result(engine, "table").shares
     app = create_app(copy, password=PASSWORD)
     listed = importances(app, 1)
     assert {each["name"]: each["importance"] for each in listed} == expected

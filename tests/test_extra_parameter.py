@@ -177,7 +177,7 @@ def test_the_terminal_says_it(extra: Extra, main_here: Main) -> None:
 
 def test_every_line_of_a_run_has_it(extra: Extra) -> None:
     lines = [line for line in extra.err.splitlines() if line.startswith("search ")]
-    assert len(lines) == 14
+    assert len(lines) == 16
     searched = {slot: params for stage, slot, params in extra.work() if stage == "search"}
     for line in lines:
         slot = int(re.findall(r"slot (\d+)", line)[0])
@@ -203,7 +203,7 @@ def test_trials_list_it(extra: Extra, main_here: Main, monkeypatch: pytest.Monke
             line for line in table.splitlines() if line.split()[:1] == [row["slot"]]
         ).split()
         assert shown[-3:-1] == [f"{params['dropout']:.4g}", row["optimizer"]]
-    assert len(rows) == 14
+    assert len(rows) == 16
 
 
 def test_the_status_has_the_best_one(extra: Extra, main_here: Main) -> None:
@@ -303,7 +303,7 @@ def test_what_is_shown_while_it_runs_has_its_columns(extra: Extra, tmp_path: Pat
         "trainer": None,
         "site": site,
     }
-    plan = costs(STUDY, n_trials=14)
+    plan = costs(STUDY, n_trials=16)
     view = View(engine, Started(row, **parts, costs=plan, n_workers=1, images_per_s=100.0))
     assert view.look()
     file = io.StringIO()

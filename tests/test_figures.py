@@ -182,7 +182,9 @@ def test_the_median_of_sweeps_ends_where_most_of_them_are_broken() -> None:
 
 def test_a_bar_within_the_noise_of_a_seed_is_told_apart(result: StudyResult) -> None:
     noise = confirmation.Noise(0.25**0.5 * result.spread, 4, "neighbours")
-    above, within = importance_figure(replace(result, search_noise=noise)).data
+    shares = {"max_lr": 0.7, "pct_start": 0.2, "div_factor": 0.1}
+    told = replace(result, search_noise=noise, importances=shares)
+    above, within = importance_figure(told).data
     assert (above.y, above.x) == (("max_lr",), (70.0,))
     assert set(within.y) == {"pct_start", "div_factor"}
     assert within.name == "within the noise (n = 3 configurations)"

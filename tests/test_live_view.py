@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from sqlalchemy import Engine, make_url, update
+from sqlalchemy import Engine, delete, make_url, select, update
 
 from search.starting.cost import StageCost, Started
 from search.views.terminal.live_view import View
@@ -18,6 +18,7 @@ from studies.states import Stage
 from studies.tables import Base, EpochRecord, StudyRow, WorkRow
 from tests.rows import study_row
 from tests.table_study import STUDY
+from trainers.curve import Curve
 from trainers.table import epoch_row
 
 PLAN = (
@@ -40,7 +41,8 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
         session.add_all(work(slot, state="waiting") for slot in range(10, 20))
         session.flush()
         for epoch, speed in ((1, 10.0), (2, 50.0)):
-            values = asdict(replace(epoch_row(epoch, 0.1), images_per_s=speed))
+            said = {"images_per_s": speed, "validation_accuracy": 0.25 + 0.25 * epoch}
+            values = asdict(replace(epoch_row(epoch, 0.1), **said))
             session.add(EpochRecord(work_id=1, **values))
     yield engine
     engine.dispose()
@@ -67,16 +69,33 @@ def drawn(view: View, *, height: int = 24) -> list[str]:
     return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
-def test_a_run_has_its_epoch_its_speed_and_its_time_left(view: View) -> None:
+def test_a_run_has_its_epoch_its_time_left_and_how_it_learns(view: View) -> None:
     lines = drawn(view)
-    headings = lines[2].split()
-    assert headings == [
-        "running", "epoch", "samples/s", "left", "max_lr", "pct_start", "div_factor",
-    ]  # fmt: skip
-    first = ["search", "0", "2/4", "50", "4", "s", "0.123", "0.30", "25"]
+    assert lines[2].split() == ["running", "done", "left", "score", "last", "max_lr", "pct", "div"]
+    first = ["search", "0", "epoch", "2/4", "4", "s", "▁▁▁██", "0.75", "0.123", "0.30", "25"]
     assert lines[3].split() == first, "2 epochs of 100 images are left"
-    assert lines[4].split() == ["search", "1", "0/4", "asking"]
+    assert lines[4].split() == ["search", "1", "step", "0/40", "asking"]
     assert lines[-1] == "490 samples/s · 20 s left"
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_run_without_epochs_shows_its_steps_and_its_training_loss(
+    view: View, engine: Engine
+) -> None:
+    with transaction(engine) as session:
+        session.execute(delete(EpochRecord))
+        for slot, losses in ((0, (2.0, 1.0, 0.5)), (1, (2.0, 9.0, None))):
+            row = session.scalars(select(WorkRow).where(WorkRow.slot == slot)).one()
+            row.step, row.curve = 12, Curve((4, 8, 12), (0.1, 0.2, 0.3), losses)
+    assert view.look()
+    lines = drawn(view)
+    assert lines[2].split() == ["running", "done", "train", "loss", "last", "max_lr", "pct", "div"]
+    first, second = lines[3].split(), lines[4].split()
+    assert first[2:6] == ["step", "12/40", "█▃▁", "0.5"]
+    assert second[2:6] == ["step", "12/40", "██", "9"], "a loss that explodes flattens no other"
+    plain = io.StringIO()
+    Console(file=plain, width=80).print(view.picture(height=24, plain=True))
+    assert "#-_" in plain.getvalue()
 
 
 def test_all_runs_are_counted_and_a_low_terminal_shows_fewer_of_them(view: View) -> None:

@@ -182,6 +182,7 @@ def test_a_silent_owner_is_shown_as_stale_by_the_databases_clock(
     assert (second["owner"], second["stale"]) == ("near:8:b", False)
     assert 0 <= second["silent_s"] < 20
     assert (second["slot"], second["epoch"], second["length"]) == (1, 2, 4)
+    assert [point["score"] for point in second["by_epoch"]] == [0.5, 0.5]
     workers = [(w["name"], w["host"], w["device"], w["stale"]) for w in shown["workers"]]
     assert workers == [
         ("far:7:a", "far", "cuda (a GPU)", True),
@@ -189,8 +190,8 @@ def test_a_silent_owner_is_shown_as_stale_by_the_databases_clock(
     ], "a worker shows life by the run that it holds"
     lines = main_here("status", *flags(engine)).out.splitlines()
     (stale,) = [line for line in lines if "stale" in line]
-    assert stale.startswith("  search 0 · epoch 0/4 · far:7 · cuda (a GPU) · silent for 1")
-    living_line = "  search 1 · epoch 2/4 · near:8 · cpu (a CPU) · silent for "
+    assert stale.startswith("  search 0 · step 0/40 · far:7 · cuda (a GPU) · silent for 1")
+    living_line = "  search 1 · epoch 2/4 · ▁▁▁▁▁ score 0.5 · near:8 · cpu (a CPU) · silent for "
     assert any(line.startswith(living_line) for line in lines)
 
 

@@ -81,7 +81,9 @@ def test_digits_at_two_batch_sizes(main_here: Callable[..., Ended], tmp_path: Pa
     taken = candidates[answer["recommended"]]["params"]
     assert answer["batch_size"] == taken["batch_size"]
     assert answer["onecycle_lr"]["total_steps"] == 3 * (896 // taken["batch_size"])
-    assert RELATIVE_MAX_LR in answer["importances"]
+    assert answer["importances"] is None
+    assert "15 on, 3 for each parameter" in answer["no_importances"]
+    assert 'id="figure-slice-batch_size"' in (tmp_path / "a-tuned.html").read_text()
     words = main_here("report", *stored).out
     assert "range test, batch_size 128: " in words
     assert f"batches of {taken['batch_size']} images" in words

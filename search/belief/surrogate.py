@@ -36,6 +36,7 @@ _LEAST_OF_A_KIND = 0.02
 N_DRAWS = 2_000
 _MOST_JOINTLY = 400  # points drawn jointly: time grows with their cube
 _BROKEN = 5.0  # scales below the best
+_N_LEVELS = 8  # of each coordinate, in draws of importances
 _N_AVERAGED = 64  # points that an importance averages over: it takes their square
 
 
@@ -134,6 +135,28 @@ class Surrogate(Posterior):
             effects.append(self._depths(crossed).reshape(len(values), -1).mean(axis=1).var())
         total = max(float(self._depths(points).var()), sum(effects))
         return np.array(effects) / total if total > 0 else np.zeros(points.shape[1])
+
+    def importance_draws(self, points: Floats, n: int, *, rng: np.random.Generator) -> Floats:
+        """Return `n` draws from what the posterior says of importance(), (n, d): how sure it is.
+
+        Each is of a score that may be the true one; coarser than importance(), for the points of
+        all coordinates are drawn jointly.
+        """
+        d = points.shape[1]
+        n_others = max(4, min(8, _MOST_JOINTLY // (_N_LEVELS * d)))
+        places = np.linspace(0, len(points) - 1, n_others).astype(int)
+        levels = np.quantile(points, (np.arange(_N_LEVELS) + 0.5) / _N_LEVELS, axis=0)
+        crossed = np.tile(points[places], (d, _N_LEVELS, 1, 1))
+        for column in range(d):
+            crossed[column, :, :, column] = levels[:, [column]]
+        drawn = self.draws(crossed.reshape(-1, d), n, rng=rng)
+        cut = _BROKEN * float(self._weights @ self._scales)
+        depths = np.minimum((self._best - drawn) / self._unit, cut)
+        shaped = depths.reshape(n, d, _N_LEVELS, n_others)
+        effects = shaped.mean(axis=3).var(axis=2)
+        total = np.maximum(depths.var(axis=1), effects.sum(axis=1))
+        shares: Floats = effects / np.where(total > 0, total, 1)[:, None]
+        return shares
 
     def _depths(self, points: Floats) -> Floats:
         """Return the posterior mean deficit at each point, in units, cut where a cycle broke."""

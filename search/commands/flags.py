@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from search.commands.completing import complete_stored
+
 StorageFlag = Annotated[
     str | None,
     typer.Option(
@@ -14,18 +16,13 @@ StorageFlag = Annotated[
         show_default=False,
     ),
 ]
-StudyFlag = Annotated[
-    str,
-    typer.Option(
-        "--study",
-        help="digits, cifar-small, cifar, or the path of your own study file.",
-        show_default=False,
-    ),
-]
 NameFlag = Annotated[
     str | None,
     typer.Option(
-        "--name", help="Name of the stored study. Default: the definition's.", show_default=False
+        "--name",
+        help="Name of the stored study. Default: the definition's.",
+        show_default=False,
+        autocompletion=complete_stored,
     ),
 ]
 WorkersFlag = Annotated[
@@ -50,7 +47,13 @@ SeedFlag = Annotated[
     typer.Option("--seed", help="Seed of a new study. Default: 0.", show_default=False),
 ]
 StoredFlag = Annotated[
-    str, typer.Option("--study", help="Name of a stored study.", show_default=False)
+    str,
+    typer.Option(
+        "--study",
+        help="Name of a stored study.",
+        show_default=False,
+        autocompletion=complete_stored,
+    ),
 ]
 DeviceFlag = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 GpusFlag = Annotated[

@@ -13,21 +13,22 @@ from search.commands.flags import (
     NameFlag,
     SeedFlag,
     StorageFlag,
-    StudyFlag,
     TimeoutFlag,
     TrackFlag,
     WaitFlag,
     WorkersFlag,
     device_with,
 )
+from search.commands.what_flags import What, asks_what
 from search.workers.patience import START_PATIENCE_S
 
 if TYPE_CHECKING:
     from trainers.sweeps.result import RangeTestResult
 
 
+@asks_what
 def range_test(
-    study: StudyFlag,
+    what: What,
     name: NameFlag = None,
     storage: StorageFlag = None,
     sweeps: Annotated[
@@ -79,7 +80,7 @@ def range_test(
         _check_save(save)
     with Progress() as progress:
         result = api.range_test(
-            study,
+            what.definition(data),
             storage=storage,
             name=name,
             workers=workers,

@@ -14,7 +14,6 @@ from search.commands.flags import (
     NameFlag,
     SeedFlag,
     StorageFlag,
-    StudyFlag,
     TimeoutFlag,
     TrackFlag,
     TrialsFlag,
@@ -22,6 +21,7 @@ from search.commands.flags import (
     WorkersFlag,
     device_with,
 )
+from search.commands.what_flags import What, asks_what
 from search.workers.patience import START_PATIENCE_S
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from studies.tables import StudyRow
 
 
+@asks_what
 def run(
-    study: StudyFlag,
+    what: What,
     name: NameFlag = None,
     storage: StorageFlag = None,
     workers: WorkersFlag = None,
@@ -74,7 +75,7 @@ def run(
     from search import api
     from search.errors import UsageError
     from search.results.first import first_choice
-    from search.starting.asked import asked_of, definition_of
+    from search.starting.asked import asked_of
     from search.starting.places import check_file
     from search.starting.slurm import coming_back
     from search.views.findings import findings, shell_of
@@ -86,7 +87,7 @@ def run(
 
     device = device_with(gpus, device)
     asked = asked_of(
-        definition_of(study),
+        what.definition(data),
         name=name,
         storage=storage,
         trials=trials,

@@ -9,14 +9,15 @@ from search.commands.flags import (
     NameFlag,
     SeedFlag,
     StorageFlag,
-    StudyFlag,
     TrackFlag,
     TrialsFlag,
 )
+from search.commands.what_flags import What, asks_what
 
 
+@asks_what
 def submit(
-    study: StudyFlag,
+    what: What,
     name: NameFlag = None,
     storage: StorageFlag = None,
     trials: TrialsFlag = None,
@@ -63,6 +64,7 @@ def submit(
         partition=partition,
         sbatch=tuple(sbatch or ()),
     )
+    study = what.definition(data)
     if dry_run:
         script = api.submitted_script(
             study,

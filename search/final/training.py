@@ -26,6 +26,7 @@ from search.starting.start import raise_if_stopped
 from search.workers.outcome import ended_of
 from search.workers.stop import Stop
 from studies.definition import Study
+from studies.format import STUDY_FORMAT
 from studies.states import BROKEN, WorkEnd
 from studies.tables import StudyRow
 from trainers.calls.audit import AuditError, audit_batches, audit_run
@@ -260,6 +261,7 @@ class FinalTraining:
             scores={},
             resolved=self.resolved,
             versions=versions(),
+            study_format=STUDY_FORMAT,
             device=f"{self.site.device} ({device_name(self.site.device)})",
         )
 

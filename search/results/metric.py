@@ -1,5 +1,6 @@
 """How scores are shown: accuracies in percent and points, anything else as it is."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,11 @@ class Metric:
     def unit(self) -> str:
         """The unit of a shown score, with the space before it."""
         return " %" if self.name == "accuracy" else ""
+
+    @property
+    def highest(self) -> float:
+        """The highest shown score that there can be."""
+        return 100.0 if self.name == "accuracy" else math.inf
 
     @property
     def title(self) -> str:

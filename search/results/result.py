@@ -3,16 +3,17 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from statistics import stdev
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from search.errors import NoResultError
-from search.params import Params
 from search.queue.rows import params_of
 from search.results.candidate import Candidate
+from search.results.curves import RunCurve, curves_of
 from search.results.failures import first_failure
+from search.results.importance import untold_reason
 from search.results.metric import Metric
 from search.results.region import Region, region_of
 from search.results.short import short_text
@@ -36,8 +37,15 @@ from trainers.shown import Shown
 from trainers.sweeps.judgement import Proposal
 from trainers.sweeps.result import RangeTestResult
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 WORTH = 0.25
 """Of the margin of the chance: 0.05 of 0.2 points. A smaller gain is nothing to speak of."""
+
+
+MOST_CURVES = 2_000
+"""Of the best cycles of a search a result holds the curves; `onecycle trials --curves` has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +65,12 @@ class StudyResult(Shown):
     the metric's own unit, `other_chance` that of the other one of winner and baseline; None, as
     `one_more_hour` and `expected`, where it was not computed. `search_end`: why the search ended
     before its last configuration, None where it did not.
-    `measured` is the range test step by step, `trials` every cycle of the search.
-    A notebook shows it; plot() takes "confirmation", "search", "range_test", "schedule" or
-    "importance".
+    `importances` are Optuna's; None, as `expected.effects` are empty, where they say nothing:
+    `no_importances` then says why.
+    `measured` is the range test step by step, `trials` every cycle of the search, `learned` the
+    curves of its MOST_CURVES best and of every cycle of the confirmation.
+    A notebook shows it; plot() takes "confirmation", "search", "curves", "range_test", "schedule"
+    or "importance".
     """
 
     name: str
@@ -81,7 +92,8 @@ class StudyResult(Shown):
     challenge: Comparison | None
     n_comparisons: int
     n_raced: int | None
-    importances: Mapping[str, float]
+    importances: Mapping[str, float] | None
+    no_importances: str
     explained_by: str
     expected: Expected | None
     noise: Noise
@@ -100,6 +112,7 @@ class StudyResult(Shown):
     # Not compared: a loss that is NaN equals nothing, and all that is concluded stands above.
     measured: RangeTestResult = field(compare=False)
     trials: tuple[Trial, ...] = field(compare=False)
+    learned: tuple[RunCurve, ...] = field(compare=False, default=())
     shown_by: ClassVar[str] = "search.views.notebook.study"
 
     def __repr__(self) -> str:
@@ -117,6 +130,14 @@ class StudyResult(Shown):
             return None
         # Both are estimates: the noise may come out above the spread.
         return min(1.0, self.search_noise.deviation**2 / self.spread**2)
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """The importances that every view tells first: those of the expected score, Optuna's of
+        a study from before; none where there is `no_importances`."""
+        if self.expected is not None:
+            return self.expected.effects
+        return self.importances or {}
 
     @property
     def baseline(self) -> Candidate:
@@ -197,6 +218,14 @@ class StudyResult(Shown):
         """The answer's cycle."""
         return self.recommended.params.plan(self.epochs * self.steps_per_epoch)
 
+    def curves(self) -> "DataFrame":
+        """Return the learning curves as a DataFrame: a row for each epoch and window of steps.
+
+        Raises UsageError where pandas is not installed.
+        """
+        table: Any = self._view().curves(self)
+        return table
+
     def verdict(self) -> str:
         """Return what to take in one sentence, then what that rests on."""
         return verdict_text(self)
@@ -204,8 +233,9 @@ class StudyResult(Shown):
     def as_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
         # Without the rows of tables, which have files of their own.
-        document = asdict(replace(self, trials=(), measured=self.measured.without_points()))
-        del document["trials"], document["measured"]
+        bare = replace(self, trials=(), learned=(), measured=self.measured.without_points())
+        document = asdict(bare)
+        del document["trials"], document["learned"], document["measured"]
         document["metric"] = self.metric.name
         # By slot. `winner` won by validation: the name that programs read since the first version.
         document["winner"] = self.winner.slot
@@ -216,6 +246,8 @@ class StudyResult(Shown):
         document["steps_per_epoch"] = self.steps_per_epoch
         document["setting"] = self.setting
         document["noise_floor"] = self.noise_floor
+        if self.no_importances and self.expected is not None:
+            document["expected"]["effects"] = None
         # The names that programs read since the first version.
         document["range_test"] = document.pop("proposal")
         document["optimizer"] = None if self.driven is None else asdict(self.driven)
@@ -240,13 +272,15 @@ def load_result(engine: Engine, name: str) -> StudyResult:
     """Return the answer of a finished study; raise NoResultError for one that has none."""
     with reading(engine) as session:
         row = session.scalars(select(StudyRow).where(StudyRow.name == name)).one()
-        return result_of(session, row, range_test.measured_at_all(session, row))
+        result = result_of(session, row, range_test.measured_at_all(session, row))
+        return with_curves(session, row, result)
 
 
 def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> StudyResult:
     """Return the answer of a finished study, given what its sweeps `measured` at all sizes.
 
-    Raises NoResultError for one that has none.
+    Without the curves, which a look at a study does not need. Raises NoResultError for one that
+    has none.
     """
     answer = _answer_of(session, row)
     cycles = cycles_of(session, row)
@@ -256,6 +290,12 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
     noise = noise_of_replicates({c.slot: c.scores for c in candidates})
     winner = next(c for c in candidates if c.slot == answer.winner)
     assert measured.proposal is not None
+    untold = untold_reason(
+        n=sum(work.score is not None and work.outcome not in BROKEN for work in cycles),
+        n_searched=sum(name not in answer.fixed for name in winner.params),
+        computed=answer.importances is not None,
+    )
+    expected = answer.expected
     return StudyResult(
         name=row.name,
         spec=row.spec,
@@ -277,9 +317,10 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         or challenge_of(confirmed, answer.winner, row.direction),
         n_raced=answer.n_raced,
         n_comparisons=sum(each.split == "test" for each in answer.comparisons),
-        importances=answer.importances or {},
+        importances=None if untold else answer.importances,
+        no_importances=untold,
         explained_by=answer.explained_by,
-        expected=answer.expected,
+        expected=replace(expected, effects={}) if expected and untold else expected,
         noise=noise,
         search_noise=answer.search_noise,
         choices=answer.choices,
@@ -298,6 +339,12 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
     )
 
 
+def with_curves(session: Session, row: StudyRow, result: StudyResult) -> StudyResult:
+    """Return a result with the curves of its cycles, of the search MOST_CURVES at most."""
+    learned = curves_of(session, row, n_best=MOST_CURVES)
+    return replace(result, learned=tuple(learned))
+
+
 def _answer_of(session: Session, row: StudyRow) -> Answer:
     if row.stage == Stage.FAILED:
         raise NoResultError(
@@ -312,14 +359,6 @@ def _answer_of(session: Session, row: StudyRow) -> Answer:
     if row.stage != Stage.FINISHED or row.answer is None:
         raise NoResultError(f"study {row.name!r} is not finished: it is in its {row.stage.words}")
     return row.answer
-
-
-def steps_per_epoch_of(row: StudyRow, params: Params) -> int:
-    """Return the optimizer steps of an epoch at a configuration's batch size."""
-    setting = row.setting_of(params)
-    if setting is None:
-        return row.steps_per_epoch
-    return int((row.batch_sizes or {})[setting]["steps_per_epoch"])
 
 
 def _proposals(row: StudyRow, measured: RangeTestResult) -> dict[str, Proposal]:
@@ -348,7 +387,7 @@ def _candidates(
             scores=tuple(w.score for w in works if w.score is not None),
             test=answer.test.get(slot),
             batch_size=params.batch_size or row.batch_size,
-            steps_per_epoch=steps_per_epoch_of(row, params),
+            steps_per_epoch=row.steps_per_epoch_of(params),
             setting=row.setting_of(params),
             driven=works[0].driven,
         )

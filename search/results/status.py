@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, case, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from search.params import Params
 from search.queue.rows import database_now, params_of, search_rows, stored_study
+from search.results.curves import EpochPoint, StepPoint, epoch_points, step_points
 from search.results.result import StudyResult, result_of
 from search.results.short import call_line
 from search.results.verdict import short_verdict
@@ -56,7 +57,8 @@ class Running:
     """A run that a worker holds; `silent_s`: since its last beat, by the database's clock.
 
     `length`: epochs of a cycle, steps of a sweep; `epoch`: the last one that has ended, of which
-    `images_per_s` tells the speed.
+    `images_per_s` tells the speed. `step` of `total_steps` is the last that was reported, 0 where
+    none is known yet; `by_epoch` and `by_step` are how it learned so far.
     """
 
     stage: Stage
@@ -69,11 +71,16 @@ class Running:
     owner: str
     silent_s: float
     stale: bool
+    step: int
+    total_steps: int
+    by_epoch: tuple[EpochPoint, ...]
+    by_step: tuple[StepPoint, ...]
 
     @property
     def share_done(self) -> float:
-        """How much of the run is over, between 0 and 1; a sweep reports none of it."""
-        return self.epoch / self.length
+        """How much of the run is over, between 0 and 1."""
+        epochs = 0.0 if self.stage == Stage.RANGE_TEST else self.epoch / self.length
+        return min(1.0, max(epochs, self.step / self.total_steps))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -303,6 +310,7 @@ def _running(session: Session, row: StudyRow, now: datetime) -> list[Running]:
     held = session.scalars(
         select(WorkRow)
         .where(WorkRow.study_id == row.id, WorkRow.state == RunState.RUNNING)
+        .options(undefer(WorkRow.curve))
         .order_by(WorkRow.id)
     ).all()
     records = session.scalars(
@@ -310,12 +318,15 @@ def _running(session: Session, row: StudyRow, now: datetime) -> list[Running]:
         .where(EpochRecord.work_id.in_([work.id for work in held]))
         .order_by(EpochRecord.epoch)
     )
-    last = {record.work_id: record for record in records}
+    by_run: dict[int, list[EpochRecord]] = {}
+    for record in records:
+        by_run.setdefault(record.work_id, []).append(record)
     running = []
     for work in held:
         # PostgreSQL's now() is when our transaction began: a beat read after that may be younger.
         silent_s = 0.0 if work.beat_at is None else (now - work.beat_at).total_seconds()
-        epoch = last.get(work.id)
+        epochs = by_run.get(work.id, [])
+        epoch, total_steps = epochs[-1] if epochs else None, _total_steps(row, work)
         running.append(
             Running(
                 stage=work.stage,
@@ -328,9 +339,24 @@ def _running(session: Session, row: StudyRow, now: datetime) -> list[Running]:
                 owner=work.owner or "",
                 silent_s=max(0.0, silent_s),
                 stale=silent_s > row.grace_s,
+                step=work.step or 0,
+                total_steps=total_steps,
+                by_epoch=epoch_points(
+                    epochs, steps_per_epoch=total_steps // work.length, total_steps=total_steps
+                ),
+                by_step=step_points(work.curve),
             )
         )
     return running
+
+
+def _total_steps(row: StudyRow, work: WorkRow) -> int:
+    if work.epochs is None:
+        return work.length
+    params = params_of(work)
+    return work.epochs * (
+        row.steps_per_epoch if params is None else row.steps_per_epoch_of(params)
+    )
 
 
 def _workers(

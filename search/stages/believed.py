@@ -97,9 +97,14 @@ class Belief:
     def best(self) -> Params:
         """Return the configuration that is expected to score best, tried or not."""
         sign, (unvisited, score) = sign_of(self.direction), self.best_unvisited
-        slot, visited = self._best_visited
-        by_slot = {each.slot: each.params for each in self.tried}
-        return unvisited if sign * score > sign * visited else by_slot[slot]
+        _, visited = self._best_visited
+        return unvisited if sign * score > sign * visited else self.best_trained
+
+    @property
+    def best_trained(self) -> Params:
+        """The configuration of those tried that is expected to score best."""
+        slot, _ = self._best_visited
+        return next(each.params for each in self.tried if each.slot == slot)
 
     @cached_property
     def best_unvisited(self) -> tuple[Params, float]:
@@ -211,6 +216,18 @@ def belief_of(
 
     `slot` is that of the configuration which comes next: candidates move with it.
     """
+    return belief_within(Ranges.of(row, study), row, cycles, confirmed, slot=slot)
+
+
+def belief_within(
+    ranges: Ranges,
+    row: StudyRow,
+    cycles: Iterable[WorkRow],
+    confirmed: Iterable[WorkRow] = (),
+    *,
+    slot: int = 0,
+) -> Belief | None:
+    """Return the same as belief_of() for ranges that are known."""
     assert row.diverged_value is not None
     further: dict[int, list[float]] = {}
     for work in confirmed:
@@ -222,7 +239,7 @@ def belief_of(
         if work.score is not None and (params := params_of(work)) is not None
     ]
     return believe(
-        Ranges.of(row, study),
+        ranges,
         tried,
         metric=row.metric,
         direction=row.direction,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from search.params import Params
 from studies.definition import Study
 from studies.params import CYCLE, Domain, Parameter, Range, Value, parameter, setting_key
-from studies.protocol import has_first_choices
+from studies.protocol import has_first_choices, stored_space
+from studies.space import Space
 from studies.tables import StudyRow
 
 if TYPE_CHECKING:
@@ -49,16 +50,29 @@ class Ranges:
     @classmethod
     def of(cls, row: StudyRow, study: Study) -> "Ranges":
         """Return those of a stored study."""
+        return cls._of(row, study.parameters, study.space)
+
+    @classmethod
+    def stored(cls, row: StudyRow) -> "Ranges":
+        """Return the same by what is stored alone; the baseline's values are not part of it.
+
+        Raises ValueError where the stored space cannot be read.
+        """
+        space = stored_space(row.declared)
+        return cls._of(row, space.parameters({}), space)
+
+    @classmethod
+    def _of(cls, row: StudyRow, others: tuple[Parameter, ...], space: Space) -> "Ranges":
         assert row.bracket_low is not None
         assert row.bracket_high is not None
         assert row.proposed_max_lr is not None
         return cls(
             bracket=(row.bracket_low, row.bracket_high),
             proposed_max_lr=row.proposed_max_lr,
-            others=study.parameters,
+            others=others,
             proposals={key: each["proposal"] for key, each in (row.batch_sizes or {}).items()},
             moving=row.moving,
-            fixed=study.space.fixed(),
+            fixed=space.fixed(),
             # NULL of studies from before, which sampled max_lr itself beside extra parameters.
             edge_moves=row.batch_sizes is not None,
             first_choices=has_first_choices(row.declared),

@@ -91,8 +91,10 @@ def asked_of(
     )
 
 
-def definition_of(study: str | Path | Study) -> Definition:
+def definition_of(study: str | Path | Study | Definition) -> Definition:
     """Return a Study made in this program, or what a name or a path means."""
+    if isinstance(study, Definition):
+        return study
     if isinstance(study, Study):
         return Definition(study, made_of(study), "")
     return load(str(study))

@@ -12,6 +12,7 @@ from typing import Literal
 
 from sqlalchemy import URL, Engine, select, text
 
+from search.shadowed import hidden_text, own_in
 from search.starting.places import (
     folder_of,
     nearest,
@@ -102,7 +103,11 @@ def is_ready(checks: tuple[Check, ...]) -> bool:
 
 def _versions() -> Found:
     found = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "optuna")]
-    return "ok", f"Python {platform.python_version()}, {', '.join(found)}"
+    text = f"Python {platform.python_version()}, {', '.join(found)}"
+    hiding = own_in(Path.cwd())
+    if hiding:
+        return "warning", f"{text}; {hidden_text(hiding[0].stem, hiding[0])}"
+    return "ok", text
 
 
 def _database(url: URL) -> Found:

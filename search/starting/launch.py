@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 
 from search.errors import EXIT_FINISHED, EXIT_GIVEN_BACK, EXIT_NO_RESULT, EXIT_USER_ERROR
 from search.queue.rows import MAX_DEATHS, count_ended, stored_study
+from search.shadowed import own_in
 from search.starting.cost import Started
 from search.starting.travel import packed
 from search.workers.patience import START_PATIENCE_S, Patience
@@ -179,6 +180,8 @@ def _spawn(
     """
     command = [
         sys.executable,
+        # Where a folder `trainers` of the user's lies here, it must not hide ours.
+        *(["-P"] if own_in(Path.cwd()) else []),
         "-m",
         "search",
         "worker",

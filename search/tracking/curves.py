@@ -16,7 +16,7 @@ def with_points(session: Session, study: TrackedStudy, run: Tracked) -> Tracked:
     by_epoch = session.scalars(
         select(EpochRecord).where(EpochRecord.work_id == work_id).order_by(EpochRecord.epoch)
     ).all()
-    took = [each.seconds for each in by_epoch]
+    took = [each.seconds or 0.0 for each in by_epoch]
     # Of a run that goes on, the last epoch was written with the last beat.
     began = run.began if run.ended is not None else run.began - sum(took)
     ends = list(accumulate(took, initial=began))[1:]

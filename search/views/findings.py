@@ -8,8 +8,9 @@ from sqlalchemy import URL, Engine, select
 from sqlalchemy.orm import Session
 
 from search.queue.rows import stored_study
+from search.results.landscape import Landscape, landscape_of
 from search.results.provenance import Provenance, Shell, free_name, provenance, storage_flag
-from search.results.result import StudyResult, result_of
+from search.results.result import StudyResult, result_of, with_curves
 from search.results.trials import Trial
 from search.stages import range_test
 from search.views.hints import Hint, hints
@@ -23,11 +24,13 @@ from trainers.sweeps.result import RangeTestResult
 class Findings:
     """The answer, what the sweeps measured, every trial, what to try next, and provenance.
 
-    `train` is the command that trains the final model, '' for a study of an object.
+    `landscape`: what is expected over the range, cut through the answer; None where that cannot
+    be told. `train` is the command that trains the final model, '' for a study of an object.
     """
 
     result: StudyResult
     range_test: RangeTestResult
+    landscape: Landscape | None
     trials: Sequence[Trial]
     hints: tuple[Hint, ...]
     train: str
@@ -48,11 +51,12 @@ def findings(engine: Engine, row: StudyRow) -> Findings:
     with reading(engine) as session:
         row = stored_study(session, row)
         measured = range_test.measured_at_all(session, row)
-        result = result_of(session, row, measured)
+        result = with_curves(session, row, result_of(session, row, measured))
         shell = _shell(session, row, engine.url)
         return Findings(
             result=result,
             range_test=measured,
+            landscape=landscape_of(session, row, result.recommended.params),
             trials=result.trials,
             hints=hints(result, measured, shell),
             train=shell.train(),

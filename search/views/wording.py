@@ -219,6 +219,8 @@ def importance_text(result: StudyResult) -> str:
 
     First of what the surrogate expects, which has no noise, then Optuna's of the single scores.
     """
+    if result.importances is None:
+        return f"importance: {result.no_importances}"
     text = (
         f"{result.explained_by}, {result.n_trials} configurations at "
         f"{count(result.epochs, 'epoch')} of which {_broken_text(result)}: "

@@ -3,7 +3,6 @@
 import logging
 import time
 import traceback
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +14,7 @@ from search.params import Params
 from search.queue.heartbeat import Heartbeat
 from search.queue.roster import Roster, process_identity, worker_name
 from search.queue.rows import seed_of, stored_study
-from search.queue.work import Claim, Ended, FencedOffError, Queue
+from search.queue.work import Claim, Ended, FencedOffError, Queue, Reached
 from search.stages import range_test, search
 from search.stages.early_end import end_if_enough
 from search.stages.known import known
@@ -37,7 +36,7 @@ from trainers.checkpoint import Checkpoint
 from trainers.device import Site, checkpoint_folder, device_name
 from trainers.errors import DataError, ScheduleError, UserError
 from trainers.onecycle import OneCycle
-from trainers.run import EpochRow, Plan, Run, Trainer
+from trainers.run import Plan, Run, Trainer
 from trainers.sweeps.sweep import Sweep
 
 log = logging.getLogger(__name__)
@@ -177,7 +176,7 @@ class Worker:
         try:
             if heartbeat.lost:
                 raise FencedOffError
-            self._write(claim, attempt, heartbeat.unwritten)
+            self._write(claim, attempt, heartbeat)
         except FencedOffError:
             try:
                 self._check_stored()
@@ -196,6 +195,7 @@ class Worker:
         """Train, and say how that ended."""
         try:
             run = self._run(claim, heartbeat, checkpoint)
+            heartbeat.follow(run)
             _look_before(claim, run.plan)
             began = time.perf_counter()
             result = self.trainer.fit(run)
@@ -234,19 +234,20 @@ class Worker:
         return GivenBack()
 
     def _write(
-        self, claim: Claim, attempt: Ended | Failed | GivenBack, epochs: Sequence[EpochRow]
+        self, claim: Claim, attempt: Ended | Failed | GivenBack, heartbeat: Heartbeat
     ) -> None:
         """Write how a run ended that is still ours; raise FencedOffError where it is not."""
+        epochs, reached = heartbeat.unwritten, heartbeat.reached()
         if isinstance(attempt, Ended):
             # Our tables first: Optuna is told from them, and again after a crash in between.
-            work = self.patiently(self.queue.finish, claim, attempt, epochs)
+            work = self.patiently(self.queue.finish, claim, attempt, epochs, reached)
             log.info("%s: %s", claim.title, attempt.outcome)
             if claim.stage == Stage.SEARCH:
                 self.patiently(lambda: tell(self.queue, self.history, work))
         elif isinstance(attempt, Failed):
-            self._fail(claim, attempt)
+            self._fail(claim, attempt, reached)
         else:
-            self.patiently(self.queue.give_back, claim, epochs)
+            self.patiently(self.queue.give_back, claim, epochs, reached)
 
     def _look_at_the_place(self, attempt: Ended | Failed | GivenBack) -> None:
         """Raise what the user must fix before more work is of use."""
@@ -347,13 +348,13 @@ class Worker:
             return search.space_filling(slot, study_seed=row.seed, ranges=self._ranges)
         return next_params(seen.belief, pending=seen.pending)
 
-    def _fail(self, claim: Claim, failed: Failed) -> None:
+    def _fail(self, claim: Claim, failed: Failed, reached: Reached | None) -> None:
         """Write a failed attempt with its traceback."""
         self._out_of_memory = failed.kind is FailureKind.MEMORY
         text = scrubbed("".join(traceback.format_exception(failed.error)), self.engine.url)
         # PostgreSQL takes no NUL, and nothing that is no text.
         text = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
-        given_up = self.patiently(self.queue.fail, claim, failed.kind, text)
+        given_up = self.patiently(self.queue.fail, claim, failed.kind, text, reached)
         log.error(
             "%s failed (%s): %s: %s%s",
             claim.title,

@@ -1,21 +1,35 @@
 """What Optuna Dashboard shows of a study of ours: plotly cards and a note, made when asked for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from sqlalchemy import Engine
 
 from search.errors import NoResultError
 from search.queue.rows import count_ended
+from search.results.curves import RunCurve, curves_of
+from search.results.landscape import Landscape, landscape_of
 from search.results.metric import Metric
-from search.results.result import StudyResult, load_result
-from search.results.trials import Trial, trials
+from search.results.result import StudyResult
+from search.results.trials import Trial, trials_of
 from search.stages import range_test
 from search.stages.search import BASELINE_SLOT
 from search.text import printable
 from search.views.dashboard.note import note
-from search.views.figures import answer_figures, rate_figures, trial_figures
+from search.views.figures import (
+    answer_figures,
+    belief_figures,
+    curve_figures,
+    curve_lines,
+    parallel_figure,
+    rate_figures,
+    tile_figure,
+    trial_figures,
+)
+from search.views.findings import findings
+from search.views.tiles import Tile, so_far, tiles
+from search.views.wording import candidate_name
 from studies.database import reading
 from studies.states import Stage
 from studies.tables import StudyRow
@@ -34,7 +48,10 @@ class Seen:
     row: StudyRow
     measured: RangeTestResult
     searched: "Searched | None"
-    trials: list[Trial]
+    trials: Sequence[Trial]
+    curves: Sequence[RunCurve]
+    landscape: Landscape | None
+    tiles: Sequence[Tile]
     result: StudyResult | None
 
 
@@ -60,41 +77,103 @@ class Shown:
     answer: Answer | None
 
 
-def _range_test(seen: Seen) -> "tuple[str, Figure] | None":
-    if not seen.measured.points:
-        return None
-    return "Range test", rate_figures.range_test_figure(seen.measured)
+Drawn: TypeAlias = 'Iterator[tuple[str, str, "Figure"]]'
+"""Cards: each an id, a title and a figure."""
 
 
-def _search(seen: Seen) -> "tuple[str, Figure] | None":
+def _answer_card(seen: Seen) -> Drawn:
+    title = "The answer" if seen.result is not None else "No answer yet"
+    yield "answer", title, tile_figure.tile_figure(seen.tiles, seen.result)
+
+
+def _range_test(seen: Seen) -> Drawn:
+    if seen.measured.points:
+        yield "range-test", "Range test", rate_figures.range_test_figure(seen.measured)
+
+
+def _search(seen: Seen) -> Drawn:
     scored = [t for t in seen.trials if t.score is not None]
     if seen.searched is None or not scored:
-        return None
-    so_far = " so far" if seen.row.stage == Stage.SEARCH else ""
-    title = f"Search: cycles of {seen.row.epochs} epochs{so_far}"
-    return title, trial_figures.search_figure(scored, seen.searched)
+        return
+    title = f"Search: cycles of {seen.row.epochs} epochs{_so_far(seen)}"
+    yield "search", title, trial_figures.search_figure(scored, seen.searched)
 
 
-def _confirmation(seen: Seen) -> "tuple[str, Figure] | None":
-    if seen.result is None:
-        return None
-    return "Confirmation with fresh seeds", answer_figures.confirmation_figure(seen.result)
+def _so_far(seen: Seen) -> str:
+    return " so far" if seen.row.stage == Stage.SEARCH else ""
 
 
-def _schedules(seen: Seen) -> "tuple[str, Figure] | None":
-    if seen.result is None:
-        return None
-    return "Schedules", answer_figures.schedule_figure(seen.result)
+def _expected(seen: Seen) -> Drawn:
+    land, searched = seen.landscape, seen.searched
+    if land is None or searched is None:
+        return
+    held = _through(seen, land)
+    for name in land.domains:
+        title = f"{name}, all else as in {held}"
+        figure = belief_figures.slice_figure(land, name, seen.trials, searched)
+        yield f"slice-{name}", title, figure
+    if land.has_map:
+        title = f"max_lr and pct_start, all else as in {held}"
+        yield "map", title, belief_figures.map_figure(land, seen.trials, searched)
+    title = f"All parameters side by side{_so_far(seen)}"
+    yield "parallel", title, parallel_figure.parallel_figure(land, seen.trials, searched)
 
 
-CARDS: Mapping[str, Callable[[Seen], "tuple[str, Figure] | None"]] = {
-    "range-test": _range_test,
-    "search": _search,
-    "confirmation": _confirmation,
-    "schedules": _schedules,
-}
-"""Cards by their id, in the order of the page; each gives a title and a figure, or None where the
-study has not come so far."""
+MOST_PICKED = 30
+"""Of the trials whose curves can be looked at: the page asks for all cards every few seconds."""
+
+
+def _curves(seen: Seen) -> Drawn:
+    """Give rate, losses and score; the title says what the loop does not report."""
+    metric, maximize = Metric(seen.row.metric), seen.row.direction == "maximize"
+    learned = (
+        curve_lines.Learned.so_far(seen.curves, metric, maximize=maximize)
+        if seen.result is None
+        else curve_lines.Learned.of(seen.result)
+    )
+    if not learned.runs:
+        return
+    missing = "; ".join(curve_lines.missing_lines(learned))
+    title = "Learning curves" + (missing and f'<br><span style="font-size:11px">{missing}</span>')
+    yield "curves", title, curve_figures.curves_figure(learned, choose=MOST_PICKED)
+
+
+def _through(seen: Seen, landscape: Landscape) -> str:
+    """Return what the configuration is called that the landscape is cut through."""
+    if seen.result is not None:
+        return candidate_name(seen.result.recommended, seen.result)
+    slots = (t.slot for t in seen.trials if t.params == landscape.through)
+    return f"slot {next(slots)} (expected best{_so_far(seen)})"
+
+
+def _importance(seen: Seen) -> Drawn:
+    if seen.result is not None and seen.result.shares:
+        ends = None if seen.landscape is None else seen.landscape.importance_ends()
+        yield "importance", "Importance", answer_figures.importance_figure(seen.result, ends)
+
+
+def _confirmation(seen: Seen) -> Drawn:
+    if seen.result is not None:
+        figure = answer_figures.confirmation_figure(seen.result)
+        yield "confirmation", "Confirmation with fresh seeds", figure
+
+
+def _schedules(seen: Seen) -> Drawn:
+    if seen.result is not None:
+        yield "schedules", "Schedules", answer_figures.schedule_figure(seen.result)
+
+
+CARDS: Sequence[Callable[[Seen], Drawn]] = (
+    _answer_card,
+    _confirmation,
+    _search,
+    _curves,
+    _expected,
+    _importance,
+    _range_test,
+    _schedules,
+)
+"""What draws the cards, in the order of the page; none where the study has not come so far."""
 
 
 class Cards:
@@ -120,27 +199,49 @@ class Cards:
 
     def _drawn(self, row: StudyRow) -> Shown:
         seen = self._seen(row)
-        drawn = {name: card for name, draw in CARDS.items() if (card := draw(seen)) is not None}
+        drawn = [card for draw in CARDS for card in draw(seen)]
         return Shown(
-            {f"onecycle-{name}": _fitted(*card) for name, card in drawn.items()},
+            {f"onecycle-{name}": _fitted(title, figure) for name, title, figure in drawn},
             note(self.engine, row, seen.measured, seen.result),
             printable(row.metric),
             _answer(seen),
         )
 
     def _seen(self, row: StudyRow) -> Seen:
+        try:
+            found = findings(self.engine, row)
+        except NoResultError:
+            return self._unfinished(row)
+        result = found.result
+        return Seen(
+            row=row,
+            measured=found.range_test,
+            searched=trial_figures.Searched.of(result),
+            trials=found.trials,
+            curves=result.learned,
+            landscape=found.landscape,
+            tiles=tiles(result, list(found.provenance.devices)),
+            result=result,
+        )
+
+    def _unfinished(self, row: StudyRow) -> Seen:
         with reading(self.engine) as session:
             measured = range_test.measured_at_all(session, row)
+            landscape = landscape_of(session, row)
+            rows = trials_of(session, row)
+            curves = curves_of(session, row, n_best=MOST_PICKED)
         if row.proposed_max_lr is None:  # what it will be depends on more than the sweeps
             measured = replace(measured, proposal=None)
-        try:
-            result = load_result(self.engine, row.name)
-        except NoResultError:
-            result = None
-        searched = (
-            _searched(row, measured) if result is None else trial_figures.Searched.of(result)
+        return Seen(
+            row=row,
+            measured=measured,
+            searched=_searched(row, measured),
+            trials=rows,
+            curves=curves,
+            landscape=landscape,
+            tiles=so_far(row, rows),
+            result=None,
         )
-        return Seen(row, measured, searched, trials(self.engine, row.name), result)
 
 
 def _answer(seen: Seen) -> Answer | None:
@@ -150,7 +251,7 @@ def _answer(seen: Seen) -> Answer | None:
     candidate = seen.result.recommended
     for trial in seen.trials:
         if trial.slot == candidate.slot and trial.trial_number is not None:
-            importances = seen.result.importances
+            importances = seen.result.shares
             score, result = candidate.validation.mean, seen.result
             return Answer(trial.trial_number, score, importances, _choices_of(result))
     return None
@@ -181,7 +282,7 @@ def _searched(row: StudyRow, measured: RangeTestResult) -> "Searched | None":
 def _fitted(title: str, figure: "Figure") -> str:
     """Return a figure as JSON that fills its card, which has no heading of its own."""
     figure.update_layout(
-        title={"text": title, "font": {"size": 18, "weight": 700}, "x": 0, "pad": {"l": 8}},
+        title={"text": title, "font": {"size": 17, "weight": 700}, "x": 0, "pad": {"l": 8}},
         legend={"yref": "container", "y": 0, "yanchor": "bottom", "font": {"size": 12}},
         margin={"t": 56},
         height=None,

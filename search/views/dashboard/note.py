@@ -91,9 +91,9 @@ def _so_far(engine: Engine, row: StudyRow, measured: RangeTestResult) -> list[st
         parts.insert(0, f"**Ended without a result**: {literal(now.reason)}")
     else:
         parts.append(
-            "Cards of confirmation and schedules come when the study has ended. Until then 'Best "
-            "Trial' on this page is the best single score, not an answer, and importances are not "
-            "told."
+            "Cards of the answer, its confirmation and schedules come when the study has ended. "
+            "Until then 'Best Trial' on this page is the best single score, not an answer, and "
+            "importances are not told."
         )
     if now.best is not None:
         best = now.best

@@ -10,7 +10,7 @@ from sqlalchemy import URL
 from search.errors import UsageError
 from search.views.dashboard.cards import Cards
 from search.views.dashboard.guard import MOST_DELAYED, guarded
-from search.views.dashboard.wsgi import with_bodies, with_cards, with_importances
+from search.views.dashboard.wsgi import with_bodies, with_cards, with_importances, with_order
 from studies.database import looking, open_engine, optuna_storage, prepare
 from studies.errors import DatabaseUnreachableError
 from studies.upgrade import versions
@@ -38,7 +38,7 @@ def create_app(url: URL, *, password: str, allow_writes: bool = False) -> "WSGIA
     storage = optuna_storage(url, only_reads=not allow_writes)
     cards = Cards(engine)
     app = with_cards(optuna_dashboard.wsgi(storage), cards)
-    app = with_bodies(with_importances(app, cards, storage))
+    app = with_order(with_bodies(with_importances(app, cards, storage)))
     return guarded(app, password=password, allow_writes=allow_writes)
 
 

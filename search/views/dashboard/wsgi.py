@@ -46,6 +46,7 @@ def with_cards(app: "WSGIApplication", cards: Cards) -> "WSGIApplication":
             study = _completed(study, shown)
             if shown.answer is not None:
                 study["best_trials"] = _best_trials(app, environ, study, shown.answer)
+            study["best_trials"] = [_rounded(trial) for trial in study["best_trials"]]
         return _json(start_response, study)
 
     return answer
@@ -128,8 +129,55 @@ def _best_trials(
         fresh = {k: v for k, v in environ.items() if not k.startswith("bottle.")}  # parsed before
         fresh["QUERY_STRING"] = f"after={answer.trial_number}"
         trials = json.loads(_answered(app, fresh)[2])["trials"]
-    score = round(answer.score, _DIGITS)
-    return [{**t, "values": [score]} for t in trials if t["number"] == answer.trial_number]
+    return [{**t, "values": [answer.score]} for t in trials if t["number"] == answer.trial_number]
+
+
+def _rounded(trial: dict[str, Any]) -> dict[str, Any]:
+    """Return a trial whose values have as many digits as mean anything."""
+    values = trial.get("values") or []
+    return {**trial, "values": [round(v, _DIGITS) if isinstance(v, float) else v for v in values]}
+
+
+_PAGES = re.compile(r"/dashboard(/.*)?", re.ASCII)
+
+
+def with_order(app: "WSGIApplication") -> "WSGIApplication":
+    """Put our cards in front of the dashboard's own, by a style sheet in its page.
+
+    Where a browser does not know :has() (before 2023), they stay where the page has them.
+    """
+
+    def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        asked = environ["REQUEST_METHOD"] == "GET" and _PAGES.fullmatch(environ["PATH_INFO"])
+        if not asked:
+            return app(environ, start_response)
+        # Whole: a page that the browser has kept may be without the style sheet.
+        whole = {k: v for k, v in environ.items() if k != "HTTP_IF_MODIFIED_SINCE"}
+        status, headers, body = _answered(app, whole)
+        body = body.replace(b"</head>", b"<style>" + _STYLE.encode() + b"</style></head>", 1)
+        kept = [(k, v) for k, v in headers if k.lower() != "content-length"]
+        start_response(status, [*kept, ("Content-Length", str(len(body)))])
+        return [body]
+
+    return answer
+
+
+_OURS = '[id^="user-defined-plot:onecycle-"]'
+_GRID = f".MuiGrid-container:has({_OURS})"
+_STYLE = f"""
+{_GRID} {{ order: -1; margin-top: 8px; }}
+{_GRID} > :not(:has({_OURS})) {{ order: 1; }}
+{_GRID} > :has([id$=":onecycle-answer"]) {{ flex-basis: 100%; max-width: 100%; }}
+.MuiCard-root:has(#plot-history):has(~ .MuiGrid-container {_OURS})::after {{
+  content: "Best Value is the best single score so far (one seed), not the answer.";
+  display: block; padding: 0 16px 12px; font: 14px system-ui, sans-serif; opacity: 0.75;
+}}
+@media (max-width: 700px) {{
+  {_GRID} > * {{ flex-basis: 100%; max-width: 100%; }}
+}}
+"""
+"""The page of optuna-dashboard 0.21: history, then a grid of importances, timeline, plots that a
+study brings, and the best trial."""
 
 
 def _json(start_response: "StartResponse", document: object) -> Iterable[bytes]:
@@ -171,5 +219,10 @@ def _answered(
         heads.append((status, headers))
         return lambda data: None
 
-    body = b"".join(app(environ, start))
+    pieces = app(environ, start)
+    try:
+        body = b"".join(pieces)
+    finally:
+        if hasattr(pieces, "close"):  # of a file (PEP 3333)
+            pieces.close()
     return *heads[-1], body

@@ -1,10 +1,11 @@
 """Figures of a study's answer: confirmation, schedules and importances."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from search.results.result import StudyResult
+from search.stages.space import RELATIVE_MAX_LR
 from search.stages.statistics import estimate
 from search.views.figures.look import (
     BLUE,
@@ -134,15 +135,69 @@ def schedule_figure(result: StudyResult) -> "Figure":
     return figure
 
 
-def importance_figure(result: StudyResult) -> "Figure":
-    """Draw each parameter's share of the variance, and what a seed's noise has of it.
+def importance_figure(
+    result: StudyResult, ends: Mapping[str, tuple[float, float]] | None = None
+) -> "Figure":
+    """Draw each parameter's share of the variance, the greatest on top, and how sure that is.
 
-    A bar within the noise is grey: such a share says nothing.
+    `ends`: between which shares of the expected score's variance each lies with 95 %. Without
+    them, of a study from before, the shares are those of the single scores. These are grey where
+    they are within what a seed's noise has of the variance.
     """
+    if result.expected is None or ends is None:
+        return _of_scores(result)
+    import plotly.graph_objects as go
+
+    shares = sorted(result.shares.items(), key=lambda item: item[1])
+    known = {
+        name: (min(share, ends[name][0]), max(share, ends[name][1])) for name, share in shares
+    }
+    figure = go.Figure(
+        go.Bar(
+            x=[100 * share for _, share in shares],
+            y=[name for name, _ in shares],
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [100 * (known[name][1] - share) for name, share in shares],
+                "arrayminus": [100 * (share - known[name][0]) for name, share in shares],
+                "color": GREY,
+                "thickness": 2,
+                "width": 6,
+            },
+            orientation="h",
+            width=0.6,
+            marker={"color": BLUE},
+            name=f"of the expected score, 95 % interval (n = {result.n_trials} configurations)",
+            hovertemplate="%{y}: %{x:.0f} %<extra></extra>",
+        )
+    )
+    singles = {_own_name(name): share for name, share in (result.importances or {}).items()}
+    if singles:
+        figure.add_scatter(
+            x=[100 * share for share in singles.values()],
+            y=list(singles),
+            mode="markers",
+            marker={"color": ORANGE, "size": 11, "symbol": "diamond-open", "line": {"width": 2}},
+            name=f"of the single scores ({result.explained_by})",
+            hovertemplate="%{y}: %{x:.0f} % of the single scores<extra></extra>",
+        )
+    _noise_mark(figure, result)
+    _finish_shares(figure, [name for name, _ in shares])
+    return figure
+
+
+def _own_name(name: str) -> str:
+    """Return a parameter's name where Optuna has another one for it."""
+    return "max_lr" if name == RELATIVE_MAX_LR else name
+
+
+def _of_scores(result: StudyResult) -> "Figure":
+    """Draw the shares of the variance of single scores."""
     import plotly.graph_objects as go
 
     floor = result.noise_floor or 0.0
-    shares = sorted(result.importances.items(), key=lambda item: item[1])
+    shares = sorted(result.shares.items(), key=lambda item: item[1])
     above = [(name, share) for name, share in shares if share > floor]
     within = [(name, share) for name, share in shares if share <= floor]
     n = f"{result.n_trials} configurations"
@@ -162,12 +217,22 @@ def importance_figure(result: StudyResult) -> "Figure":
                 name=name,
                 hovertemplate="%{y}: %{x:.0f} %<extra></extra>",
             )
-    if result.noise_floor is not None:
-        name = f"a seed's noise: at most about {100 * floor:.0f} %"
+    _noise_mark(figure, result)
+    _finish_shares(figure, [name for name, _ in shares])
+    return figure
+
+
+def _noise_mark(figure: "Figure", result: StudyResult) -> None:
+    """Shade what a seed's noise has of the variance of single scores."""
+    floor = result.noise_floor
+    if floor is not None:
+        name = f"a seed's noise: at most about {100 * floor:.0f} % of the single scores'"
         band(figure, (0.0, 100 * floor), "", color=ORANGE)
         vertical(figure, 100 * floor, name, color=ORANGE, dash="dash")
-    y = {"categoryorder": "array", "categoryarray": [name for name, _ in shares]}
+
+
+def _finish_shares(figure: "Figure", names: Sequence[str]) -> None:
+    y = {"categoryorder": "array", "categoryarray": list(names), "showgrid": False}
     x = {"title": {"text": "share of the variance in %"}, "range": [0, 100]}
-    finish(figure, x=x, y={**y, "showgrid": False})
-    figure.update_layout(height=130 + 40 * len(shares), barmode="overlay")
-    return figure
+    finish(figure, x=x, y=y)
+    figure.update_layout(height=140 + 40 * len(names), barmode="overlay")

@@ -1,10 +1,12 @@
 """The figure of a search: the score of each trial against its max_lr."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from search.params import Params
 from search.results.metric import Metric
 from search.results.result import StudyResult
 from search.results.trials import Trial
@@ -27,12 +29,14 @@ from trainers.sweeps.result import range_name
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+MOST_SHOWN = 300
+"""Trials in each of the figures beside the first: a browser draws every mark on its own."""
 # Viridis without its darkest quarter, which is lost on a dark page.
-_PCT_START_SCALE = [[0, "#3b528b"], [0.33, "#21918c"], [0.67, "#5ec962"], [1, "#fde725"]]
+SCALE = [[0, "#3b528b"], [0.33, "#21918c"], [0.67, "#5ec962"], [1, "#fde725"]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Heights:
+class Heights:
     """The axis of scores: measured ones as they are shown, diverged ones at the lower edge.
 
     What a diverged one scored is chance by convention, not measured.
@@ -42,9 +46,10 @@ class _Heights:
     low: float
     high: float
     edge: float
+    highest: float
 
     @classmethod
-    def over(cls, trials: Sequence[Trial], metric: Metric) -> "_Heights":
+    def over(cls, trials: Sequence[Trial], metric: Metric) -> "Heights":
         factor = metric.factor
         whole = [factor * t.score for t in trials if not t.broken and t.score is not None]
         values = whole or [0.0, factor]
@@ -52,7 +57,22 @@ class _Heights:
         room = 0.12 * (max(values) - min(values)) or 0.001 * factor
         # Below the scores there is a lane for what diverged.
         low = min(values) - (2 * room if len(whole) < len(trials) else room)
-        return cls(factor, low, max(values) + room, low + room / 2)
+        high = max(values) + room
+        return cls(factor, low, high, low + room / 2, max(metric.highest, max(values)))
+
+    def reaching(self, values: Sequence[float]) -> "Heights":
+        """Return the same axis, longer where shown `values` need it: by its own length at most."""
+        length = self.high - self.low
+        low = min(self.low, max(min(values), self.low - length))
+        high = max(self.high, min(max(values), self.high + length, self.highest))
+        return replace(self, low=low, high=high, edge=low + self.edge - self.low)
+
+    def near(self, score: float) -> float:
+        """Return an expected score as it is drawn: what lies far outside the axis, a little
+        outside it; nothing is above the highest score that there can be."""
+        length = self.high - self.low
+        most = min(self.high + length, self.highest)
+        return min(most, max(self.low - length, self.factor * score))
 
     def of(self, trial: Trial) -> float:
         """Return where a trial stands."""
@@ -66,13 +86,15 @@ class Searched:
     """What a search is drawn with, also before it has ended.
 
     `proposals` by setting, None where there is but one; `marked`: names of trials by slot;
-    `moving`: the parameters that settings differ in.
+    `moving`: the parameters that settings differ in; `tied`: the slots within noise of the best,
+    known at the end.
     """
 
     metric: Metric
     proposals: Mapping[str | None, Proposal]
     marked: Mapping[int, str]
     moving: tuple[str, ...] = ()
+    tied: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, result: StudyResult) -> "Searched":
@@ -82,7 +104,7 @@ class Searched:
         if len({proposal.max_lr for proposal in result.proposals.values()}) > 1:
             every = {key: proposal for key, proposal in result.proposals.items()}
         names = {c.slot: candidate_name(c, result) for c in marked}
-        return cls(result.metric, every, names, result.moving)
+        return cls(result.metric, every, names, result.moving, result.region.slots)
 
     @property
     def title(self) -> str:
@@ -90,7 +112,7 @@ class Searched:
         if None in self.proposals:
             return "max_lr"
         names = " and ".join(name.replace("_", " ") for name in self.moving)
-        return f"max_lr as a multiple of the proposal at its {names}"
+        return f"max_lr / proposal at its {names}"
 
     @property
     def range_name(self) -> str:
@@ -107,18 +129,37 @@ class Searched:
     def place(self, trial: Trial) -> float:
         """Return where a trial stands on the axis of rates."""
         assert trial.params is not None
+        return self.rate(trial.params)
+
+    def rate(self, params: Params) -> float:
+        """Return the max_lr of a configuration as it is drawn."""
         if None in self.proposals:
-            return trial.params.max_lr
-        key = setting_key({name: trial.params[name] for name in self.moving})
-        return trial.params.max_lr / self.proposals[key].max_lr
+            return params.max_lr
+        key = setting_key({name: params[name] for name in self.moving})
+        return params.max_lr / self.proposals[key].max_lr
 
 
-def _how(trial: Trial) -> str:
+def best_of(trials: Sequence[Trial], searched: Searched, *, sign: float) -> list[Trial]:
+    """Return the trials that a figure of many curves shows: all, or what is marked and the best.
+
+    `sign`: -1 where a low score is good.
+    """
+    if len(trials) <= MOST_SHOWN:
+        return list(trials)
+    kept = {*searched.marked, *searched.tied[:MOST_SHOWN]}
+
+    def place(trial: Trial) -> tuple[bool, float]:
+        return trial.slot not in kept, math.inf if trial.score is None else -sign * trial.score
+
+    return sorted(trials, key=place)[:MOST_SHOWN]
+
+
+def how(trial: Trial) -> str:
     at = "" if trial.diverged_step is None else f" at step {trial.diverged_step}"
     return f"{trial.outcome}{at}"
 
 
-def _broken_text(broken: Sequence[Trial]) -> str:
+def broken_text(broken: Sequence[Trial]) -> str:
     """Return what went wrong in how many: 'diverged (2), did not learn (1)'."""
     counts = Counter(t.outcome for t in broken)
     return ", ".join(f"{outcome} ({n})" for outcome, n in counts.items()) or "diverged (0)"
@@ -131,7 +172,7 @@ def search_figure(trials: Sequence[Trial], searched: Searched) -> "Figure":
     scored = [t for t in trials if t.score is not None and t.params is not None]
     whole = [t for t in scored if not t.broken]
     broken = [t for t in scored if t.broken]
-    heights = _Heights.over(scored, searched.metric)
+    heights = Heights.over(scored, searched.metric)
     figure = go.Figure(
         [
             go.Scatter(
@@ -148,12 +189,16 @@ def search_figure(trials: Sequence[Trial], searched: Searched) -> "Figure":
                 y=[heights.of(t) for t in broken],
                 mode="markers",
                 marker={"color": VERMILION, "size": 10, "symbol": "x"},
-                name=f"{_broken_text(broken)}, drawn at the lower edge",
-                customdata=[[t.slot, _how(t), str(t.params)] for t in broken],
+                name=f"{broken_text(broken)}, drawn at the lower edge",
+                customdata=[[t.slot, how(t), str(t.params)] for t in broken],
                 hovertemplate="slot %{customdata[0]} %{customdata[1]}<br>"
                 "%{customdata[2]}<extra></extra>",
             ),
-            *(_ring(t, searched, heights) for t in scored if t.slot in searched.marked),
+            *(
+                ring(t, searched, x=searched.place(t), y=heights.of(t))
+                for t in scored
+                if t.slot in searched.marked
+            ),
         ]
     )
     bracket(figure, searched.bracket, name=searched.range_name)
@@ -172,21 +217,21 @@ def _coloured_by_pct_start(trials: Sequence[Trial]) -> dict[str, Any]:
     bar = {"title": {"text": "pct_start"}, "thickness": 10, "outlinewidth": 0, "len": 0.9}
     return {
         "color": [None if t.params is None else t.params["pct_start"] for t in trials],
-        "colorscale": _PCT_START_SCALE,
+        "colorscale": SCALE,
         "colorbar": bar,
         "size": 11,
         "line": {"color": GREY, "width": 1},
     }
 
 
-def _ring(trial: Trial, searched: Searched, heights: _Heights) -> Any:
+def ring(trial: Trial, searched: Searched, *, x: Any, y: Any) -> Any:
     """Return a ring around a trial that is marked."""
     import plotly.graph_objects as go
 
     is_baseline = trial.slot == BASELINE_SLOT
     return go.Scatter(
-        x=[searched.place(trial)],
-        y=[heights.of(trial)],
+        x=[x],
+        y=[y],
         mode="markers",
         marker={
             "color": ORANGE if is_baseline else PURPLE,

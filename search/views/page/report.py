@@ -1,5 +1,6 @@
 """The page of a finished study: one self-contained HTML file."""
 
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -14,12 +15,14 @@ from markupsafe import Markup, escape
 from sqlalchemy import URL
 
 from search.errors import UsageError
+from search.results.landscape import Landscape
 from search.results.result import StudyResult
 from search.results.trials import Trial
 from search.starting.cost import duration_text
 from search.text import file_name, printable
 from search.views import wording
 from search.views.findings import Findings
+from search.views.tiles import tiles
 from studies.params import parameter, setting_text
 from studies.urls import sqlite_file
 from trainers.sweeps.result import baseline_text, conclusion, count, range_name, spread_lines
@@ -27,8 +30,14 @@ from trainers.sweeps.result import baseline_text, conclusion, count, range_name,
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from search.views.figures.curve_lines import Learned
+    from search.views.figures.trial_figures import Searched
+
 MOST_ROWS = 2_000
 """Of the table of trials: a browser sorts so many while one waits, and the page stays small."""
+
+MOST_PICKED = 200
+"""Of the trials whose curves can be looked at: they take about 1 kB each."""
 
 _HEAD_BYTES = 65_536  # style sheet, tiles and verdict take 10 kB; names of parameters add little
 
@@ -72,6 +81,8 @@ def page(findings: Findings) -> str:
     """Return the page of a finished study as HTML."""
     from plotly.offline import get_plotlyjs
 
+    from search.views.figures import curve_lines
+
     environment = Environment(
         loader=PackageLoader("search.views.page"),
         # Names, errors and devices come from the database, and are not trusted to hold no HTML.
@@ -83,6 +94,7 @@ def page(findings: Findings) -> str:
         finalize=_shown,
     )
     result = findings.result
+    learned = curve_lines.Learned.of(result)
     return environment.get_template("report.html").render(
         result=result,
         trials=_best_first(findings),
@@ -91,13 +103,20 @@ def page(findings: Findings) -> str:
         train=findings.train,
         provenance=findings.provenance,
         figures=_figures(findings),
+        picked=_picked(learned),
+        n_learned=len(learned.trials),
+        picked_at_most=MOST_PICKED,
+        trial_points=curve_lines.TRIAL_POINTS,
+        curves_by=learned.unit,
+        missing_curves=curve_lines.missing_lines(learned),
+        landscape=findings.landscape,
         range_test=[*conclusion(result.proposal), *spread_lines(result.proposal)],
         other_range_tests={
             key: conclusion(result.proposals[key]) for key in findings.range_test.others
         },
         n_sweeps=len(findings.range_test.points),
         seeds=wording.seeds_text([c.scores for c in result.candidates]),
-        seconds=sum(s.seconds for s in result.spent),
+        tiles=tiles(result, list(findings.provenance.devices)),
         wording=wording,
         setting_text=setting_text,
         parameter=parameter,
@@ -145,21 +164,59 @@ def _best_first(findings: Findings) -> Sequence[Trial]:
 
 
 def _figures(findings: Findings) -> dict[str, "Drawing"]:
-    from search.views.figures import answer_figures, rate_figures, trial_figures
+    from search.views.figures import (
+        answer_figures,
+        curve_figures,
+        curve_lines,
+        rate_figures,
+        trial_figures,
+    )
 
     result = findings.result
+    learned = curve_lines.Learned.of(result)
+    searched = trial_figures.Searched.of(result)
     drawn = {
-        "search": trial_figures.search_figure(findings.trials, trial_figures.Searched.of(result)),
+        "search": trial_figures.search_figure(findings.trials, searched),
         "schedule": answer_figures.schedule_figure(result),
         "confirmation": answer_figures.confirmation_figure(result),
     }
+    if learned.runs:
+        # In steps: the page's script turns them into epochs, and back where that is asked for.
+        drawn["curves"] = curve_figures.curves_figure(learned, unit="step")
     if findings.range_test.points:
         drawn["range_test"] = rate_figures.range_test_figure(findings.range_test)
     for key, measured in findings.range_test.others.items():
         drawn[f"range_test-{key.replace(' ', '-')}"] = rate_figures.range_test_figure(measured)
-    if result.importances:
-        drawn["importance"] = answer_figures.importance_figure(result)
+    if findings.landscape is not None:
+        drawn |= _expected(findings.landscape, findings.trials, searched)
+    if result.shares:
+        ends = None if findings.landscape is None else findings.landscape.importance_ends()
+        drawn["importance"] = answer_figures.importance_figure(result, ends)
     return {name: Drawing.of(figure) for name, figure in drawn.items()}
+
+
+def _expected(
+    landscape: Landscape, trials: Sequence[Trial], searched: "Searched"
+) -> dict[str, "Figure"]:
+    """Return the figures of what is expected over the range."""
+    from search.views.figures.belief_figures import map_figure, slice_figure
+    from search.views.figures.parallel_figure import parallel_figure
+
+    drawn = {
+        f"slice-{name}": slice_figure(landscape, name, trials, searched)
+        for name in landscape.domains
+    }
+    if landscape.has_map:
+        drawn["map"] = map_figure(landscape, trials, searched)
+    return {**drawn, "parallel": parallel_figure(landscape, trials, searched)}
+
+
+def _picked(learned: "Learned") -> Markup:
+    """Return the trials whose curves can be looked at, as JSON in which no tag can begin."""
+    from search.views.figures.curve_lines import picked
+
+    text = json.dumps(picked(learned, MOST_PICKED), separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))
 
 
 @dataclass(frozen=True, slots=True)

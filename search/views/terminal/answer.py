@@ -4,7 +4,7 @@ import csv as csv_module
 import json as json_module
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.params import Params
+from search.results.curves import COLUMNS, RunCurve
 from search.results.result import StudyResult
 from search.results.trials import Trial, columns, searched_names
 from search.results.verdict import short_verdict
@@ -237,12 +238,7 @@ def print_trials(rows: Sequence[Trial], *, csv: bool) -> None:
     """Print configurations: all that is known as CSV, or what fits a terminal as a table."""
     names = searched_names(rows) or CYCLE
     if csv:
-        # The csv module ends lines with \r\n, as RFC 4180 says, which shell tools stumble over.
-        writer = csv_module.DictWriter(sys.stdout, fieldnames=columns(names), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(
-            {key: _csv_cell(value) for key, value in row.values(names).items()} for row in rows
-        )
+        _print_csv((row.values(names) for row in rows), columns(names))
         return
     console = on_stdout()
     for hidden in range(len(_HIDDEN_FIRST) + 1):
@@ -253,6 +249,18 @@ def print_trials(rows: Sequence[Trial], *, csv: bool) -> None:
     if not console.is_terminal:  # a file has no width: nothing is cut there
         console.width = max(console.width, _width(table, console))
     console.print(table, soft_wrap=True)
+
+
+def print_curves(curves: Iterable[RunCurve]) -> None:
+    """Print learning curves as CSV: a row for each epoch and each window of steps."""
+    _print_csv((values for run in curves for values in run.values()), COLUMNS)
+
+
+def _print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    # The csv module ends lines with \r\n, as RFC 4180 says, which shell tools stumble over.
+    writer = csv_module.DictWriter(sys.stdout, fieldnames=columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _csv_cell(value) for key, value in row.items()} for row in rows)
 
 
 _SHOWN = ("slot", "epochs", "state", "outcome", "score", "parameters", "seconds")

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from search.results.status import EndedRun, Overview, Running, ended_since, overview
 from search.starting.cost import Started, duration_text
+from search.views.terminal.sparkline import KINDS, learning
 from studies.errors import DatabaseError, StudyError
 from studies.params import CYCLE, parameter
 from studies.states import RunState, Stage
@@ -109,9 +110,11 @@ class View:
         words.append(self.speed_text())
         return " · ".join(word for word in words if word)
 
-    def picture(self, *, height: int) -> RenderableType:
+    def picture(self, *, height: int, plain: bool = False) -> RenderableType:
         """Return bars for the stages, a row for each run under way, the best so far and how
         long the rest takes, in about `height` lines of 80 columns.
+
+        A row has how far the run is and how it learns; `plain`: in characters of ASCII.
         """
         now = self.now
         if now is None:
@@ -128,40 +131,35 @@ class View:
         if now.running:
             # Five lines are kept for the headings, 'and n more', two last lines, and the prompt.
             n_shown = max(1, min(_MOST_RUNS, height - len(now.stages) - 5))
-            parts.append(self._running(now.running[:n_shown]))
+            parts.append(self._running(now.running[:n_shown], plain=plain))
             if len(now.running) > n_shown:
                 parts.append(Text(f"and {len(now.running) - n_shown} more"))
         parts += [Text(line) for line in self._last_lines()]
         return Group(*parts)
 
-    def _running(self, runs: Sequence[Running]) -> Table:
+    def _running(self, runs: Sequence[Running], *, plain: bool) -> Table:
+        columns: dict[str, list[str]] = {
+            "running": [f"{run.name} {run.slot}" for run in runs],
+            "done": [done_text(run) for run in runs],
+            "left": [self._left(run) for run in runs],
+            **_learning(runs, plain=plain),
+            **_values(runs),
+        }
         table = Table.grid(padding=(0, 2, 0, 0))
-        asked = [tuple(run.params) for run in runs if run.params is not None]
-        names = max(asked, key=len, default=CYCLE)
-        narrow = len(names) > len(CYCLE)  # 80 columns hold no more long headings
-        columns = ("running", "epoch", f"{self.started.trained_on}/s", "left")
-        headings = [*columns, *(_heading(name, narrow) for name in names)]
-        for heading in headings:
-            table.add_column(justify="left" if heading == headings[0] else "right", no_wrap=True)
-        table.add_row(*(Text(heading, style="dim") for heading in headings))
-        for run in runs:
-            table.add_row(*self._cells(run, names))
+        shown = {heading: cells for heading, cells in columns.items() if any(cells)}
+        for heading in shown:
+            table.add_column(justify="left" if heading in _TO_THE_LEFT else "right", no_wrap=True)
+        table.add_row(*(Text(heading, style="dim") for heading in shown))
+        for cells in zip(*shown.values(), strict=True):
+            table.add_row(*map(Text, cells))
         return table
 
-    def _cells(self, run: Running, names: Sequence[str]) -> list[str]:
-        name = f"{run.name} {run.slot}"
-        if run.stage == Stage.RANGE_TEST:
-            return [name, f"{run.length} steps"]
-        speed, left = "", ""
-        if run.images_per_s:
-            row = self.started.row
-            images = (run.length - run.epoch) * row.steps_per_epoch * row.batch_size
-            speed, left = f"{run.images_per_s:,.0f}", duration_text(images / run.images_per_s)
-        cells = [name, f"{run.epoch}/{run.length}", speed, left]
-        if run.params is None:
-            return [*cells, "asking"]
-        texts = run.params.texts()
-        return [*cells, *(texts.get(each, "") for each in names)]
+    def _left(self, run: Running) -> str:
+        if not run.images_per_s:
+            return ""
+        row = self.started.row
+        images = (run.length - run.epoch) * row.steps_per_epoch * row.batch_size
+        return duration_text(images / run.images_per_s)
 
     def _last_lines(self) -> list[str]:
         assert self.now is not None
@@ -177,5 +175,37 @@ class View:
         return lines
 
 
-def _heading(name: str, narrow: bool) -> str:
-    return parameter(name).heading or name if narrow else name
+_TO_THE_LEFT = ("running", *KINDS)
+
+
+def _learning(runs: Sequence[Running], *, plain: bool) -> dict[str, list[str]]:
+    """Return how the runs learn as two columns; none before there is anything to show."""
+    learned = learning(runs, plain=plain)
+    if not learned:
+        return {}
+    shown = [learned.get(place) for place in range(len(runs))]
+    return {
+        next(iter(learned.values())).kind: [each.line if each else "" for each in shown],
+        "last": [f"{each.last:.4g}" if each else "" for each in shown],
+    }
+
+
+def _values(runs: Sequence[Running]) -> dict[str, list[str]]:
+    """Return a column for each parameter; a heading is short, for 80 columns hold no long ones."""
+    asked = [tuple(run.params) for run in runs if run.params is not None]
+    names = max(asked, key=len, default=CYCLE)
+    texts = [{} if run.params is None else run.params.texts() for run in runs]
+    columns = {
+        parameter(name).heading or name: [each.get(name, "") for each in texts] for name in names
+    }
+    for place, run in enumerate(runs):
+        if run.params is None and run.stage != Stage.RANGE_TEST:
+            next(iter(columns.values()))[place] = "asking"
+    return columns
+
+
+def done_text(run: Running) -> str:
+    """Return how far a run is: in epochs once its loop has reported one, else in steps."""
+    if run.epoch:
+        return f"epoch {run.epoch}/{run.length}"
+    return f"step {run.step}/{run.total_steps}"

@@ -80,7 +80,7 @@ class Progress:
         self.console.print(self._picture(view))
 
     def _picture(self, view: View) -> RenderableType:
-        return view.picture(height=self.console.height)
+        return view.picture(height=self.console.height, plain=self.console.options.ascii_only)
 
     def _print_lines(self, view: View, over: threading.Event) -> None:
         ending = False

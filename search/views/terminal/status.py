@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Protocol
 
 from rich.live import Live
@@ -26,6 +27,8 @@ from search.starting.cost import StageCost, duration_text
 from search.text import printable, shell_line
 from search.tracebacks import harmless
 from search.views.terminal.answer import on_stdout
+from search.views.terminal.live_view import done_text
+from search.views.terminal.sparkline import Learning, learning
 from studies.errors import DatabaseUnreachableError
 from studies.states import Stage
 from studies.tables import WorkRow
@@ -49,7 +52,7 @@ def print_status(engine: Engine, name: str, *, json: bool) -> None:
     if json:
         print(json_module.dumps(now.as_json(), indent=2))
     else:
-        print("\n".join(status_lines(now)))
+        print("\n".join(status_lines(now, plain=on_stdout().options.ascii_only)))
 
 
 def print_errors(engine: Engine, name: str, *, json: bool) -> None:
@@ -96,17 +99,18 @@ def _plan(engine: Engine, name: str) -> tuple[StageCost, ...]:
 def _screen() -> Iterator[Show]:
     """Repaint on a terminal; print again elsewhere."""
     console = on_stdout()
+    lines = partial(status_lines, plain=console.options.ascii_only)
     if not console.is_terminal:
-        yield lambda now: print("\n".join([*status_lines(now), ""]), flush=True)
+        yield lambda now: print("\n".join([*lines(now), ""]), flush=True)
         return
     with Live(console=console, auto_refresh=False) as live:
         yield lambda now: live.update(
-            Text("\n".join(status_lines(now)), no_wrap=True, overflow="ellipsis"), refresh=True
+            Text("\n".join(lines(now)), no_wrap=True, overflow="ellipsis"), refresh=True
         )
 
 
-def status_lines(now: Overview) -> list[str]:
-    """Return a look at a study as lines of text."""
+def status_lines(now: Overview, *, plain: bool = False) -> list[str]:
+    """Return a look at a study as lines of text; `plain`: its curves in characters of ASCII."""
     lines = [printable(f"study {now.study}: {_where(now)}")]
     lines.append(f"  {'':<12}" + "".join(f"{heading:>10}" for heading in _COUNTS))
     for s in now.stages:
@@ -114,7 +118,11 @@ def status_lines(now: Overview) -> list[str]:
         lines.append(f"  {s.name:<12}" + "".join(f" {n:>9}" for n in numbers))
     if now.running:
         devices = {worker.name: worker.device for worker in now.workers}
-        shown = (_running_text(run, devices.get(run.owner), now.grace_s) for run in now.running)
+        learned = learning(now.running, plain=plain)
+        shown = (
+            _running_text(run, learned.get(place), devices.get(run.owner), now.grace_s)
+            for place, run in enumerate(now.running)
+        )
         lines += ["running", *(f"  {text}" for text in shown)]
     idle = [worker for worker in now.workers if worker.waits_for is not None]
     if idle:
@@ -156,11 +164,13 @@ def _where(now: Overview) -> str:
     return now.stage.words
 
 
-def _running_text(run: Running, device: str | None, grace_s: float) -> str:
-    sweep = run.stage == Stage.RANGE_TEST
+def _running_text(
+    run: Running, learned: Learning | None, device: str | None, grace_s: float
+) -> str:
     words = [
         f"{run.name} {run.slot}",
-        f"sweep of {run.length} steps" if sweep else f"epoch {run.epoch}/{run.length}",
+        done_text(run),
+        "" if learned is None else str(learned),
         owner_text(run.owner),
         device or "",
         _silence_text(run, grace_s),
