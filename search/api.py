@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -471,8 +472,16 @@ def send(
     with stop.on_signals(), opened(storage) as engine:
         row = catalog.find(engine, name)
         if follow:
-            until_ended = not until_stdin_closes
-            follow_study(engine, row, trackers, stop=stop, say=say, until_ended=until_ended)
+            follow_study(
+                engine,
+                row,
+                trackers,
+                stop=stop,
+                say=say,
+                until_ended=not until_stdin_closes,
+                # An empty line shows whoever started this one that it gets on.
+                moved=partial(say, "") if until_stdin_closes else lambda: None,
+            )
             return
         for tracker in trackers:
             say(bring_up_to_date(engine, row, tracker))

@@ -21,8 +21,8 @@ from search.workers.stop import Stop
 
 log = logging.getLogger(__name__)
 
-_LAST_LOOK_S = 30.0
-"""So long the end of a study waits for its trackers."""
+_SILENCE_S = 60.0
+"""So long the end of a study waits for a tracker that takes nothing: as long as MLflow tries."""
 _LAST_LOOK_STOPPED_S = 5.0  # schedulers kill 30 s after they asked
 _NICENESS = 10
 """Training comes first where cores are few; at 19 the start of a library takes minutes then."""
@@ -38,6 +38,7 @@ class _Follower:
         self._over = threading.Event()
         self._process: subprocess.Popen[str] | None = None
         self._missing = self._given_up = False
+        self._heard_at = time.monotonic()
         self._thread = threading.Thread(target=self._attend, name="tracker", daemon=True)
         self._thread.start()
 
@@ -84,7 +85,9 @@ class _Follower:
                 self._close_pipe()
             assert process.stdout is not None
             for line in process.stdout:
-                log.warning("%s", line.rstrip())
+                self._heard_at = time.monotonic()
+                if line.strip():
+                    log.warning("%s", line.rstrip())
         return process.returncode
 
     def _close_pipe(self) -> None:
@@ -94,17 +97,21 @@ class _Follower:
 
     def end(self) -> None:
         """Ask for a last look, and for the end."""
+        self._heard_at = time.monotonic()
         self._over.set()
         self._close_pipe()
 
-    def wait(self, *, until: float, stop: Stop) -> None:
-        """Wait for the end, at most until then, and say where something is missing."""
+    def wait(self, stop: Stop) -> None:
+        """Wait for the end while it gets on, and say where something is missing."""
         stopped_at: float | None = None
-        while self._thread.is_alive() and time.monotonic() < until:
+        while self._thread.is_alive():
             self._thread.join(0.05)
-            if stop.asked():
-                stopped_at = stopped_at or time.monotonic()
-                until = min(until, stopped_at + _LAST_LOOK_STOPPED_S)
+            now = time.monotonic()
+            stopped_at = stopped_at or (now if stop.asked() else None)
+            if stopped_at is not None and now > stopped_at + _LAST_LOOK_STOPPED_S:
+                break
+            if now > self._heard_at + _SILENCE_S:
+                break
         if self._thread.is_alive():
             self._missing = self._given_up = True
             if self._process is not None:
@@ -112,9 +119,10 @@ class _Follower:
             self._thread.join()
         if self._missing:
             log.warning(
-                "%s has not got all of study %r; this sends what is missing: %s",
+                "%s has not got all of study %r%s; this sends what is missing: %s",
                 self._tracker.shown,
                 self._study,
+                ", for it gave no answer in time" if self._given_up else "",
                 self._tracker.missing_line(self._study),
             )
 
@@ -133,6 +141,5 @@ def followed(
     finally:
         for each in followers:
             each.end()
-        until = time.monotonic() + _LAST_LOOK_S
         for each in followers:
-            each.wait(until=until, stop=stop)
+            each.wait(stop)

@@ -52,8 +52,15 @@ _CAUSE_LENGTH = 200
 class Sync:
     """Brings one tracker up to date with one study, each time that it is called."""
 
-    def __init__(self, engine: Engine, row: StudyRow, tracker: Tracker) -> None:
-        self._engine, self._row, self._tracker = engine, row, tracker
+    def __init__(
+        self,
+        engine: Engine,
+        row: StudyRow,
+        tracker: Tracker,
+        *,
+        moved: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._engine, self._row, self._tracker, self._moved = engine, row, tracker, moved
         self._sink: Sink | None = None
         self._versions: dict[str, str] = {}
         self.n_sent = 0
@@ -67,6 +74,7 @@ class Sync:
         try:
             if self._sink is None:
                 self._sink = opened_sink(self._tracker, study)
+                self._moved()
             for record in (study.whole, *study.runs):
                 if self._versions.get(record.key) == record.version:
                     continue
@@ -76,6 +84,7 @@ class Sync:
                             record = with_points(session, study, record)
                     self._sink.write(record)
                     self.n_sent += record.key != STUDY
+                    self._moved()
                 self._versions[record.key] = record.version
         except BaseException:
             self.close()
@@ -131,13 +140,15 @@ def follow_study(
     stop: Stop,
     say: Callable[[str], None],
     until_ended: bool,
+    moved: Callable[[], None] = lambda: None,
 ) -> None:
     """Keep trackers up to date until a stop is asked for, with one more look then.
 
-    `until_ended`: at most until the study has ended. Raises GivenBackError where something is
+    `until_ended`: at most until the study has ended. `moved` is called whenever a tracker has
+    taken something. Raises GivenBackError where something is
     missing in the end.
     """
-    followers = [_Follower(engine, row, tracker, say=say) for tracker in trackers]
+    followers = [_Follower(engine, row, tracker, say=say, moved=moved) for tracker in trackers]
     missing = list[Tracker]()
 
     def follow(each: _Follower) -> None:
@@ -159,11 +170,17 @@ class _Follower:
     """Keeps one tracker up to date, and says once when it is away."""
 
     def __init__(
-        self, engine: Engine, row: StudyRow, tracker: Tracker, *, say: Callable[[str], None]
+        self,
+        engine: Engine,
+        row: StudyRow,
+        tracker: Tracker,
+        *,
+        say: Callable[[str], None],
+        moved: Callable[[], None],
     ) -> None:
         self.tracker, self._say = tracker, say
         self._turn = Turn(engine, row.id, tracker.text)
-        self._sync = Sync(engine, row, tracker)
+        self._sync = Sync(engine, row, tracker, moved=moved)
         self._away = False
         self._ended = False
 
@@ -211,17 +228,27 @@ class _Follower:
 
 
 def cause_of(error: BaseException, tracker: Tracker) -> str:
-    """Return the innermost cause of a library's error in one line that shows no secret."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    text = (str(error).strip().splitlines() or [""])[0]
-    line = f"{type(error).__name__}: {tracker.scrubbed(text)}" if text else type(error).__name__
+    """Return the cause of a library's error in one line that shows no secret.
+
+    That is the system's own, such as a refused connection, where there is one below it.
+    """
+    below = error
+    while (inner := below.__cause__ or below.__context__) is not None:
+        below = inner
+    cause = below if isinstance(below, OSError) and str(below) else error
+    text = next((line.strip() for line in str(cause).splitlines() if line.strip()), "")
+    line = f"{type(cause).__name__}: {tracker.scrubbed(text)}" if text else type(cause).__name__
     return printable(line)[:_CAUSE_LENGTH]
 
 
 def _refuses(error: Exception) -> bool:
     """Whether an error is one that waiting does not mend: a wrong password, a missing right."""
     if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
+        return True
+    if type(error).__name__ in (
+        "AuthenticationError",
+        "UsageError",
+    ):  # of W&B: no key, a wrong one
         return True
     status = getattr(error, "get_http_status_code", None)  # of MLflow's exceptions
     code = status() if callable(status) else 500
