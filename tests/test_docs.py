@@ -51,7 +51,9 @@ def test_the_range_test_alone_runs_as_pasted(capsys: pytest.CaptureFixture[str])
     assert re.match(r"range test: [2-5] sweeps of 200 steps, lr ", capsys.readouterr().out)
 
 
-def test_the_page_of_commands_names_every_command_and_no_other(onecycle: Callable[..., Ended]) -> None:
+def test_the_page_of_commands_names_every_command_and_no_other(
+    onecycle: Callable[..., Ended],
+) -> None:
     listed = set(
         re.findall(r"^│ ([a-z][\w-]*) ", onecycle("--help", COLUMNS="100").out, re.MULTILINE)
     )

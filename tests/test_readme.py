@@ -30,7 +30,7 @@ COMMANDS = [
 OURS = [line for line in COMMANDS if re.match(r"onecycle |python -m search", line)]
 
 # What a reader has: a small net, and three splits of points in a square.
-PROJECT = '''
+PROJECT = """
 import lightning
 import torch
 from torch.nn.functional import cross_entropy
@@ -74,9 +74,9 @@ class MyData(lightning.LightningDataModule):
 
     def test_dataloader(self):
         return DataLoader(test_set, batch_size=32)
-'''
+"""
 # The same for Transformers: rows of tokens, and a BERT of one layer.
-TEXTS = '''
+TEXTS = """
 from transformers import BertConfig, BertForSequenceClassification
 
 
@@ -98,7 +98,7 @@ def model():
 
 def metrics(told):
     return {"accuracy": float((told.predictions.argmax(-1) == told.label_ids).mean())}
-'''
+"""
 
 
 def started(folder: Path, command: str, *, more: tuple[str, ...] = ()) -> Ended:
