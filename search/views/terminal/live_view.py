@@ -146,7 +146,7 @@ class View:
             **_values(runs),
         }
         table = Table.grid(padding=(0, 2, 0, 0))
-        shown = {heading: cells for heading, cells in columns.items() if any(cells)}
+        shown = _fitting({heading: cells for heading, cells in columns.items() if any(cells)})
         for heading in shown:
             table.add_column(justify="left" if heading in _TO_THE_LEFT else "right", no_wrap=True)
         table.add_row(*(Text(heading, style="dim") for heading in shown))
@@ -173,6 +173,21 @@ class View:
         if not self.now.ended:
             lines.append(self.speed_text())
         return lines
+
+
+_COLUMNS = 80
+_DROPPED_FIRST = ("left", "last", *KINDS)
+"""Where a study has many parameters; rich would cut values off instead."""
+
+
+def _fitting(columns: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return as many of the columns as fit a terminal of 80."""
+    kept = dict(columns)
+    for heading in _DROPPED_FIRST:
+        if sum(2 + max(map(len, [name, *cells])) for name, cells in kept.items()) <= _COLUMNS:
+            break
+        kept.pop(heading, None)
+    return kept
 
 
 _TO_THE_LEFT = ("running", *KINDS)
