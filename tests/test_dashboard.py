@@ -216,6 +216,7 @@ def test_a_study_of_ours_has_cards_and_a_note_that_are_stored_nowhere(copy: URL)
         "onecycle-importance",
         "onecycle-range-test",
         "onecycle-schedules",
+        "onecycle-curves",
     ]
     assert shown["note"]["body"].startswith("## Study `table`: finished")
     assert shown["objective_names"] == ["accuracy"]
@@ -282,6 +283,7 @@ def test_what_somebody_saved_on_the_dashboard_is_kept_beside_the_cards(copy: URL
     assert shown["note"] == {"version": 1, "body": "my **own** words"}
     assert [card["id"] for card in shown["plotly_graph_objects"]][-2:] == [
         "onecycle-schedules",
+        "onecycle-curves",
         "mine",
     ]
 
