@@ -253,7 +253,8 @@ def test_time_left_is_what_runs_take_times_how_many_are_left_among_the_workers_t
     idle = 1 / 2  # of two workers one waits at the end of each stage, half a run on average
     said = document(engine, main_here)
     left = (searched + idle + confirmed + idle) * cycle_s / 2
-    assert said["seconds_left"] == pytest.approx(left)
+    # The other one has no epoch yet: the clock may say that it is nearly over.
+    assert left - 0.95 * cycle_s / 2 <= said["seconds_left"] <= left
     low, high = said["seconds_left_range"]
     assert low < left < high
     assert said["time_left"].endswith(" left")
