@@ -282,7 +282,6 @@ def test_what_somebody_saved_on_the_dashboard_is_kept_beside_the_cards(copy: URL
     shown = study(create_app(copy, password=PASSWORD), 1)
     assert shown["note"] == {"version": 1, "body": "my **own** words"}
     assert [card["id"] for card in shown["plotly_graph_objects"]][-2:] == [
-        "onecycle-schedules",
         "onecycle-curves",
         "mine",
     ]
