@@ -16,13 +16,15 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import optuna
 from sqlalchemy import URL, make_url
 
+from benchmarks.commands import DONE, NOT_AS_HOPED, Flags, at_least, ended, seconds
 from search.stages.believed import Tried, believe
 from search.stages.search import given
 from search.stages.space import Ranges
@@ -222,16 +224,19 @@ def count(url: URL, *, n_trials: int, kills: int, restarts: int, seconds: float)
     )
 
 
-def main() -> int:
-    """Torment one study and print the count as JSON; 1 where it is not exact."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sqlite", action="store_true", help="a SQLite file instead of a server")
-    parser.add_argument("--workers", type=int, default=8)
-    parser.add_argument("--trials", type=int, default=500)
-    parser.add_argument("--kill-every-s", type=float, default=1.0)
-    parser.add_argument("--restarts", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0)
-    flags = parser.parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Torment one study and print the count as JSON; return 1 where it is not exact."""
+    flags = Flags("chaos", __doc__)
+    flags.add_argument("--sqlite", action="store_true", help="a SQLite file instead of a server")
+    flags.add_argument("--workers", type=at_least(1), default=8)
+    flags.add_argument("--trials", type=at_least(1), default=500)
+    flags.add_argument("--kill-every-s", type=seconds, default=1.0)
+    flags.add_argument("--restarts", type=at_least(0), default=3)
+    flags.add_argument("--seed", type=at_least(0), default=0)
+    return ended(partial(_torment, flags.parse_args(argv)))
+
+
+def _torment(flags: argparse.Namespace) -> int:
     pace = {
         "n_workers": flags.workers,
         "n_trials": flags.trials,
@@ -250,7 +255,7 @@ def main() -> int:
         finally:
             server.remove()
     print(json.dumps({**asdict(counted), "exact": counted.exact}, indent=2))
-    return 0 if counted.exact else 1
+    return DONE if counted.exact else NOT_AS_HOPED
 
 
 if __name__ == "__main__":

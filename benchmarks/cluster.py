@@ -15,7 +15,9 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -23,6 +25,7 @@ from pathlib import Path
 import optuna
 from sqlalchemy import URL
 
+from benchmarks.commands import Flags, at_least, ended, seconds
 from benchmarks.overhead import RANGES, STUDY, Nothing, fill, make_both
 from search.history.samplers import make_sampler
 from search.starting import catalog
@@ -141,14 +144,17 @@ def sampler_ms(n_finished: int, *, repeats: int = 7) -> float:
     return round(1000 * statistics.median(times), 1)
 
 
-def main() -> int:
-    """Print one line of JSON per setting."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workers", type=int, nargs="+", default=[4, 8, 16])
-    parser.add_argument("--cycle-s", type=float, nargs="+", default=[0.0, 1.0, 10.0])
-    parser.add_argument("--for-s", type=float, default=40.0)
-    parser.add_argument("--finished", type=int, nargs="+", default=[100, 1000, 10000])
-    flags = parser.parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print one line of JSON per setting; return the exit code."""
+    flags = Flags("cluster", __doc__)
+    flags.add_argument("--workers", type=at_least(1), nargs="+", default=[4, 8, 16])
+    flags.add_argument("--cycle-s", type=seconds, nargs="+", default=[0.0, 1.0, 10.0])
+    flags.add_argument("--for-s", type=seconds, default=40.0)
+    flags.add_argument("--finished", type=at_least(1), nargs="+", default=[100, 1000, 10000])
+    return ended(partial(_measure_all, flags.parse_args(argv)))
+
+
+def _measure_all(flags: argparse.Namespace) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     server = PostgresServer(fsync=True)
     server.start()
@@ -165,7 +171,6 @@ def main() -> int:
     for n_finished in flags.finished:
         line = {"finished": n_finished, "sampler_ms": sampler_ms(n_finished)}
         print(json.dumps(line), flush=True)
-    return 0
 
 
 if __name__ == "__main__":

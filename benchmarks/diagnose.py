@@ -14,8 +14,9 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -24,11 +25,11 @@ from typing import Literal, get_args
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
+from benchmarks.commands import Flags, at_least, ended
 from benchmarks.tables import Page, table
 from trainers.calls.diagnose import diagnose
 from trainers.calls.logs import parse
 from trainers.calls.schedule import Anneal, Schedule, Steps
-from trainers.errors import UserError
 
 COMMAND = "python -m benchmarks.diagnose --write docs/benchmarks/diagnose.md"
 
@@ -282,25 +283,23 @@ def page(n: int, made: str) -> Page:
     )
 
 
-def main() -> int:
-    """Print the matrix, or write its page, and say how long it took."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--logs", type=int, default=50, metavar="N", help="of each mistake")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="write the page to this file")
-    flags = parser.parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the matrix, or write its page; return the exit code."""
+    flags = Flags("diagnose", __doc__)
+    flags.add_argument("--logs", type=at_least(1), default=50, metavar="N", help="of each mistake")
+    flags.add_argument("--write", type=Path, metavar="PAGE", help="write the page to this file")
+    return ended(partial(_diagnose, flags.parse_args(argv)))
+
+
+def _diagnose(asked: argparse.Namespace) -> None:
     begun = time.perf_counter()
-    made = matrix(flags.logs)
-    try:
-        if flags.write is not None:
-            page(flags.logs, made).write(flags.write)
-        else:
-            print(made)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    made = matrix(asked.logs)
+    if asked.write is not None:
+        page(asked.logs, made).write(asked.write)
+    else:
+        print(made)
     took = time.perf_counter() - begun
-    print(f"\n{flags.logs} logs per mistake, {took:.0f} s", file=sys.stderr)
-    return 0
+    print(f"\n{asked.logs} logs per mistake, {took:.0f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":

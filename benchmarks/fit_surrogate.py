@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.commands import Flags, at_least, ended, existing_folder
 from benchmarks.records import CycleRecord, Journal, SweepRecord
 from search.belief.kernel import Constants, Floats, constants
 from search.belief.surrogate import (
@@ -31,6 +32,7 @@ from search.belief.surrogate import (
     surrogate,
     unit_is_guessed,
 )
+from trainers.errors import UserError
 from trainers.sweeps.judgement import BRACKET_FACTOR, judge_together, propose
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -214,6 +216,8 @@ def _tables(folder: Path) -> Iterator[Measured]:
             for record in Journal(folder / f"{name}.sweeps.jsonl").records.values()
             if isinstance(record, SweepRecord) and record.work.length == study.range_test.n_steps
         ]
+        if not curves:
+            raise UserError(f"{folder}: no sweeps of {name} are recorded there")
         proposal = propose(judge_together(curves), adaptive=bool(study.task.adaptive))
         assert proposal is not None, name
         cycles = [
@@ -316,28 +320,32 @@ def apart(folder: Path = RECORDED) -> list[tuple[Measured, Constants]]:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.fit_surrogate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    flags = Flags("fit_surrogate", __doc__)
+    flags.add_argument(
+        "--recorded", type=existing_folder, default=RECORDED, help="default: %(default)s"
     )
-    parser.add_argument("--recorded", type=Path, default=RECORDED)
-    parser.add_argument("--write", action="store_true", help="keep a fit that is ahead")
-    parser.add_argument("--no-fit", action="store_true", help="check the constants as they are")
-    parser.add_argument("--rounds", type=int, default=1, help="of the fit; default: %(default)s")
-    return parser.parse_args(argv)
+    instead = flags.add_mutually_exclusive_group()
+    instead.add_argument("--write", action="store_true", help="keep a fit that is ahead")
+    instead.add_argument("--no-fit", action="store_true", help="check the constants as they are")
+    flags.add_argument(
+        "--rounds", type=at_least(1), default=1, help="of the fit; default: %(default)s"
+    )
+    return flags.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit code: 0, also where the fit is not ahead."""
-    asked = _arguments(argv)
+    """Check, and fit where that is asked for; return the exit code: 0, ahead or not."""
+    return ended(partial(_checked, _arguments(argv)))
+
+
+def _checked(asked: argparse.Namespace) -> None:
     families = measured_families(asked.recorded)
     path = Path(str(files("search.belief").joinpath("surrogate.json")))
     stored = json.loads(path.read_text(encoding="utf-8"))
     print(f"{len(families)} families in {len(folds(families))} folds that share nothing")
     before = _print_checks("the product's constants", [(constants(), families)])
     if asked.no_fit:
-        return 0
+        return
     fits = []
     for group in folds(families):
         rest = [family for family in families if family not in group]
@@ -355,7 +363,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         path.write_text(json.dumps(every, indent=2) + "\n", encoding="utf-8")
         lines = [json.dumps({**c, "left_out": [f.name for f in g]}) for c, g in fits]
         (asked.recorded / FOLDS).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return 0
 
 
 def _print_checks(

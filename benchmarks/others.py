@@ -44,7 +44,7 @@ class _Images(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(self, classifier: "Classifier", seed: int) -> None:
         self.classifier = classifier
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator(classifier.device).manual_seed(seed)
 
     def __len__(self) -> int:
         return len(self.classifier.splits.train)

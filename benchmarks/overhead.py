@@ -17,14 +17,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import optuna
 from sqlalchemy import URL, make_url
 
+from benchmarks.commands import DONE, NOT_AS_HOPED, Flags, at_least, ended
 from search.params import Params
 from search.stages.space import Ranges
 from search.starting import catalog
@@ -272,14 +274,17 @@ def sweep(url: URL, sizes: list[int], *, rounds: int, each: int) -> list[Measure
     return found
 
 
-def main() -> int:
-    """Print one line of JSON per setting; 1 where the goal of 1.3 times is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--finished", type=int, nargs="+", default=[100, 1000, 3000])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--each", type=int, default=5)
-    parser.add_argument("--only", choices=["sqlite", "postgresql"])
-    flags = parser.parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print one line of JSON per setting; return 1 where the goal of 1.3 times is missed."""
+    flags = Flags("overhead", __doc__)
+    flags.add_argument("--finished", type=at_least(1), nargs="+", default=[100, 1000, 3000])
+    flags.add_argument("--rounds", type=at_least(1), default=7)
+    flags.add_argument("--each", type=at_least(1), default=5)
+    flags.add_argument("--only", choices=["sqlite", "postgresql"])
+    return ended(partial(_measure_all, flags.parse_args(argv)))
+
+
+def _measure_all(flags: argparse.Namespace) -> int:
     pace = {"rounds": flags.rounds, "each": flags.each}
     found = []
     if flags.only != "postgresql":
@@ -293,7 +298,7 @@ def main() -> int:
                 found += sweep(url, flags.finished, **pace)
         finally:
             server.remove()
-    return 0 if all(each.ratio <= 1.3 for each in found) else 1
+    return DONE if all(each.ratio <= 1.3 for each in found) else NOT_AS_HOPED
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ The first line resumes where a killed start ended, and needs the extra `bench`.
 """
 
 import argparse
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from benchmarks.commands import Flags, at_least, ended, existing_folder
 from benchmarks.perform import Job, header_of, in_processes
 from benchmarks.range_records import KINDS, RangeRecords
 from benchmarks.range_report import report
@@ -21,7 +21,6 @@ from benchmarks.record import RunAll, alone_in
 from benchmarks.settings import SETTINGS, in_order
 from studies.definition import Study
 from trainers.device import Site, cache_folder
-from trainers.errors import UserError
 
 RECORDED = Path(__file__).parent / "recorded" / "range-test"
 
@@ -57,45 +56,41 @@ class Experiment(RangeRecords):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit code: 0 done, 2 something to fix, 130 interrupted."""
-    logging.basicConfig(format="%(levelname)s %(message)s")
+    """Record what is missing, or report what is there; return the exit code."""
     asked = _arguments(argv)
-    try:
-        experiment = Experiment(asked.out)
-        if asked.report:
-            page = report(experiment)
-            if asked.write is None:
-                print(page.markdown())
-            else:
-                page.write(asked.write)
-            return 0
-        site = Site(device="cpu", data=asked.data, cache=cache_folder())
-        experiment.run(
-            partial(in_processes, site=site, workers=asked.workers),
-            partial(header_of, site=site),
-        )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return ended(partial(_report if asked.report else _record, asked))
+
+
+def _report(asked: argparse.Namespace) -> None:
+    page = report(Experiment(asked.out))
+    if asked.write is None:
+        print(page.markdown())
+    else:
+        page.write(asked.write)
+
+
+def _record(asked: argparse.Namespace) -> None:
+    site = Site(device="cpu", data=asked.data, cache=cache_folder())
+    Experiment(asked.out).run(
+        partial(in_processes, site=site, workers=asked.workers),
+        partial(header_of, site=site),
+    )
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.range_test",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    flags = Flags("range_test", __doc__)
+    flags.add_argument(
+        "--data", type=existing_folder, help="CIFAR-10 as an ImageFolder; else a download"
     )
-    parser.add_argument("--data", type=Path, help="CIFAR-10 as an ImageFolder; else a download")
-    parser.add_argument("--out", type=Path, default=RECORDED, help="default: %(default)s")
-    parser.add_argument("--report", action="store_true", help="print the tables, train nothing")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="with --report: to this file")
-    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
-    asked = parser.parse_args(argv)
+    flags.add_argument("--out", type=Path, default=RECORDED, help="default: %(default)s")
+    flags.add_argument("--report", action="store_true", help="print the tables, train nothing")
+    flags.add_argument("--write", type=Path, metavar="PAGE", help="with --report: to this file")
+    flags.add_argument(
+        "--workers", type=at_least(1), default=2, help="processes of one thread each"
+    )
+    asked = flags.parse_args(argv)
     if asked.write is not None and not asked.report:
-        parser.error("--write needs --report")
+        flags.error("--write needs --report")
     return asked
 
 

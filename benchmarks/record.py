@@ -9,7 +9,6 @@ cifar-small, one third for cifar-residual.
 """
 
 import argparse
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from benchmarks.commands import Flags, at_least, ended, existing_folder
 from benchmarks.perform import Job, header_of, in_processes
 from benchmarks.plan import Design, Work, configurations, first_sweeps, in_order
 from benchmarks.records import CycleRecord, Journal, Record, SweepRecord
@@ -170,42 +170,34 @@ def counts(recording: Recording) -> str:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.record",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    flags = Flags("record", __doc__)
+    flags.add_argument(
+        "--data", type=existing_folder, help="CIFAR-10 as an ImageFolder; else a download"
     )
-    parser.add_argument("--data", type=Path, help="CIFAR-10 as an ImageFolder; else a download")
-    parser.add_argument("--out", type=Path, default=RECORDED, help="default: %(default)s")
-    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
-    parser.add_argument("--task", choices=STUDIES, action="append", help="default: all")
-    parser.add_argument("--dry-run", action="store_true", help="print the counts and stop")
-    asked = parser.parse_args(argv)
-    if asked.workers < 1:
-        parser.error(f"--workers must be at least 1, got {asked.workers}")
-    return asked
+    flags.add_argument("--out", type=Path, default=RECORDED, help="default: %(default)s")
+    flags.add_argument(
+        "--workers", type=at_least(1), default=1, help="processes of one thread each"
+    )
+    flags.add_argument("--task", choices=STUDIES, action="append", help="default: all")
+    flags.add_argument("--dry-run", action="store_true", help="print the counts and stop")
+    return flags.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit code: 0 recorded, 2 something to fix, 130 interrupted."""
-    logging.basicConfig(format="%(levelname)s %(message)s")
-    asked = _arguments(argv)
-    try:
-        studies = [STUDIES[name] for name in dict.fromkeys(asked.task or STUDIES)]
-        recording = Recording(asked.out, studies, Design())
-        if not asked.dry_run:
-            site = Site(device="cpu", data=asked.data, cache=cache_folder())
-            recording.run(
-                partial(in_processes, site=site, workers=asked.workers),
-                partial(header_of, site=site),
-            )
-        print(counts(recording))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    """Record what is missing; return the exit code."""
+    return ended(partial(_record, _arguments(argv)))
+
+
+def _record(asked: argparse.Namespace) -> None:
+    studies = [STUDIES[name] for name in dict.fromkeys(asked.task or STUDIES)]
+    recording = Recording(asked.out, studies, Design())
+    if not asked.dry_run:
+        site = Site(device="cpu", data=asked.data, cache=cache_folder())
+        recording.run(
+            partial(in_processes, site=site, workers=asked.workers),
+            partial(header_of, site=site),
+        )
+    print(counts(recording))
 
 
 if __name__ == "__main__":

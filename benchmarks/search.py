@@ -10,7 +10,9 @@ Compute counts everything that trains: sweeps, short cycles, confirmation. Every
 all strategies the same seed.
 """
 
+import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -18,16 +20,16 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 
+from benchmarks.commands import Flags, at_least, ended
 from benchmarks.lines import append, drop_torn_line, whole_lines
 from benchmarks.plan import WIDE_MAX_LR
 from benchmarks.replay import RECORDED, World, world_of
 from benchmarks.search_report import BUDGETS, RIVAL, Kept, Row, page, samplers, tables
 from benchmarks.simulate import Simulator
+from benchmarks.tasks import STUDIES
 from search.params import Params
 from search.stages.space import Ranges, baseline
 from search.starting.cost import costs
@@ -52,30 +54,18 @@ class Found:
 
 
 def plain(
-    world: World,
-    seed: int,
-    *,
-    name: str,
-    sampler: str,
-    pruner: str,
-    budgets: Sequence[int] = BUDGETS,
+    world: World, seed: int, *, name: str, prunes: bool, budgets: Sequence[int] = BUDGETS
 ) -> Found:
     """Search the wide space as plain Optuna does; the answer is its best trial."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     epochs, space = world.study.epochs, world.study.space
-    samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
-    pruners = {
-        "median": optuna.pruners.MedianPruner,
-        "hyperband": partial(optuna.pruners.HyperbandPruner, 1, epochs),
-        "none": optuna.pruners.NopPruner,
-    }
     study = optuna.create_study(
         study_name="plain",
         direction=world.study.direction,
-        sampler=samplers[sampler](seed=seed % 2**32),
-        pruner=pruners[pruner](),
+        sampler=optuna.samplers.TPESampler(seed=seed % 2**32),
+        pruner=optuna.pruners.MedianPruner() if prunes else optuna.pruners.NopPruner(),
     )
     spent, n_trials = 0.0, 0
     best: tuple[float, Params | None] = (-np.inf, None)
@@ -157,10 +147,8 @@ def _affordable(study: Study, images: int, *, confirm: bool) -> int:
 
 def _searches() -> dict[str, Callable[..., Found]]:
     found: dict[str, Callable[..., Found]] = {
-        "a plain Optuna": partial(plain, sampler="tpe", pruner="median"),
-        "b without pruner": partial(plain, sampler="tpe", pruner="none"),
-        "c random": partial(plain, sampler="random", pruner="none"),
-        "d Hyperband": partial(plain, sampler="tpe", pruner="hyperband"),
+        "a plain Optuna": partial(plain, prunes=True),
+        "b without pruner": partial(plain, prunes=False),
     }
     found[RIVAL] = partial(ours, sampler="random", n_initial=0)
     for sampler in ("tpe", "gp", "qmc", "cmaes"):
@@ -212,7 +200,7 @@ class Saved:
         if not lines:
             append(path, header)
         elif lines[0] != header:
-            raise typer.BadParameter(f"{path} was simulated on something else: {lines[0]}")
+            raise UserError(f"{path} was simulated on something else: {lines[0]}")
         self.path, self.rows = path, [Row(**row) for row in lines[1:]]
 
     def add(self, row: Row) -> None:
@@ -233,47 +221,49 @@ def _optimum(task: str) -> float:
     return float(max(world.truth([*points, baseline(0.1)])))
 
 
-app = typer.Typer(add_completion=False)
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    flags = Flags("search", __doc__)
+    where = flags.add_mutually_exclusive_group(required=True)
+    where.add_argument("--save", type=Path, metavar="FILE", help="where results are kept")
+    where.add_argument(
+        "--write", type=Path, metavar="PAGE", help="write the page of the kept searches, and end"
+    )
+    flags.add_argument(
+        "--task",
+        choices=(*STUDIES, "synthetic"),
+        default="cifar-small",
+        help="default: %(default)s",
+    )
+    flags.add_argument("--repetitions", type=at_least(2), default=100, help="default: %(default)s")
+    flags.add_argument("--workers", type=at_least(1), default=2, help="processes")
+    flags.add_argument("--only", choices=SEARCHES, action="append", help="default: all")
+    return flags.parse_args(argv)
 
 
-@app.command()
-def main(
-    save: Annotated[
-        Path | None, typer.Option(help="Where results are kept, and found again.")
-    ] = None,
-    write: Annotated[
-        Path | None, typer.Option(help="Write the page of the kept searches, and end.")
-    ] = None,
-    task: Annotated[str, typer.Option(help="A recorded task, or synthetic.")] = "cifar-small",
-    repetitions: Annotated[int, typer.Option(min=2)] = 100,
-    workers: Annotated[int, typer.Option(min=1)] = 2,
-    only: Annotated[str, typer.Option(help="Searches that hold one of these, split by ;")] = "",
-) -> None:
-    """Print how the strategies do."""
-    if write is not None:
-        try:
-            page(KEPT, ORDER).write(write)
-        except UserError as error:
-            raise typer.BadParameter(str(error)) from error
-        return
-    if save is None:
-        raise typer.BadParameter("give --save FILE, or --write PAGE for what is kept")
-    saved = Saved(save, world_of(task))
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print how the strategies do, or write the page; return the exit code."""
+    asked = _arguments(argv)
+    if asked.write is not None:
+        return ended(lambda: page(KEPT, ORDER).write(asked.write))
+    return ended(partial(_search, asked))
+
+
+def _search(asked: argparse.Namespace) -> None:
+    saved = Saved(asked.save, world_of(asked.task))
     there = {(row.search, row.repetition) for row in saved.rows}
     missing = [
         (search, repetition)
-        for search in SEARCHES
-        if any(part in search for part in only.split(";"))
-        for repetition in range(repetitions)
+        for search in asked.only or SEARCHES
+        for repetition in range(asked.repetitions)
         if (search, repetition) not in there
     ]
-    with ProcessPoolExecutor(workers) as pool:
-        for ended in as_completed([pool.submit(searched, task, *each) for each in missing]):
-            saved.add(ended.result())
-            typer.echo(f"{len(saved.rows) - len(there)} of {len(missing)}", err=True)
-    order, kept = ORDER, Kept.read(save)
-    print(kept.world, tables(kept.regrets(order)), samplers(kept, order), sep="\n\n")
+    with ProcessPoolExecutor(asked.workers) as pool:
+        for ending in as_completed([pool.submit(searched, asked.task, *each) for each in missing]):
+            saved.add(ending.result())
+            print(f"{len(saved.rows) - len(there)} of {len(missing)}", file=sys.stderr)
+    kept = Kept.read(asked.save)
+    print(kept.world, tables(kept.regrets(ORDER)), samplers(kept, ORDER), sep="\n\n")
 
 
 if __name__ == "__main__":
-    app()
+    sys.exit(main())

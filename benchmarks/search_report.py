@@ -40,12 +40,10 @@ and the baseline, 5 seeds each).
 |---|---|
 | `a` plain Optuna | TPE with the MedianPruner, both as Optuna sets them |
 | `b` without pruner | TPE alone |
-| `c` random | random configurations, no pruner |
-| `d` Hyperband | TPE with the HyperbandPruner |
 | `f` range test + random | our range test, then random configurations in its bracket |
 | `e` | ours, by sampler and by lengths of cycles |
 
-`a` to `d` sample `max_lr` from 1e-4 to 10, `pct_start` and `div_factor` as the study does, and
+`a` and `b` sample `max_lr` from 1e-4 to 10, `pct_start` and `div_factor` as the study does, and
 answer with their best trial. `e` and `f` answer in more than one way: the best single score; the
 best *expected* score (what the product ranks finalists by); or, where that takes at most half of
 the budget, the winner of a *confirmation*. The product answered as "expected, confirmed"
@@ -205,4 +203,4 @@ def _behind(one: Regrets, other: Regrets, budget: int) -> str:
 def _is_shown(strategy: str) -> bool:
     """Whether the tables have a strategy: our other samplers and lengths answer as expected."""
     search = strategy.split(", ")[0] if "lengths" not in strategy else strategy
-    return search in (RIVAL, OURS) or search[0] in "abcd" or strategy.endswith("expected")
+    return search in (RIVAL, OURS) or search[0] in "ab" or strategy.endswith("expected")

@@ -10,16 +10,16 @@ GPU. The same line resumes where a killed start ended, and prints the tables of 
 whole. The last line writes the page of the kept files and trains nothing.
 """
 
+import argparse
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from benchmarks.accuracies import COMPARED, Accuracies, Answer
+from benchmarks.commands import Flags, at_least, ended, existing_folder
 from benchmarks.lines import append, drop_torn_line, whole_lines
 from benchmarks.perform import classifier_of
 from benchmarks.processes import as_they_end
@@ -116,7 +116,7 @@ class Saved:
         for key, value in as_they_end(missing, workers=workers):
             append(self.path, [key, value])
             self.found[key] = json.loads(json.dumps(value))
-            typer.echo(f"{key}: {value}", err=True)
+            print(f"{key}: {value}", file=sys.stderr)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,47 +188,48 @@ def page() -> Page:
     return Page(title=title, command=COMMAND, opening=OPENING, sections=sections)
 
 
-def main(
-    save: Annotated[
-        Path | None, typer.Option(help="Where results are kept, and found again.")
-    ] = None,
-    write: Annotated[
-        Path | None, typer.Option(help="Write the page of the kept files, and end.")
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="CIFAR-10 as an ImageFolder.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "cpu",
-    workers: Annotated[int, typer.Option(min=1, help="Processes of one thread each.")] = 1,
-    budget: Annotated[int, typer.Option(min=1, help="Of each search, in full cycles.")] = 40,
-    searches: Annotated[int, typer.Option(min=2, help="Of each strategy.")] = 3,
-    seeds: Annotated[int, typer.Option(min=2, help="Fresh ones, for each answer.")] = 5,
-    replayed: Annotated[bool, typer.Option(help="Look the searches' cycles up.")] = False,
-) -> None:
-    """Print what the answers are worth."""
-    if write is not None:
-        try:
-            page().write(write)
-        except UserError as error:
-            raise typer.BadParameter(str(error)) from error
-        return
-    if save is None:
-        raise typer.BadParameter("give --save FILE, or --write PAGE for what is kept")
-    saved, asked = Saved(save), Asked(budget=budget, searches=searches, replayed=replayed)
-    try:
-        site = Site(device=resolve_device(device), data=data, cache=cache_folder())
-        do = partial(search, site, budget=budget, replayed=replayed)
-        saved.do({key: partial(do, *job) for key, job in asked.keys().items()}, workers)
-        every = {
-            json.dumps(params): params
-            for found in asked.answers(saved).values()
-            for params in found
-        }
-        saved.do(
-            {key: partial(again, site, params, seeds) for key, params in every.items()}, workers
-        )
-    except UserError as error:
-        raise typer.BadParameter(str(error)) from error
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    flags = Flags("trained", __doc__)
+    where = flags.add_mutually_exclusive_group(required=True)
+    where.add_argument("--save", type=Path, metavar="FILE", help="where results are kept")
+    where.add_argument(
+        "--write", type=Path, metavar="PAGE", help="write the page of the kept files, and end"
+    )
+    flags.add_argument("--data", type=existing_folder, help="CIFAR-10 as an ImageFolder")
+    flags.add_argument("--device", default="cpu", help="cpu, cuda, mps or auto")
+    flags.add_argument(
+        "--workers", type=at_least(1), default=1, help="processes of one thread each"
+    )
+    flags.add_argument(
+        "--budget", type=at_least(1), default=40, help="of each search, in full cycles"
+    )
+    flags.add_argument("--searches", type=at_least(2), default=3, help="of each strategy")
+    flags.add_argument("--seeds", type=at_least(2), default=5, help="fresh, for each answer")
+    flags.add_argument("--replayed", action="store_true", help="look the searches' cycles up")
+    return flags.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print what the answers are worth, or write the page; return the exit code."""
+    asked = _arguments(argv)
+    if asked.write is not None:
+        return ended(lambda: page().write(asked.write))
+    return ended(partial(_train, asked))
+
+
+def _train(flags: argparse.Namespace) -> None:
+    saved = Saved(flags.save)
+    asked = Asked(budget=flags.budget, searches=flags.searches, replayed=flags.replayed)
+    site = Site(device=resolve_device(flags.device), data=flags.data, cache=cache_folder())
+    do = partial(search, site, budget=asked.budget, replayed=asked.replayed)
+    saved.do({key: partial(do, *job) for key, job in asked.keys().items()}, flags.workers)
+    every = {
+        json.dumps(params): params for found in asked.answers(saved).values() for params in found
+    }
+    fresh = {key: partial(again, site, params, flags.seeds) for key, params in every.items()}
+    saved.do(fresh, flags.workers)
     print(asked.text(saved))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    sys.exit(main())

@@ -17,7 +17,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.commands import Flags, at_least, ended
 from search.stages.statistics import estimate
 from trainers.device import Site, device_name
 from trainers.onecycle import OneCycle
@@ -193,13 +195,16 @@ def page() -> str:
     )
 
 
-def main() -> None:
-    """Measure, or write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--measure", type=int, metavar="ROUNDS")
-    parser.add_argument("--write", type=Path)
-    parser.add_argument("--peak", choices=LOOPS)
-    asked = parser.parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, or write the page; return the exit code."""
+    flags = Flags("training", __doc__)
+    flags.add_argument("--measure", type=at_least(1), metavar="ROUNDS")
+    flags.add_argument("--write", type=Path, metavar="PAGE")
+    flags.add_argument("--peak", choices=LOOPS)
+    return ended(partial(_measured, flags.parse_args(argv)))
+
+
+def _measured(asked: argparse.Namespace) -> None:
     if asked.peak:
         before = _peak()
         LOOPS[asked.peak]()
@@ -214,4 +219,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,12 +1,11 @@
 """The product as a library: run() is what the command line calls."""
 
 import logging
-import os
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ from search.stages.range_test import measured_at_all, with_stored_range_test
 from search.starting import catalog, slurm
 from search.starting.asked import Asked, asked_of, check_counts, definition_of
 from search.starting.cost import Started, estimate, load_task, warm_up
+from search.starting.following import followed
+from search.starting.here import join_here, stop_at_end_of_stdin
 from search.starting.opening import opened, settle_ended
 from search.starting.renewal import make_way, start_fresh
 from search.starting.slurm import Batch, batch_script
@@ -29,12 +30,11 @@ from search.starting.start import (
     check_not_begun,
     facts_of,
     has_ended,
-    raise_if_stopped,
     stored,
-    work_here,
     work_on,
 )
 from search.starting.target import RANGE_TEST, Target, n_trials_of
+from search.starting.trackers import ALLOWED, trackers_of
 from search.starting.travel import unpacked
 from search.workers.patience import START_PATIENCE_S, Patience
 from search.workers.stop import Stop
@@ -67,6 +67,7 @@ def run(
     timeout_min: float | None = None,
     wait_s: float = START_PATIENCE_S,
     fresh: bool = False,
+    track: Iterable[str] | None = None,
     progress: bool | None = None,
     watch: Watch | None = None,
 ) -> StudyResult:
@@ -79,6 +80,8 @@ def run(
     are then confirmed with fresh seeds; a `budget` ("200epochs", "2h") may stand for the number.
     That of "range-test" has no result: see range_test().
     `fresh` starts a study again that failed, or of which no cycle has finished.
+    `track` are trackers that show the study, as ["mlflow:http://localhost:5000"]
+    (docs/trackers.md); None takes those of ONECYCLE_TRACK.
     A database that does not answer is waited for, `wait_s` at most; then DatabaseUnreachableError
     is raised. `progress` shows the work: in a notebook in one output of the cell, elsewhere on
     stderr. By default a notebook shows it and a program, whose stderr is its own, does not.
@@ -100,6 +103,7 @@ def run(
         timeout_min=timeout_min,
         wait_s=wait_s,
         fresh=fresh,
+        track=track,
     )
     if asked.target.only is not None:
         raise UsageError(
@@ -129,12 +133,15 @@ def brought_to_end(
             check_not_begun(engine, row)
         if row is None or (row.stage == only if only else not has_ended(engine, row)):
             row = work_on(engine, asked, row, stop=stop, watch=watch, only=only)
+        else:
+            with followed(engine, row.name, asked.track, stop):
+                pass  # what a tracker has not got is sent, though nothing is left to do
         settle_ended(engine, row)
         yield engine, row
 
 
 def range_test(
-    study: str | Path | Study,
+    study: str | Path | Study | Definition,
     *,
     storage: str | None = None,
     name: str | None = None,
@@ -148,6 +155,7 @@ def range_test(
     data: str | Path | None = None,
     timeout_min: float | None = None,
     wait_s: float = START_PATIENCE_S,
+    track: Iterable[str] | None = None,
     progress: bool | None = None,
     watch: Watch | None = None,
 ) -> RangeTestResult:
@@ -183,6 +191,7 @@ def range_test(
         workers=workers,
         timeout_min=timeout_min,
         wait_s=wait_s,
+        track=track,
     )
     stop, watch = asked.stop(), watch or _watch(progress)
     patiently = Patience(stop, seconds=wait_s)
@@ -200,6 +209,9 @@ def range_test(
         asked = replace(asked, definition=definition, target=Target.parse(None, RANGE_TEST))
         if row is None or row.stage == Stage.RANGE_TEST:
             row = work_on(engine, asked, row, stop=stop, watch=watch, only=Stage.RANGE_TEST)
+        else:
+            with followed(engine, row.name, asked.track, stop):
+                pass
         with reading(engine) as session:
             return measured_at_all(session, row)
 
@@ -275,8 +287,8 @@ def costed(asked: Asked) -> Started:
         )
     asked = replace(asked, definition=counted_now(asked.definition, asked.data))
     trainer, site = load_task(asked.definition, None, device=asked.device, data=asked.data)
-    rate = warm_up(trainer, asked.study)
-    n_trials = n_trials_of(asked.target, asked.study, site, rate=rate, workers=asked.workers)
+    pace = warm_up(trainer, asked.study)
+    n_trials = n_trials_of(asked.target, asked.study, site, pace=pace, workers=asked.workers)
     exact = asked.study.screening.exact or asked.target.n_trials is not None
     row = StudyRow(name=asked.name, n_trials=n_trials, exact=exact)
     return estimate(
@@ -284,14 +296,14 @@ def costed(asked: Asked) -> Started:
         asked.definition,
         trainer,
         site,
-        rate=rate,
+        pace=pace,
         workers=asked.workers,
         only=asked.target.only,
     )
 
 
 def submit(
-    study: str | Path,
+    study: str | Path | Study | Definition,
     batch: Batch,
     *,
     storage: str | None = None,
@@ -299,6 +311,7 @@ def submit(
     trials: int | str | None = None,
     seed: int | None = None,
     data: Path | None = None,
+    track: Iterable[str] | None = None,
 ) -> str | None:
     """Store a study and submit workers on it to Slurm; return the job's id.
 
@@ -307,7 +320,13 @@ def submit(
     parameters and for what is raised.
     """
     asked = asked_of(
-        definition_of(study), name=name, storage=storage, trials=trials, seed=seed, data=data
+        definition_of(study),
+        name=name,
+        storage=storage,
+        trials=trials,
+        seed=seed,
+        data=data,
+        track=track,
     )
     slurm.check_installed()
     url = storage_url(storage)
@@ -336,11 +355,13 @@ def submit(
             load_result(engine, row.name)
             return None
     script = batch_script(asked.name, batch, data=data)
-    return slurm.submit_script(script, storage=url.render_as_string(hide_password=False))
+    return slurm.submit_script(
+        script, storage=url.render_as_string(hide_password=False), track=asked.track
+    )
 
 
 def submitted_script(
-    study: str | Path,
+    study: str | Path | Study | Definition,
     batch: Batch,
     *,
     storage: str | None = None,
@@ -348,9 +369,17 @@ def submitted_script(
     trials: int | str | None = None,
     seed: int | None = None,
     data: Path | None = None,
+    track: Iterable[str] | None = None,
 ) -> str:
     """Return the batch script that submit() would submit; nothing is stored."""
-    asked = asked_of(definition_of(study), name=name, storage=storage, trials=trials, seed=seed)
+    asked = asked_of(
+        definition_of(study),
+        name=name,
+        storage=storage,
+        trials=trials,
+        seed=seed,
+        track=track,
+    )
     return batch_script(asked.name, batch, data=data)
 
 
@@ -362,6 +391,7 @@ def join(
     data: str | Path | None = None,
     timeout_min: float | None = None,
     wait_s: float = START_PATIENCE_S,
+    track: Iterable[str] | None = None,
     until_stdin_closes: bool = False,
     only: Stage | None = None,
     definition_fd: int | None = None,
@@ -372,10 +402,13 @@ def join(
     See run() for what is raised.
     """
     check_counts(timeout_min=timeout_min, wait_s=wait_s)
+    # Whoever started this one as one of several follows the study for all of them.
+    trackers = () if until_stdin_closes else trackers_of(track)
     stop = Stop(timeout_s=None if timeout_min is None else 60 * timeout_min)
     patiently = Patience(stop, seconds=wait_s)
     if until_stdin_closes:  # started by a search that had its database a moment ago
-        threading.Thread(target=_stop_at_end_of_stdin, args=(stop,), daemon=True).start()
+        sys.path.append(str(Path.cwd()))  # at the end: what lies there must not hide a package
+        stop_at_end_of_stdin(stop)
         patiently = Patience(stop)
     with stop.on_signals(), opened(storage, patiently=patiently) as engine:
         row = patiently(catalog.find, engine, name)
@@ -385,12 +418,13 @@ def join(
             trainer, site = load_task(definition, row, device=device, data=data)
             patiently(catalog.resolve, engine, row, facts_of(trainer))
             row = patiently(catalog.measure_diverged_value, engine, row, definition.study, trainer)
-            ended = work_here(
-                engine, row, definition, trainer=trainer, site=site, stop=stop, only=only
-            )
-            raise_if_stopped(ended, stop)
-            if only is None:
-                catalog.remove_checkpoints(row.id, site.cache)
+            with followed(engine, row.name, trackers, stop):
+                join_here(
+                    engine, row, definition, trainer=trainer, site=site, stop=stop, only=only
+                )
+        else:
+            with followed(engine, row.name, trackers, stop):
+                pass
         if patiently(catalog.find, engine, name).stage == Stage.FAILED:
             load_result(engine, name)
 
@@ -411,7 +445,43 @@ def _stored_definition(row: StudyRow, definition_fd: int | None) -> Definition:
     return definition
 
 
-def _stop_at_end_of_stdin(stop: Stop) -> None:
-    while os.read(sys.stdin.fileno(), 1024):  # unbuffered: a buffer's lock blocks the exit
-        pass
-    stop.ask()
+def send(
+    name: str,
+    to: Iterable[str] | None,
+    *,
+    storage: str | None = None,
+    follow: bool = False,
+    until_stdin_closes: bool = False,
+    say: Callable[[str], None] = log.info,
+) -> None:
+    """Bring trackers up to date with a stored study, finished or not.
+
+    `to` are texts as ["tensorboard:runs", "mlflow:http://localhost:5000"] (docs/trackers.md);
+    what a tracker has is not sent again. `follow` stays until the study has ended. `say` is told a
+    line for each tracker.
+    Raises UserError for what the user must fix, and GivenBackError where a tracker is away.
+    """
+    from search.tracking.sync import bring_up_to_date, follow_study
+
+    trackers = trackers_of(to, flag="--to")
+    if not trackers:
+        raise UsageError(f"--to is needed: where is study {name!r} to be sent? {ALLOWED}")
+    stop = Stop()
+    if until_stdin_closes:
+        stop_at_end_of_stdin(stop)
+    with stop.on_signals(), opened(storage) as engine:
+        row = catalog.find(engine, name)
+        if follow:
+            follow_study(
+                engine,
+                row,
+                trackers,
+                stop=stop,
+                say=say,
+                until_ended=not until_stdin_closes,
+                # An empty line shows whoever started this one that it gets on.
+                moved=partial(say, "") if until_stdin_closes else lambda: None,
+            )
+            return
+        for tracker in trackers:
+            say(bring_up_to_date(engine, row, tracker))

@@ -5,5 +5,6 @@ import sys
 from search.__main__ import main
 
 if __name__ == "__main__":
-    sys.argv.insert(1, "run")
+    if sys.argv[1:] != ["--version"]:
+        sys.argv.insert(1, "run")
     main(called_as="python -m search")

@@ -10,6 +10,7 @@ from typing import Any
 
 from studies.definition import RangeTest, Study
 from studies.errors import ProtocolError
+from studies.flags import is_written_by_us
 from studies.made_of import code_fields, is_of_object
 from studies.params import Choice, Fixed, Range
 from studies.space import Space
@@ -26,6 +27,7 @@ _SEARCH_SEEDS = "seeds of the search"
 _MARKS = (_SEEDS, _FIRST, _SEARCH_SEEDS, _RACE)
 """Fields that tell studies from before: these keep their own ways, and are not refused."""
 _CODE = "code of the study file"
+_NO_CODE = "none of its own"
 _ONLY_WHERE_GIVEN = {
     "range_test.required": "False",
     "screening.exact": "False",
@@ -63,7 +65,7 @@ def declared(study: Study, source: str) -> dict[str, str]:
     fields[_RACE] = "a race, then pairs"
     fields[_FIRST] = "four"
     fields[_SEARCH_SEEDS] = "one for all configurations"
-    fields |= code_fields(source) if is_of_object(source) else {_CODE: _code_digest(source)}
+    fields |= code_fields(source) if is_of_object(source) else {_CODE: _code_of(source)}
     # From the package's metadata: importing torch takes two seconds. To the minor version, because
     # patch releases of torch mend regressions only.
     fields["torch"] = ".".join(importlib.metadata.version("torch").split(".")[:2])
@@ -126,6 +128,9 @@ def compare(name: str, stored: Mapping[str, str], now: Mapping[str, str]) -> Non
         keys = [
             key for key in keys if key != _CODE and not key.startswith(("code of ", "value of "))
         ]
+    if _CODE not in stored and now.get(_CODE) == _NO_CODE:
+        # A Study object that uses no function of its author's says all in its fields as well.
+        keys.remove(_CODE)
     for key in keys:
         if key in _MARKS and key not in stored:
             continue
@@ -163,6 +168,15 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
 
 _WHERE_IT_LIES = re.compile(r" at 0x[0-9a-fA-F]+")
 """What Python writes of an object that has no text of its own: another in every process."""
+
+
+def _code_of(source: str) -> str:
+    """Return what stands for a study file's code; one that we wrote says all in its fields.
+
+    So its text may be another in the next version, and name another folder.
+    """
+    tree = ast.parse(source)
+    return _NO_CODE if is_written_by_us(tree) else _code_digest(source)
 
 
 def _code_digest(source: str) -> str:

@@ -30,13 +30,14 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from studies.answer import Answer, NoAnswer, SearchEnd, ending_from_json, ending_to_json
 from studies.params import Value, setting_key
 from studies.states import Direction, FailureKind, RunOutcome, RunState, Stage
+from trainers.curve import Curve
 from trainers.groups import Driven
 
 # alembic_version is Optuna's in this database, which refuses a revision that it does not know
 # (https://github.com/optuna/optuna/issues/5360).
 VERSION_TABLE = "onecycle_alembic_version"
 # The newest of studies/migrations/versions: every start compares the database with it.
-HEAD = "0010"
+HEAD = "0011"
 
 
 class Base(DeclarativeBase):
@@ -71,6 +72,21 @@ class EndOfSearch(TypeDecorator[SearchEnd]):
     def process_result_value(self, value: Any, dialect: Dialect) -> SearchEnd | None:
         """Return the value of stored JSON."""
         return None if value is None else SearchEnd(**value)
+
+
+class StoredCurve(TypeDecorator[Curve]):
+    """A column of JSON that holds a run's learning curve; NULL where none was written."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: Curve | None, dialect: Dialect) -> Any:
+        """Return the value as JSON."""
+        return None if value is None else asdict(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Curve | None:
+        """Return the value of stored JSON."""
+        return None if value is None else Curve.from_json(value)
 
 
 def _one_of(states: type[StrEnum], length: int) -> Enum:
@@ -151,6 +167,13 @@ class StudyRow(Base):
         names = self.moving
         return setting_key({name: params[name] for name in names}) if names else None
 
+    def steps_per_epoch_of(self, params: Mapping[str, Value]) -> int:
+        """Return the optimizer steps of an epoch at a configuration's batch size."""
+        setting = self.setting_of(params)
+        if setting is None:
+            return self.steps_per_epoch
+        return int((self.batch_sizes or {})[setting]["steps_per_epoch"])
+
     @property
     def may_end_search(self) -> bool:
         """Whether the search may still end by itself, with fewer than `n_trials`."""
@@ -175,6 +198,8 @@ class WorkRow(Base):
     holds the configuration by name: of a cycle all of it, of a sweep its setting where several
     have a range test; NULL before a slot has asked. `optimizer` holds what the plan's scheduler
     found out about the optimizer; NULL where the loop made none by it, and of earlier versions.
+    `step` is how many steps the present or last owner has reported, `curve` what they say; both
+    NULL of earlier versions.
     """
 
     __tablename__ = "work"
@@ -220,6 +245,10 @@ class WorkRow(Base):
     told: Mapped[bool] = mapped_column(default=False)
 
     optimizer: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
+    step: Mapped[int | None] = mapped_column(Integer)
+    # Deferred: 3 kB that most queries of rows have no use for; undefer() reads it.
+    curve: Mapped[Curve | None] = mapped_column(StoredCurve, deferred=True)
 
     outcome: Mapped[RunOutcome | None] = mapped_column(String(16))
     score: Mapped[float | None] = mapped_column(Float(53))
@@ -277,14 +306,14 @@ class EpochRecord(Base):
         ForeignKey("work.id", ondelete="CASCADE"), primary_key=True
     )
     epoch: Mapped[int] = mapped_column(Integer, primary_key=True)
-    lr_first: Mapped[float] = mapped_column(Float(53))
-    lr_last: Mapped[float] = mapped_column(Float(53))
-    train_loss: Mapped[float] = mapped_column(Float(53))
+    lr_first: Mapped[float | None] = mapped_column(Float(53))
+    lr_last: Mapped[float | None] = mapped_column(Float(53))
+    train_loss: Mapped[float | None] = mapped_column(Float(53))
     train_accuracy: Mapped[float | None] = mapped_column(Float(53))
     validation_loss: Mapped[float | None] = mapped_column(Float(53))
-    validation_accuracy: Mapped[float] = mapped_column(Float(53))
-    seconds: Mapped[float] = mapped_column(Float(53))
-    images_per_s: Mapped[float] = mapped_column(Float(53))
+    validation_accuracy: Mapped[float | None] = mapped_column(Float(53))
+    seconds: Mapped[float | None] = mapped_column(Float(53))
+    images_per_s: Mapped[float | None] = mapped_column(Float(53))
 
 
 class PointRecord(Base):

@@ -48,6 +48,7 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONECYCLE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("ONECYCLE_CHECKPOINTS", raising=False)
     monkeypatch.delenv("ONECYCLE_STORAGE", raising=False)
+    monkeypatch.delenv("ONECYCLE_TRACK", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data-home"))
 
 

@@ -28,7 +28,8 @@ main()
 
 SLOT = "w.stage, w.round, w.epochs, w.slot"
 WORK = """w.candidate, w.replicate, w.state, w.failures, w.params, w.sweep_steps,
-w.outcome, w.score, w.sealed_score, w.diverged_step, w.diverged_lr, w.n_steps, w.n_images"""
+w.outcome, w.score, w.sealed_score, w.diverged_step, w.diverged_lr, w.n_steps, w.n_images, w.step,
+w.curve"""
 EPOCH = """e.epoch, e.lr_first, e.lr_last, e.train_loss, e.train_accuracy, e.validation_loss,
 e.validation_accuracy"""
 POINT = "p.step, p.lr, p.loss, p.grad_norm"

@@ -32,7 +32,10 @@ class Formula:
 
 
 class Table(TableTrainer):
-    """The trainer of the study; the environment says what it writes down of a run."""
+    """The trainer of the study; the environment says what it writes down of a run, and whether
+    its workers are forked."""
+
+    forks = os.environ.get("TABLE_FORKS") == "1"
 
     def __init__(self, site: Site) -> None:
         super().__init__(

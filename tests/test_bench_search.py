@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from benchmarks import search
 from benchmarks.replay import Synthetic
-from benchmarks.search import KEPT, SEARCHES, app
+from benchmarks.search import KEPT, SEARCHES, main
 from benchmarks.search_report import BUDGETS, OURS, RIVAL, Kept, Regrets, Row, samplers, tables
 from search.params import Params
 from tests.conftest import ROOT
@@ -70,23 +69,24 @@ def test_the_range_test_alone_answers_with_its_proposal() -> None:
 
 
 def test_a_start_resumes_where_another_ended_and_refuses_what_is_of_another_world(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "kept.jsonl"
-    asked = ["--task", "synthetic", "--only", "c random", "--workers", "1", "--save", str(path)]
-    first = CliRunner().invoke(app, [*asked, "--repetitions", "2"])
-    assert first.exit_code == 0, first.output
-    assert "| c random |" in first.output
-    assert "made-up landscape" in first.output
+    path, plain = tmp_path / "kept.jsonl", "b without pruner"
+    asked = ["--task", "synthetic", "--only", plain, "--workers", "1", "--save", str(path)]
+    assert main([*asked, "--repetitions", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert f"| {plain} |" in printed
+    assert "made-up landscape" in printed
     kept = path.read_text()
-    second = CliRunner().invoke(app, [*asked, "--repetitions", "3"])
-    assert second.exit_code == 0, second.output
+    assert main([*asked, "--repetitions", "3"]) == 0
     assert path.read_text().startswith(kept)
     assert [json.loads(line)["repetition"] for line in path.read_text().splitlines()[1:]] == [
         *(0, 1, 2)
     ]
     path.write_text('{"world": "another"}\n')
-    assert CliRunner().invoke(app, [*asked, "--repetitions", "2"]).exit_code == 2
+    capsys.readouterr()
+    assert main([*asked, "--repetitions", "2"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def regrets(strategy: str, points: np.ndarray) -> Regrets:
@@ -143,15 +143,8 @@ def test_samplers_are_set_against_tpe_with_their_time() -> None:
 
 def test_the_page_of_long_tables_is_what_the_kept_searches_say(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    ended = CliRunner().invoke(app, ["--write", str(page)])
-    assert ended.exit_code == 0, ended.output
+    assert main(["--write", str(page)]) == 0
     assert (ROOT / "docs/benchmarks/search.md").read_text() == page.read_text()
-
-
-def test_a_command_without_a_file_is_told_what_it_lacks() -> None:
-    ended = CliRunner().invoke(app, [], env={"TERM": "dumb", "COLUMNS": "200"})
-    assert ended.exit_code == 2
-    assert "give --save FILE, or --write PAGE" in ended.stderr
 
 
 @pytest.mark.parametrize("kept", KEPT, ids=lambda path: path.stem)

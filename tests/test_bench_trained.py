@@ -8,8 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from benchmarks import accuracies, trained
 from benchmarks.replay import RECORDED, Synthetic
@@ -49,25 +47,25 @@ def test_a_budget_that_gives_no_answer_is_refused() -> None:
         trained.search(HERE, OURS, 0, budget=0, replayed=True)
 
 
-def test_bad_input_ends_the_command_with_one_line(tmp_path: Path) -> None:
-    app = typer.Typer()
-    app.command()(trained.main)
-    arguments = ["--save", str(tmp_path / "x"), "--device", "tpu"]
-    ended = CliRunner().invoke(app, arguments, env={"TERM": "dumb", "COLUMNS": "200"})
-    assert ended.exit_code == 2
-    assert "device 'tpu' is not known" in ended.stderr
+def test_bad_input_ends_the_command_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert trained.main(["--save", str(tmp_path / "x"), "--device", "tpu"]) == 2
+    assert "device 'tpu' is not known" in capsys.readouterr().err
 
 
-def test_data_that_is_missing_when_answers_are_trained_is_told_in_one_line(tmp_path: Path) -> None:
+def test_data_that_is_missing_when_answers_are_trained_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     kept = tmp_path / "kept.jsonl"
     lines = (RECORDED / "search" / "cifar-small.trained.jsonl").read_text().splitlines(True)
     kept.write_text("".join(line for line in lines if not line.startswith('["{')))
-    app = typer.Typer()
-    app.command()(trained.main)
-    arguments = ["--save", str(kept), "--data", str(tmp_path / "nowhere")]
-    ended = CliRunner().invoke(app, arguments, env={"TERM": "dumb", "COLUMNS": "200"})
-    assert ended.exit_code == 2
-    assert "nowhere" in ended.stderr
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert trained.main(["--save", str(kept), "--data", str(empty)]) == 2
+    told = capsys.readouterr().err
+    assert "empty" in told
+    assert told.count("\n") == 1
 
 
 def test_calls_after_one_that_fails_are_not_begun(tmp_path: Path) -> None:
@@ -195,8 +193,5 @@ def test_the_page_is_what_the_kept_files_say(
 ) -> None:
     monkeypatch.undo()  # the recorded world
     page = tmp_path / "page.md"
-    app = typer.Typer()
-    app.command()(trained.main)
-    ended = CliRunner().invoke(app, ["--write", str(page)])
-    assert ended.exit_code == 0, ended.output
+    assert trained.main(["--write", str(page)]) == 0
     assert (ROOT / "docs/benchmarks/trained.md").read_text() == page.read_text()

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 PASSWORD = "s3cret: ü"
 SLICES = ("slice-max_lr", "slice-pct_start", "slice-div_factor")
 DRAWN = ".scatterlayer .trace, .barlayer .trace, .table .column-cell"
-PLOTS = ("confirmation", "search", *SLICES, "map", "parallel")
+PLOTS = ("confirmation", "search", "curves", *SLICES, "map", "parallel")
 CARDS = ("answer", *PLOTS, "importance", "range-test", "schedules")
 
 

@@ -24,7 +24,16 @@ pytestmark = pytest.mark.slow
 
 OpenTab = Callable[..., Tab]
 SLICES = ["slice-div_factor", "slice-max_lr", "slice-pct_start"]
-FIGURES = ["confirmation", "importance", "map", "parallel", "range_test", "schedule", "search"]
+FIGURES = [
+    "confirmation",
+    "curves",
+    "importance",
+    "map",
+    "parallel",
+    "range_test",
+    "schedule",
+    "search",
+]
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +174,44 @@ def test_headings_are_buttons_of_the_keyboard(report: Path, open_tab: OpenTab) -
     slots = sorted(int(slot.split()[0]) for slot in column(tab, 0))
     assert slots == list(range(len(slots)))
     assert len(slots) >= 6, "no search ends before"
+
+
+def drawn_trial(tab: Tab) -> dict[str, list[list[float]]]:
+    """Return x and y of what is drawn of the picked trial, by name."""
+    found: dict[str, list[list[float]]] = tab.page.evaluate(
+        """() => Object.fromEntries(document.getElementById("figure-curves").data
+            .filter((trace) => trace.meta.trial)
+            .map((trace) => [trace.meta.trial, [[...trace.x], [...trace.y]]]))"""
+    )
+    return found
+
+
+def test_the_curves_of_any_trial_are_drawn_by_epoch_or_step(
+    report: Path, open_tab: OpenTab
+) -> None:
+    tab = opened(open_tab, report)
+    assert drawn_trial(tab)["score"] == [[], []]
+    tab.page.locator("#pick-trial").select_option("1")
+    by_epoch = drawn_trial(tab)
+    epochs, scores = by_epoch["score"]
+    assert epochs == list(range(1, 11))
+    assert all(0 < score <= 100 for score in scores)
+    assert len(by_epoch["validation"][0]) == 10
+    assert len(by_epoch["train"][0]) == 50
+    assert max(by_epoch["rate"][0]) == 10
+    tab.page.locator("#pick-unit").select_option("step")
+    by_step = drawn_trial(tab)
+    steps = by_step["score"][0]
+    assert steps == [epoch * steps[0] for epoch in range(1, 11)]
+    assert by_step["train"][1] == by_epoch["train"][1]
+    assert "optimizer step" in tab.page.locator("#figure-curves .xtitle").all_text_contents()
+    tab.page.locator("table.sortable tbody tr").nth(3).click()
+    slot = column(tab, 0)[3].split()[0]
+    assert tab.page.locator("#pick-trial").input_value() == slot
+    assert drawn_trial(tab)["score"][1] != by_step["score"][1]
+    legend = tab.page.locator("#figure-curves .legendtext").all_text_contents()
+    assert any(text.startswith(f"slot {slot}") for text in legend)
+    assert tab.complaints == []
 
 
 def luminance(color: str) -> float:

@@ -62,6 +62,7 @@ def test_every_card_has_a_title_a_legend_below_and_the_height_of_its_box(engine:
         "The answer",
         "Confirmation with fresh seeds",
         "Search: cycles of 4 epochs",
+        "Learning curves",
         f"max_lr, {held}",
         f"pct_start, {held}",
         f"div_factor, {held}",
@@ -88,7 +89,7 @@ def test_a_study_that_has_not_moved_on_is_not_drawn_again(engine: Engine) -> Non
         row.stage, row.n_trials = Stage.SEARCH, row.n_trials + 8
     later = shown(engine, cards=cards)
     assert later is not first
-    assert list(later.figures)[:2] == ["onecycle-answer", "onecycle-search"]
+    assert list(later.figures)[:3] == ["onecycle-answer", "onecycle-search", "onecycle-curves"]
     assert "onecycle-confirmation" not in later.figures
     assert shown(engine, cards=cards) is later
 
@@ -165,9 +166,13 @@ def test_a_search_under_way_is_drawn_as_far_as_it_has_come(engine: Engine) -> No
         session.execute(text(f"UPDATE work SET state = 'waiting', score = NULL {later}"))
     seen = shown(engine)
     expected = [f"slice-{name}" for name in ("max_lr", "pct_start", "div_factor")]
-    cards = ["answer", "search", *expected, "map", "parallel", "range-test"]
+    cards = ["answer", "search", "curves", *expected, "map", "parallel", "range-test"]
     assert list(seen.figures) == [f"onecycle-{card}" for card in cards]
     assert "no answer, for the best of many" in seen.figures["onecycle-answer"]
+    learned = figure("curves", seen)
+    assert "baseline (n = 1 seed)" in legend(learned)
+    (menu,) = learned["layout"]["updatemenus"]
+    assert len(menu["buttons"]) == 1 + 5, "those that have ended"
     drawn = figure("search", seen)
     assert drawn["layout"]["title"]["text"] == "Search: cycles of 4 epochs so far"
     assert "configuration (5, n = 1 seed each)" in legend(drawn)

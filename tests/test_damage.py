@@ -197,6 +197,9 @@ CHECKSUMS = {
     "0010_a_search_that_ends_by_itself.py": (
         "47175345c4b83ecbd78d928503d777c20330b2a0c2ba5c2788a5605762bb3e55"
     ),
+    "0011_learning_curves.py": (
+        "949e15607feb017ce9050c5f6a2739056e2009a7dafb1721fd04089e74947a68"
+    ),
 }
 
 

@@ -281,7 +281,17 @@ def test_a_first_round_that_loads_for_long_is_no_rate(monkeypatch: pytest.Monkey
             n = run.plan.total_steps
             return RunResult(score=None, outcome="completed", n_steps=n, n_images=n, seconds=0.0)
 
-    monkeypatch.setattr(cost, "_FIRST_ROUND_S", 0.2)
-    monkeypatch.setattr(cost, "_TIMED_S", 0.005)
-    rate = cost.warm_up(Loads(), TABLE)
-    assert rate > 2 * TABLE.task.batch_size / 0.2
+    pace = cost.warm_up(Loads(), TABLE)
+    assert pace.images_per_s > 100 * TABLE.task.batch_size / 0.2
+
+
+def test_what_a_loop_does_at_each_start_is_no_part_of_its_speed() -> None:
+    class Reads:
+        def fit(self, run: Run) -> RunResult:
+            n = run.plan.total_steps
+            time.sleep(0.1 + 0.002 * n)
+            return RunResult(score=None, outcome="completed", n_steps=n, n_images=n, seconds=0.0)
+
+    pace = cost.warm_up(Reads(), TABLE)
+    assert pace.images_per_s == pytest.approx(TABLE.task.batch_size / 0.002, rel=0.3)
+    assert pace.run_s == pytest.approx(0.1, abs=0.03)

@@ -15,6 +15,7 @@ from search.results.result import load_result
 from studies.database import open_engine
 from studies.digits import STUDY
 from tests.conftest import ROOT, FinishedStudy, plain
+from tests.learned import check_learned
 from trainers.device import Site
 from trainers.onecycle import OneCycle
 from trainers.run import Run
@@ -172,6 +173,7 @@ def test_the_result_is_read_back_as_printed(finished_digits: FinishedStudy) -> N
     assert document["verdict"] == result.verdict()
     assert document["onecycle_lr"]["max_lr"] == result.recommended.params.max_lr
     assert result.plan.total_steps == 140
+    check_learned(result)
 
 
 def test_the_same_command_again_has_nothing_to_do_and_needs_no_torch(

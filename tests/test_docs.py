@@ -32,8 +32,8 @@ def test_the_loop_of_your_own_runs_as_pasted(
     assert "points" not in ended.out
 
 
-def test_the_range_test_of_the_readme_runs_as_pasted(capsys: pytest.CaptureFixture[str]) -> None:
-    section = (ROOT / "README.md").read_text().partition("## As a library")[2]
+def test_the_range_test_alone_runs_as_pasted(capsys: pytest.CaptureFixture[str]) -> None:
+    section = (ROOT / "docs" / "library.md").read_text()
     (source,) = [
         code
         for code in re.findall(r"```python\n(.*?)```", section, re.DOTALL)
@@ -51,11 +51,13 @@ def test_the_range_test_of_the_readme_runs_as_pasted(capsys: pytest.CaptureFixtu
     assert re.match(r"range test: [2-5] sweeps of 200 steps, lr ", capsys.readouterr().out)
 
 
-def test_the_readme_names_every_command_and_no_other(onecycle: Callable[..., Ended]) -> None:
+def test_the_page_of_commands_names_every_command_and_no_other(
+    onecycle: Callable[..., Ended],
+) -> None:
     listed = set(
         re.findall(r"^│ ([a-z][\w-]*) ", onecycle("--help", COLUMNS="100").out, re.MULTILINE)
     )
-    table = (ROOT / "README.md").read_text().partition("## Commands")[2]
+    table = (ROOT / "docs" / "commands.md").read_text()
     rows = re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
     assert {name for row in rows for name in re.findall(r"`([a-z][\w-]*)`", row)} == listed
 
@@ -107,8 +109,8 @@ def test_each_row_of_a_short_table_is_part_of_a_long_one_that_its_section_links(
     assert compared > 50
 
 
-def test_the_differences_in_the_readme_are_those_of_the_trained_answers() -> None:
-    section = (ROOT / "README.md").read_text().partition("## How it searches")[2]
+def test_the_differences_told_are_those_of_the_trained_answers() -> None:
+    section = (ROOT / "docs" / "search.md").read_text().partition("## What was measured")[2]
     table = [row for row in rows_of(section.partition("\n## ")[0]) if "plain TPE" in row]
     trained = rows_of((ROOT / "docs" / "benchmarks" / "trained.md").read_text())
     ours_minus_plain = [row for row in trained if "ours minus b without pruner" in row]

@@ -30,6 +30,7 @@ from search.views.page.report import default_path, page
 from search.views.summary import summary
 from search.views.terminal import answer as terminal
 from search.views.terminal.status import status_lines
+from search.views.terminal.trials import print_trials
 from studies.database import open_engine, prepare, transaction
 from studies.states import FailureKind
 from studies.tables import StudyRow, WorkerRow, WorkRow
@@ -93,7 +94,7 @@ def test_the_terminal_shows_it_without_moving_the_cursor(
 ) -> None:
     terminal.print_findings(found, Path("page.html"), json=False)
     terminal.print_studies(catalog.listing(engine))
-    terminal.print_trials(trials(engine, text), csv=False)
+    print_trials(trials(engine, text), csv=False)
     print("\n".join(status_lines(overview(engine, text))))
     out = capsys.readouterr().out
     assert_harmless(out)
@@ -144,7 +145,7 @@ def test_markdown_shows_it_as_text(engine: Engine, found: Findings, text: str) -
 def test_a_formula_is_text_in_a_spreadsheet(
     engine: Engine, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    terminal.print_trials(trials(engine, text), csv=True)
+    print_trials(trials(engine, text), csv=True)
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert len(rows) == len(finished_rows.SEARCH)
     for row in rows:

@@ -19,6 +19,7 @@ from studies.protocol import declared
 from tests.adapters import Searched, trained
 from tests.conftest import ROOT, Ended, unavailable
 from tests.killed import Search, compare, killed_at_last
+from tests.learned import check_learned
 from trainers.adapters.lightning import LightningTraining
 from trainers.device import Site
 from trainers.errors import DataError, TaskError
@@ -142,6 +143,7 @@ def test_the_study_of_the_documents_runs_to_its_answer(searched: Searched) -> No
     assert answer.metric.name == "val_acc"
     assert {"dropout"} <= answer.winner.params.keys()
     assert all(0.5 < each.validation.mean <= 1 for each in answer.candidates)
+    check_learned(answer)
 
 
 def test_the_final_model_is_a_checkpoint_that_scores_what_was_said(

@@ -1,6 +1,7 @@
 """What is shown of a study while it is worked on."""
 
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from sqlalchemy import Engine, make_url, update
+from sqlalchemy import Engine, delete, func, make_url, select, update
 
 from search.starting.cost import StageCost, Started
 from search.views.terminal.live_view import View
@@ -18,6 +19,7 @@ from studies.states import Stage
 from studies.tables import Base, EpochRecord, StudyRow, WorkRow
 from tests.rows import study_row
 from tests.table_study import STUDY
+from trainers.curve import Curve
 from trainers.table import epoch_row
 
 PLAN = (
@@ -35,12 +37,14 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     with transaction(engine) as session:
         session.add(study_row(id="s", n_trials=20))
         session.flush()
-        session.add(work(0, state="running", params=PARAMS))
-        session.add_all(work(slot, state="running") for slot in range(1, 10))
+        held = {"state": "running", "beat_at": func.now()}
+        session.add(work(0, params=PARAMS, owner="h:0:a", **held))
+        session.add_all(work(slot, owner=f"h:{slot}:a", **held) for slot in range(1, 10))
         session.add_all(work(slot, state="waiting") for slot in range(10, 20))
         session.flush()
         for epoch, speed in ((1, 10.0), (2, 50.0)):
-            values = asdict(replace(epoch_row(epoch, 0.1), images_per_s=speed))
+            said = {"images_per_s": speed, "validation_accuracy": 0.25 + 0.25 * epoch}
+            values = asdict(replace(epoch_row(epoch, 0.1), **said))
             session.add(EpochRecord(work_id=1, **values))
     yield engine
     engine.dispose()
@@ -67,16 +71,33 @@ def drawn(view: View, *, height: int = 24) -> list[str]:
     return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
-def test_a_run_has_its_epoch_its_speed_and_its_time_left(view: View) -> None:
+def test_a_run_has_its_epoch_its_time_left_and_how_it_learns(view: View) -> None:
     lines = drawn(view)
-    headings = lines[2].split()
-    assert headings == [
-        "running", "epoch", "samples/s", "left", "max_lr", "pct_start", "div_factor",
-    ]  # fmt: skip
-    first = ["search", "0", "2/4", "50", "4", "s", "0.123", "0.30", "25"]
+    assert lines[2].split() == ["running", "done", "left", "score", "last", "max_lr", "pct", "div"]
+    first = ["search", "0", "epoch", "2/4", "4", "s", "▁▁▁██", "0.75", "0.123", "0.30", "25"]
     assert lines[3].split() == first, "2 epochs of 100 images are left"
-    assert lines[4].split() == ["search", "1", "0/4", "asking"]
-    assert lines[-1] == "490 samples/s · 20 s left"
+    assert lines[4].split() == ["search", "1", "step", "0/40", "asking"]
+    assert lines[-1] == "490 samples/s · time left: not known before the first run has ended"
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_run_without_epochs_shows_its_steps_and_its_training_loss(
+    view: View, engine: Engine
+) -> None:
+    with transaction(engine) as session:
+        session.execute(delete(EpochRecord))
+        for slot, losses in ((0, (2.0, 1.0, 0.5)), (1, (2.0, 9.0, None))):
+            row = session.scalars(select(WorkRow).where(WorkRow.slot == slot)).one()
+            row.step, row.curve = 12, Curve((4, 8, 12), (0.1, 0.2, 0.3), losses)
+    assert view.look()
+    lines = drawn(view)
+    assert lines[2].split() == ["running", "done", "train", "loss", "last", "max_lr", "pct", "div"]
+    first, second = lines[3].split(), lines[4].split()
+    assert first[2:6] == ["step", "12/40", "█▃▁", "0.5"]
+    assert second[2:6] == ["step", "12/40", "██", "9"], "a loss that explodes flattens no other"
+    plain = io.StringIO()
+    Console(file=plain, width=80).print(view.picture(height=24, plain=True))
+    assert "#-_" in plain.getvalue()
 
 
 def test_all_runs_are_counted_and_a_low_terminal_shows_fewer_of_them(view: View) -> None:
@@ -97,8 +118,11 @@ def test_every_event_is_told_once(view: View, engine: Engine) -> None:
             )
         )
         ended = {"state": "done", "outcome": "completed", "score": 0.5, "n_images": 400}
+        ended |= {"seconds": 8.0, "beat_at": func.now()}
         session.execute(update(WorkRow).where(WorkRow.slot == 0).values(**ended))
     assert view.look()
+    # 10 cycles of 8 s wait and 9 have begun, by 9 workers, of which 8 wait for half a run each.
+    assert re.fullmatch(r"450 samples/s · about (18|19|20) s left", view.speed_text())
     run, proposal = view.news()
     assert run.startswith("search 1/20 · slot 0 · max_lr 0.123, pct_start 0.30, div_factor 25 · ")
     assert " · score 0.5000 · completed · " in run

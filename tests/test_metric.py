@@ -26,6 +26,14 @@ def test_other_metrics_are_shown_as_they_are() -> None:
     assert metric.title == "loss"
 
 
+def test_accuracies_that_are_counted_to_100_are_percent_as_they_are() -> None:
+    metric = Metric.of("accuracy", [10.0, 85.2])
+    assert (metric.value(85.2), metric.unit) == ("85.20", " %")
+    assert metric.difference(1.234, sign="+") == "+1.23 points"
+    assert Metric.of("accuracy", [0.1, None, 1.0]) == Metric("accuracy")
+    assert Metric.of("loss", [85.2]).value(85.2) == "85.2"
+
+
 def test_the_answer_of_a_loss_speaks_of_no_percent(finished: Finished) -> None:
     result = dataclasses.replace(finished_result(finished), metric=Metric("loss"))
     text = "\n".join([result.verdict(), *fact_lines(result)])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ from search.results.result import load_result
 from search.stages.believed import Belief, belief_of
 from search.stages.outlook import (
     CLOSE,
+    _says_nothing,
     calibrated,
     chances_near_best,
     gain_of_cycles,
     gain_of_scores,
 )
 from search.stages.search import cycles_of
+from search.views.wording import importance_text
 from studies.database import open_engine, reading
 from studies.registry import load
 from studies.tables import StudyRow
@@ -79,6 +82,22 @@ def test_a_finished_study_says_how_near_the_best_its_answer_is(engine: Engine) -
     assert result.one_more_hour is not None
     assert result.one_more_hour.n_cycles == 200, "a table takes no time"
     assert result.one_more_hour.gain >= 0
+
+
+def test_optunas_importances_of_few_configurations_are_said_to_say_little(engine: Engine) -> None:
+    result = load_result(engine, "table")
+    assert "(which says little of so few)" in importance_text(result)
+    assert "so few" not in importance_text(replace(result, n_trials=60))
+
+
+@pytest.mark.parametrize(
+    ("metric", "n", "nothing"),
+    [("MSE", 1, True), ("MSE", 3, True), ("MSE", 4, False), ("accuracy", 1, False)],
+)
+def test_too_few_scores_to_guess_what_a_point_is_give_no_chance(
+    belief: Belief, metric: str, n: int, nothing: bool
+) -> None:
+    assert _says_nothing(replace(belief, tried=belief.tried[:n]), metric) is nothing
 
 
 def test_the_best_that_was_tried_has_a_better_chance_than_the_worst(belief: Belief) -> None:

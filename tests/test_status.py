@@ -35,7 +35,7 @@ Main = Callable[..., Ended]
 Start = Callable[..., "subprocess.Popen[str]"]
 
 N_TRIALS = 6
-SWEEP_IMAGES, CYCLE_IMAGES = 600, 400
+SWEEP_IMAGES = 600
 CONFIRMATION_CYCLES = 9
 EPOCH_VALUES = {
     "lr_first": 0.1,
@@ -182,6 +182,7 @@ def test_a_silent_owner_is_shown_as_stale_by_the_databases_clock(
     assert (second["owner"], second["stale"]) == ("near:8:b", False)
     assert 0 <= second["silent_s"] < 20
     assert (second["slot"], second["epoch"], second["length"]) == (1, 2, 4)
+    assert [point["score"] for point in second["by_epoch"]] == [0.5, 0.5]
     workers = [(w["name"], w["host"], w["device"], w["stale"]) for w in shown["workers"]]
     assert workers == [
         ("far:7:a", "far", "cuda (a GPU)", True),
@@ -189,8 +190,8 @@ def test_a_silent_owner_is_shown_as_stale_by_the_databases_clock(
     ], "a worker shows life by the run that it holds"
     lines = main_here("status", *flags(engine)).out.splitlines()
     (stale,) = [line for line in lines if "stale" in line]
-    assert stale.startswith("  search 0 · epoch 0/4 · far:7 · cuda (a GPU) · silent for 1")
-    living_line = "  search 1 · epoch 2/4 · near:8 · cpu (a CPU) · silent for "
+    assert stale.startswith("  search 0 · step 0/40 · far:7 · cuda (a GPU) · silent for 1")
+    living_line = "  search 1 · epoch 2/4 · ▁▁▁▁▁ score 0.5 · near:8 · cpu (a CPU) · silent for "
     assert any(line.startswith(living_line) for line in lines)
 
 
@@ -237,21 +238,31 @@ def test_the_best_score_follows_the_direction(
     assert document(engine, main_here)["best"]["score"] == best
 
 
-def test_time_left_is_remaining_images_over_the_rate_of_the_workers_that_live(
+def test_time_left_is_what_runs_take_times_how_many_are_left_among_the_workers_that_live(
     engine: Engine, main_here: Main
 ) -> None:
     assert document(engine, main_here)["seconds_left"] is None, "nobody works"
+    assert "nobody works on it now" in main_here("status", *flags(engine)).out
     claim = claimed(queue_on(engine, "a:1:a"))
     claimed(queue_on(engine, "b:2:b"))
     change(engine, claimed(queue_on(engine, "dead:3:c")), beat_at=ago(1000))
     with transaction(engine) as session:
         session.add(EpochRecord(work_id=claim.work_id, epoch=3, **EPOCH_VALUES))
-    images = CYCLE_IMAGES * (N_TRIALS - 3 / 4 + CONFIRMATION_CYCLES)
-    rate = SWEEP_IMAGES / 2.0
-    assert document(engine, main_here)["seconds_left"] == pytest.approx(images / rate / 2)
+    cycle_s = 4 * EPOCH_VALUES["seconds"]  # by the epochs of the one that has begun
+    searched, confirmed = N_TRIALS - 3 / 4, 14  # half of the confirmations have no more
+    idle = 1 / 2  # of two workers one waits at the end of each stage, half a run on average
+    said = document(engine, main_here)
+    left = (searched + idle + confirmed + idle) * cycle_s / 2
+    assert said["seconds_left"] == pytest.approx(left)
+    low, high = said["seconds_left_range"]
+    assert low < left < high
+    assert said["time_left"].endswith(" left")
+    assert said["time_left"] in main_here("status", *flags(engine)).out
     with transaction(engine) as session:
         session.execute(update(WorkRow).where(WorkRow.state == "done").values(state="waiting"))
     assert document(engine, main_here)["seconds_left"] is None, "nothing has ended"
+    out = main_here("status", *flags(engine)).out
+    assert "time left: not known before the first run has ended" in out
 
 
 @pytest.mark.parametrize("change_file", [Path.unlink, lambda path: path.write_text("x = 1 2")])
@@ -266,6 +277,7 @@ def test_without_the_study_file_only_what_is_stored_is_told(
         ("search", N_TRIALS),
     ]
     assert found["seconds_left"] is None
+    assert "its study file is not here" in found["time_left"]
 
 
 def test_a_file_that_is_not_the_stored_one_plans_nothing(sqlite: Engine, study_file: Path) -> None:

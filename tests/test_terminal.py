@@ -22,7 +22,8 @@ from search.results.trials import Trial
 from search.starting import catalog
 from search.starting.opening import opened
 from search.views.findings import Findings, findings
-from search.views.terminal.answer import print_findings, print_studies, print_trials
+from search.views.terminal.answer import print_findings, print_studies
+from search.views.terminal.trials import print_trials
 from studies.params import CYCLE
 from studies.states import RunState, Stage
 from tests.conftest import ROOT, TABLE_STUDY, Ended, Finished

@@ -539,6 +539,13 @@ def test_the_training_of_the_docs_is_a_study_that_trains() -> None:
     assert result.score is not None
     assert result.sealed_score is not None
     assert min(result.score, result.sealed_score) > 0.8
+    losses = [point.loss for point in run.points]
+    per_epoch = len(losses) // len(run.epochs)
+    for row, n in zip(run.epochs, range(0, len(losses), per_epoch), strict=True):
+        mean = sum(losses[n : n + per_epoch]) / per_epoch
+        assert row.train_loss == pytest.approx(mean, rel=1e-5)
+        assert math.isfinite(row.validation_loss)
+    assert run.epochs[-1].validation_accuracy == result.score
 
 
 def test_texts_one_after_the_other_count_as_samples_and_not_as_words() -> None:

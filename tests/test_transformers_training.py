@@ -15,6 +15,7 @@ from studies.definition import Confirmation, RangeTest, Screening
 from tests.adapters import Searched, trained
 from tests.conftest import ROOT, unavailable
 from tests.killed import compare
+from tests.learned import check_learned
 from trainers.adapters.transformers import TransformersTraining
 from trainers.device import Site
 from trainers.errors import DataError, TaskError
@@ -105,6 +106,7 @@ def test_the_study_of_the_documents_runs_to_its_answer(searched: Searched) -> No
     assert answer.metric.name == "eval_accuracy"
     assert "dropout" in answer.winner.params
     assert all(0 < each.validation.mean <= 1 for each in answer.candidates)
+    check_learned(answer)
 
 
 @pytest.mark.slow

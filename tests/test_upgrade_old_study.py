@@ -137,6 +137,13 @@ class Old:
                 batch_size=TUNED[slot][1] if tuned else None,
             )
             self.insert("reading", work_id=key, step=5, loss=0.5, accuracy=0.8, seconds=0.1)
+            for epoch in range(1, length + 1):
+                self.epoch(key, epoch)
+
+    def epoch(self, work_id: int, epoch: int) -> None:
+        said = {"lr_first": 0.1, "lr_last": 0.2, "train_loss": 2 / epoch, "train_accuracy": 0.5}
+        said |= {"validation_loss": 3 / epoch, "validation_accuracy": 0.1 * epoch}
+        self.insert("epoch", work_id=work_id, epoch=epoch, **said, seconds=1.0, images_per_s=640.0)
 
     def confirmation(self, study: str, *, this_round: int = 0, tuned: bool = False) -> None:
         for index, (slot, scores) in enumerate(VALIDATION.items()):
@@ -286,6 +293,18 @@ def test_a_finished_study_is_reported_with_the_values_that_it_had(
         ("search", 3),
         ("confirmation", 6),
     ]
+
+
+def test_the_epochs_of_an_old_study_are_its_curves(upgraded: URL, main_here: Main) -> None:
+    storage = ("--storage", plain(upgraded))
+    ended = main_here("trials", "--study", "tuned", *storage, "--curves")
+    rows = list(csv.DictReader(io.StringIO(ended.out)))
+    assert {row["by"] for row in rows} == {"epoch"}, "no steps were kept"
+    second = [row for row in rows if row["slot"] == "1"]
+    assert [(int(r["epoch"]), int(r["step"]), float(r["train_loss"])) for r in second] == [
+        (n, 7 * n, pytest.approx(2 / n)) for n in range(1, 5)
+    ], "of 7 steps at its batch size"
+    assert [float(r["score"]) for r in second] == pytest.approx([0.1, 0.2, 0.3, 0.4])
 
 
 def test_searched_batch_sizes_and_weight_decays_are_parameters_by_name(

@@ -95,8 +95,9 @@ def gather_augmented(
 ) -> "Tensor":
     """Return images[index], each shifted and flipped at random, in one indexing operation.
 
-    uint8, (N, H, W, C) and (B,) to (B, H, W, C). The draws come from `generator` (CPU), so they
-    are the same on every device. Raises DataError where `crop` exceeds what can be reflected.
+    uint8, (N, H, W, C) and (B,) to (B, H, W, C). `generator` is one of their device: drawn on the
+    CPU, every step would have to wait until a GPU has taken the numbers. So the draws of one seed
+    differ between kinds of devices. Raises DataError where `crop` exceeds what can be reflected.
     """
     import torch
 
@@ -107,13 +108,13 @@ def gather_augmented(
         raise DataError(
             f"crop must be smaller than the images, {height} x {width} pixels, got {augment.crop}"
         )
-    shift = torch.randint(-augment.crop, augment.crop + 1, (2, size, 1), generator=generator)
-    rows = _reflect(torch.arange(height) + shift[0], height)
-    columns = _reflect(torch.arange(width) + shift[1], width)
+    low, high = -augment.crop, augment.crop + 1
+    shift = torch.randint(low, high, (2, size, 1), generator=generator, device=device)
+    rows = _reflect(torch.arange(height, device=device) + shift[0], height)
+    columns = _reflect(torch.arange(width, device=device) + shift[1], width)
     if augment.flip:
-        mirrored = torch.rand((size, 1), generator=generator) < 0.5
+        mirrored = torch.rand((size, 1), generator=generator, device=device) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
-    rows, columns = rows.to(device), columns.to(device)
     # One gather crops and flips: 18 us of CPU an image, where PIL images through torchvision's
     # transforms took 250 (Zen 4, one thread).
     return images[index[:, None, None], rows[:, :, None], columns[:, None, :]]

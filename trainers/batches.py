@@ -55,6 +55,9 @@ class Batches(Generic[Batch]):
 
 def moved(batch: Any, device: torch.device) -> Any:
     """Return `batch` with every tensor on `device`: those in tuples, lists and dicts too."""
+    if isinstance(batch, torch.Tensor):
+        # Without a wait where the loader pinned its memory.
+        return batch.to(device, non_blocking=device.type == "cuda")
     if hasattr(batch, "to"):  # also what transformers' tokenizers and PyG give
         return batch.to(device)
     if isinstance(batch, Mapping):

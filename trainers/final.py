@@ -31,7 +31,8 @@ class Facts:
     the same as Python source. `scores` holds the metric by split as these weights score it.
     `task` is what the training says of model and data; of images: classes, and the mean and std
     (0 to 255) that pixels are normalised with. `resolved` are the protocol's fields of the loaded
-    task, such as the precision. `sha256` is the digest of the weights.
+    task, such as the precision. `sha256` is the digest of the weights. `study_format` is that of
+    studies.format, None in files from before.
     """
 
     study: str
@@ -54,6 +55,7 @@ class Facts:
     versions: Mapping[str, str] = field(default_factory=dict)
     device: str = ""
     sha256: str = ""
+    study_format: int | None = None
 
     def text(self) -> str:
         """Return the facts as a JSON document."""

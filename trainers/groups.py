@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_KINDS = {
+KINDS = {
     **dict.fromkeys(("SGD", "ASGD", "LBFGS"), False),
     **dict.fromkeys(("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "SparseAdam"), True),
     **dict.fromkeys(("RMSprop", "Adagrad", "Adadelta", "Adafactor", "Muon", "Rprop"), True),
@@ -75,8 +75,8 @@ def _kind_of(optimizer: "Optimizer") -> bool | None:
         root = type(one).__module__.partition(".")[0]
         if root in _WRAPPERS:
             continue
-        if root == "torch" and type(one).__name__ in _KINDS:
-            return _KINDS[type(one).__name__]
+        if root == "torch" and type(one).__name__ in KINDS:
+            return KINDS[type(one).__name__]
         grows = grows_with_gradient(one)
         if grows is not None:
             return not grows
@@ -85,7 +85,7 @@ def _kind_of(optimizer: "Optimizer") -> bool | None:
 
 def _assumed(optimizer: "Optimizer") -> bool:
     bases = [base for base in type(optimizer).__mro__ if base.__module__.startswith("torch.")]
-    known = [_KINDS[base.__name__] for base in bases if base.__name__ in _KINDS]
+    known = [KINDS[base.__name__] for base in bases if base.__name__ in KINDS]
     has_betas = any("betas" in group for group in optimizer.param_groups)
     adaptive = known[0] if known else has_betas
     _warn_once(

@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from trainers.augment import Augment, EachImage, gather_augmented, transformed
 from trainers.calls.applied import Applied
 from trainers.data import Cifar10, Digits, ImageFolder, joined, open_splits
-from trainers.device import Precision, Site, native_precision, reproducible, synchronize
+from trainers.device import Precision, Site, native_precision, reproducible, sent, synchronize
 from trainers.errors import DataError, TaskError, UserError
 from trainers.factories import load_factory
 from trainers.gradients import gradient_norm
@@ -64,6 +63,9 @@ class ImageTask(Protocol):
 class Classifier:
     """Trains a task of images at a Site; one object serves any number of runs."""
 
+    forks = True
+    """On a CPU it works as well in a forked process: it holds tensors and starts no thread."""
+
     def __init__(self, task: ImageTask, site: Site) -> None:
         self.task = task
         self.kind = site.device
@@ -92,6 +94,7 @@ class Classifier:
         convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
         self.memory_format = torch.channels_last if convolves else torch.contiguous_format
         self.shapes = {n: f"{tuple(p.shape)} {p.dtype}" for n, p in model.named_parameters()}
+        self._epoch: tuple[tuple[int, int], Tensor] | None = None
 
     def facts(self) -> dict[str, str]:
         """Return what has to be the same in all runs of a study, and what was read."""
@@ -166,7 +169,7 @@ class Classifier:
     def fit(self, run: Run) -> RunResult:
         """Train once under `run.plan` and score the result where the run asks for it."""
         with reproducible(run.seed, self.kind):
-            return _Fit(self, run).to_the_end()
+            return Fit(self, run).to_the_end()
 
     def batch(
         self, seed: int, step: int, *, batch_size: int | None = None
@@ -178,15 +181,25 @@ class Classifier:
         """
         size = self.task.batch_size if batch_size is None else batch_size
         epoch, position = divmod(step, len(self.splits.train) // size)
-        order = _order(seed, epoch, len(self.splits.train))
-        chosen = order[position * size : (position + 1) * size]
-        index = self.splits.train[chosen].to(self.device)
+        index = self._order(seed, epoch)[position * size : (position + 1) * size]
         return self.normalised(self._augmented(index, seed, step)), self.labels[index]
+
+    def _order(self, seed: int, epoch: int) -> Tensor:
+        """Return the train images of one epoch in its order, (N,) on the device.
+
+        Sent once an epoch, and kept for its steps: a permutation of 45,000 takes milliseconds, as
+        does a step of `cifar-small` on an H200 (docs/log.md).
+        """
+        if self._epoch is None or self._epoch[0] != (seed, epoch):
+            generator = _generator(seed, "order", epoch)
+            order = torch.randperm(len(self.splits.train), generator=generator)
+            self._epoch = (seed, epoch), sent(self.splits.train[order], self.device)
+        return self._epoch[1]
 
     def _augmented(self, index: Tensor, seed: int, step: int) -> Tensor:
         augment = self.task.augment
         if isinstance(augment, Augment):
-            generator = _generator(seed, "augment", step)
+            generator = _generator(seed, "augment", step, device=self.device)
             return gather_augmented(self.images, index, augment, generator=generator)
         assert isinstance(augment, EachImage), "a task wraps any other transform"
         drawn = seed_for(seed, "augment", step)
@@ -219,12 +232,13 @@ class Classifier:
         else:
             images, labels = self.splits.test_images, self.splits.test_labels
             index = torch.arange(len(labels))
+        index = index.to(images.device)
         loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), device=self.device)
         model.eval()
         for chosen in torch.split(index, _EVALUATION_BATCH):
-            x = self.normalised(images[chosen.to(images.device)].to(self.device))
-            y = labels[chosen.to(labels.device)].to(self.device)
+            x = self.normalised(images[chosen].to(self.device))
+            y = labels[chosen].to(self.device)
             with self.autocast():
                 outputs = model(x)
             loss += self.loss(outputs, y) * len(chosen)
@@ -245,7 +259,7 @@ class _Tally:
     seconds: float = 0.0
 
 
-class _Fit:
+class Fit:
     """The state of one run: everything that a checkpoint must hold."""
 
     def __init__(self, classifier: Classifier, run: Run) -> None:
@@ -428,14 +442,8 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "")
 
 
-# The steps of an epoch share its order: a permutation of 45,000 images takes milliseconds, as
-# does a step of `cifar-small` on an H200 (docs/log.md).
-@lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, n_train: int) -> Tensor:
-    """Return the order of the train images in one epoch."""
-    return torch.randperm(n_train, generator=_generator(seed, "order", epoch))
-
-
-def _generator(seed: int, purpose: str, number: int) -> torch.Generator:
-    """Return a CPU generator for one purpose within one run."""
-    return torch.Generator().manual_seed(seed_for(seed, purpose, number))
+def _generator(
+    seed: int, purpose: str, number: int, *, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """Return a generator for one purpose within one run."""
+    return torch.Generator(device).manual_seed(seed_for(seed, purpose, number))

@@ -49,21 +49,21 @@ class Plan(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EpochRow:
-    """What one epoch of a cycle did. Losses are means per sample, accuracies in [0, 1].
+    """What one epoch of a cycle did; the first is epoch 1.
 
-    `validation_accuracy` is the score of the study's metric, whatever that is. NaN for a train
-    accuracy or a validation loss that the loop does not compute.
+    Losses are means per sample, accuracies in [0, 1]. `validation_accuracy` is the score of the
+    study's metric, whatever that is. NaN is what the loop does not compute.
     """
 
     epoch: int
-    lr_first: float
-    lr_last: float
-    train_loss: float
-    train_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-    seconds: float
-    images_per_s: float
+    lr_first: float = math.nan
+    lr_last: float = math.nan
+    train_loss: float = math.nan
+    train_accuracy: float = math.nan
+    validation_loss: float = math.nan
+    validation_accuracy: float = math.nan
+    seconds: float = math.nan
+    images_per_s: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,8 @@ class RunResult:
 
     `score` is the metric on `run.split` (None for a sweep or a stopped run); `sealed_score` the
     one on `run.sealed_split`, where the run has such a split. `n_skipped` counts the steps that
-    a GradScaler skipped: they are none of the plan's, nor of `n_steps`.
+    a GradScaler skipped: they are none of the plan's, nor of `n_steps`. A loop that counts no
+    images or seconds leaves these 0: a search measures both (search.workers.outcome).
     """
 
     score: float | None
@@ -196,7 +197,9 @@ class Run:
         `momentum` (Adam: beta1) is audited like the rates where it is given. Tensors are read
         later, several at once, so that a GPU does not have to wait at every step.
         """
-        self._pending.append((step, tuple(float(lr) for lr in lrs), loss, grad_norm, momentum))
+        # int(): a numpy integer, of a loop of one's own, is nothing that JSON knows.
+        step, rates = int(step), tuple(float(lr) for lr in lrs)
+        self._pending.append((step, rates, loss, grad_norm, momentum))
         if len(self._pending) >= _STEPS_BETWEEN_LOOKS:
             self.look()
 
@@ -220,6 +223,18 @@ class Run:
         """Record a finished epoch."""
         self.epochs.append(row)
         self.on_epoch(row)
+
+    @property
+    def n_reported(self) -> int:
+        """Steps reported so far, also those whose losses nobody has looked at yet.
+
+        Another thread may ask: both lists are sliced, which no append can come between.
+        """
+        pending = self._pending[-1:]
+        if pending:
+            return pending[0][0] + 1
+        points = self.points[-1:]
+        return points[0].step + 1 if points else 0
 
     def trained(self, save: Saver) -> None:
         """Offer the trained model of a completed cycle, once, before fit() returns.

@@ -131,9 +131,9 @@ class Stream:
         if is_map_style(data):
             assert per_reading is not None
             self._order = _Order(len(data), part, per_reading)
-            data = loader_of(data, options, batch_sampler=self._order)
+            data = loader_of(data, options, device, batch_sampler=self._order)
         elif not is_loader(data):
-            data = loader_of(data, options, batch_size=part, drop_last=True)
+            data = loader_of(data, options, device, batch_size=part, drop_last=True)
         self.loader: Iterable[Any] = data
         # Without processes of a loader, nothing but the order says what a batch holds.
         self._can_jump = self._order is not None and not getattr(data, "num_workers", 0)
@@ -208,12 +208,22 @@ class Moved:
         return getattr(self._loader, name)
 
 
-def loader_of(data: Any, options: Mapping[str, Any], **ours: Any) -> DataLoader[Any]:
-    """Return a loader over a data set; its processes live through a request to stop."""
+def loader_of(
+    data: Any, options: Mapping[str, Any], device: torch.device, **ours: Any
+) -> DataLoader[Any]:
+    """Return a loader over a data set; its processes live through a request to stop.
+
+    For a CUDA GPU its batches lie in pinned memory, from which moved() copies without a wait,
+    unless `options` say otherwise.
+    """
     own = options.get("worker_init_fn")
     return DataLoader(
         data,
-        **{**options, "worker_init_fn": Prepared(own)},
+        **{
+            "pin_memory": device.type == "cuda",
+            **options,
+            "worker_init_fn": Prepared(own),
+        },
         generator=torch.Generator(),
         **ours,
     )

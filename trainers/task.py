@@ -81,6 +81,21 @@ def decay_groups(model: "nn.Module", weight_decay: float) -> list[dict[str, Any]
     return [group for group in groups if group["params"]]
 
 
+class ImageOptimizer(Protocol):
+    """An optimizer of a Task: SGD, AdamW, or trainers.optimizers.TorchOptimizer."""
+
+    @property
+    def weight_decay(self) -> float:
+        """On matrices only."""
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the optimizer's step does not grow with the gradient."""
+
+    def build(self, model: "nn.Module") -> "Optimizer":
+        """Return a new optimizer over the model's parameters."""
+
+
 class Workload(Protocol):
     """What a study trains: a Task, or a loop of your own."""
 
@@ -130,7 +145,7 @@ class Task:
     data: Digits | Cifar10 | ImageFolder
     model: str | Callable[[], "nn.Module"]
     batch_size: int
-    optimizer: SGD | AdamW = field(default_factory=SGD)
+    optimizer: ImageOptimizer = field(default_factory=SGD)
     label_smoothing: float = 0.0
     augment: Augment | EachImage | Callable[[Any], Any] = field(default_factory=Augment)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -230,8 +245,8 @@ class Task:
                 f"{', '.join(self.own_values())}"
             )
         if "weight_decay" in changed:
-            decay = changed.pop("weight_decay")
-            changed["optimizer"] = replace(self.optimizer, weight_decay=decay)
+            decay, optimizer = changed.pop("weight_decay"), self.optimizer
+            changed["optimizer"] = replace(optimizer, weight_decay=decay)  # type: ignore[type-var]
         return replace(self, **changed)
 
     def build_optimizer(self, model: "nn.Module") -> "Optimizer":

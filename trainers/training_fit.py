@@ -104,15 +104,16 @@ class Fit:
     def _took_a_step(self) -> bool:
         """Train on the batches of one step; return whether the weights moved.
 
-        A step that the GradScaler skips takes none of the plan's: scheduler and count stay.
+        A step that the GradScaler skips takes none of the plan's: scheduler and count stay. So
+        with fp16, and only there, each step waits for the device once: what it found decides the
+        rate of the next step, and torch's own scaler reads it before it calls the optimizer.
         """
         loss, n = self._gradient()
         norm = self._norm()
-        scale = self.scaler.get_scale()
+        n_before = len(self.applied)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        # torch's sign of a skipped step: the scale fell (torch's notes on amp).
-        skipped = self.scaler.is_enabled() and self.scaler.get_scale() < scale
+        skipped = self.scaler.is_enabled() and self.applied.was_skipped(n_before)
         if skipped and math.isfinite(float(loss)):
             self.n_skipped += 1
             self.skipped_in_a_row += 1

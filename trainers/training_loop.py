@@ -153,7 +153,7 @@ class TrainingLoop:
         data = split_of(self.training, split, self.told(params))
         if not is_loader(data):
             part = self.training.batch_size // self.training.accumulate
-            data = loader_of(data, self.training.loader, batch_size=part)
+            data = loader_of(data, self.training.loader, self.device, batch_size=part)
         with torch.no_grad(), data_untouched(data):
             seed_everything(_EVALUATION_SEED, data)
             model.eval()

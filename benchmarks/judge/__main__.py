@@ -12,20 +12,19 @@ in turns, so that what is there may be looked at any time.
 import argparse
 import importlib.metadata
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from benchmarks.commands import Flags, at_least, ended
 from benchmarks.judge import refits, trained
 from benchmarks.judge.judged import NAMES
 from benchmarks.judge.kept import Kept
 from benchmarks.judge.page import REFITS, write
 from benchmarks.judge.strategies import STRATEGIES, repeated_often
 from benchmarks.processes import as_they_end
-from trainers.errors import UserError
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "judge.jsonl"
 _FEWER = {"gp": 5}
@@ -34,23 +33,23 @@ _BLOCK = 10  # repetitions that one process does before another family has its t
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.judge",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    flags = Flags("judge", __doc__)
+    flags.add_argument("--out", type=Path, default=RECORDED, help="default: %(default)s")
+    instead = flags.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--write", type=Path, metavar="PAGE", help="write the page of what is kept, and end"
     )
-    parser.add_argument("--out", type=Path, default=RECORDED, help="default: %(default)s")
-    parser.add_argument("--write", type=Path, help="write the page of what is kept, and end")
-    parser.add_argument("--trained", action="store_true", help="train searches for real")
-    parser.add_argument("--refit", action="store_true", help="fit first choices and shares again")
-    parser.add_argument("--repetitions", type=int, default=100, help="default: %(default)s")
-    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
-    parser.add_argument("--only", choices=STRATEGIES, action="append", help="default: all")
-    parser.add_argument("--family", choices=NAMES, action="append", help="default: all")
-    asked = parser.parse_args(argv)
-    for name in ("workers", "repetitions"):
-        if getattr(asked, name) < 1:
-            parser.error(f"--{name} must be at least 1, got {getattr(asked, name)}")
+    instead.add_argument("--trained", action="store_true", help="train searches for real")
+    instead.add_argument("--refit", action="store_true", help="fit first choices and shares again")
+    flags.add_argument("--repetitions", type=at_least(1), default=100, help="default: %(default)s")
+    flags.add_argument(
+        "--workers", type=at_least(1), default=1, help="processes of one thread each"
+    )
+    flags.add_argument("--only", choices=STRATEGIES, action="append", help="default: all")
+    flags.add_argument("--family", choices=NAMES, action="append", help="default: all")
+    asked = flags.parse_args(argv)
+    if (asked.write or asked.trained or asked.refit) and (asked.only or asked.family):
+        flags.error("--only and --family choose what is replayed: leave them out here")
     return asked
 
 
@@ -73,25 +72,14 @@ def lacking(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit code: 0 judged, 2 something to fix, 130 interrupted."""
-    logging.basicConfig(format="%(levelname)s %(message)s")
+    """Do what is asked for; return the exit code."""
     asked = _arguments(argv)
     os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        if asked.write is not None:
-            write(asked.out, asked.write)
-        elif asked.refit:
-            _refit(asked.out.with_name(REFITS))
-        elif asked.trained:
-            _train(asked)
-        else:
-            _judge(asked)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    if asked.write is not None:
+        return ended(partial(write, asked.out, asked.write))
+    if asked.refit:
+        return ended(partial(_refit, asked.out.with_name(REFITS)))
+    return ended(partial(_train if asked.trained else _judge, asked))
 
 
 def _judge(asked: argparse.Namespace) -> None:

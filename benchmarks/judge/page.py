@@ -17,6 +17,7 @@ from benchmarks.judge.report import (
     per_family,
 )
 from benchmarks.tables import Page, table
+from trainers.errors import UserError
 
 REFITS = "judge-refits.json"
 COMMAND = "python -m benchmarks.judge --write docs/benchmarks/judge.md"
@@ -164,5 +165,8 @@ def page(kept: Kept) -> Page:
 
 
 def write(kept: Path, path: Path) -> None:
-    """Write the page of a file of repetitions."""
-    page(Kept(kept)).write(path)
+    """Write the page of a file of repetitions; raises UserError where it holds none."""
+    rows = Kept(kept)
+    if not rows.rows:
+        raise UserError(f"{kept}: no repetition is kept there")
+    page(rows).write(path)

@@ -31,6 +31,8 @@ from trainers.scored import named
 
 _SHARES = ("accuracy", "macro F1")  # between 0 and 1; people call 0.01 of them a point
 _SHARE_OF_SPAN = 0.02  # one point of the 50 that lie between chance and a usual accuracy
+FEWEST_FOR_A_GUESS = 4
+"""Scores of which the median deficit says something."""
 _RATIO_STEP = 0.5  # in logarithms: noises over scale that are one kind
 _LEAST_OF_A_KIND = 0.02
 N_DRAWS = 2_000
@@ -224,7 +226,7 @@ def metric_unit(metric: str, scores: Sequence[float], diverged_value: float) -> 
     if guess == 0:
         return max(abs(diverged_value), 1.0) * _SHARE_OF_SPAN
     typical = max(better) - median(better)
-    if len(better) >= 4 and typical > 0:
+    if len(better) >= FEWEST_FOR_A_GUESS and typical > 0:
         guess = min(10 * typical, max(typical / 10, guess))
     return guess
 

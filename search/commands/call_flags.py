@@ -83,7 +83,10 @@ PctStartFlag = Annotated[
 AnnealFlag = Annotated[
     Anneal,
     typer.Option(
-        "--anneal-strategy", help="Shape of both phases: cos or linear.", rich_help_panel=_CALL
+        "--anneal-strategy",
+        metavar="SHAPE",  # the words alone would leave a narrow terminal no room for the flag
+        help="Shape of both phases: cos or linear.",
+        rich_help_panel=_CALL,
     ),
 ]
 DivFactorFlag = Annotated[

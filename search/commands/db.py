@@ -4,6 +4,8 @@ import typer
 
 from search.commands.flags import StorageFlag
 
+EXAMPLES = ("onecycle db upgrade", "onecycle db upgrade --storage sqlite:///studies.db")
+
 
 def db_upgrade(storage: StorageFlag = None) -> None:
     """Bring the tables of a database, ours and Optuna's, to this version; the data stays."""

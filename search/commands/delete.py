@@ -5,14 +5,25 @@ from typing import Annotated
 import typer
 
 from search.commands.flags import StorageFlag, StoredFlag
+from search.commands.layout import OUTPUT, WHAT
+
+EXAMPLES = ("onecycle delete --study digits", "onecycle delete --study digits --yes")
 
 
 def delete(
     study: StoredFlag,
     storage: StorageFlag = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="Delete it without asking.", rich_help_panel=OUTPUT),
+    ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Also while workers train it, which then end.")
+        bool,
+        typer.Option(
+            "--force",
+            help="Delete it also while workers train it, which then end.",
+            rich_help_panel=WHAT,
+        ),
     ] = False,
 ) -> None:
     """Delete a stored study with all its runs."""

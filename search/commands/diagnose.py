@@ -22,6 +22,12 @@ from search.commands.call_flags import (
     call_of,
 )
 from search.commands.flags import JsonFlag
+from search.commands.layout import WHAT
+
+EXAMPLES = (
+    "onecycle diagnose --max-lr 0.01 --epochs 90 --steps-per-epoch 391 --log my.log",
+    "grep lr train.log | onecycle diagnose --max-lr 0.1 --total-steps 3910",
+)
 
 
 def diagnose(
@@ -30,8 +36,9 @@ def diagnose(
         Path | None,
         typer.Option(
             "--log",
-            help="Printed lines, tables, CSV or JSON lines; docs/diagnose.md has the forms. "
+            help="The log: printed lines, tables, CSV or JSON lines (docs/diagnose.md). "
             "Default: stdin.",
+            rich_help_panel=WHAT,
             show_default=False,
         ),
     ] = None,

@@ -1,63 +1,39 @@
-"""Flags that several commands share."""
+"""Flags that several commands share, by what a person asks: what, how much, where."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-StorageFlag = Annotated[
-    str | None,
-    typer.Option(
-        "--storage",
-        help="Database URL: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME. "
-        "Default: ONECYCLE_STORAGE, else a SQLite file in the user's data folder.",
-        show_default=False,
-    ),
-]
-StudyFlag = Annotated[
+from search.commands.completing import complete_stored
+from search.commands.layout import HOW_MUCH, OUTPUT, WHAT, WHERE
+
+StoredFlag = Annotated[
     str,
     typer.Option(
         "--study",
-        help="digits, cifar-small, cifar, or the path of your own study file.",
+        help="The name of a stored study (see onecycle list).",
+        rich_help_panel=WHAT,
         show_default=False,
+        autocompletion=complete_stored,
     ),
 ]
 NameFlag = Annotated[
     str | None,
     typer.Option(
-        "--name", help="Name of the stored study. Default: the definition's.", show_default=False
-    ),
-]
-WorkersFlag = Annotated[
-    int | None,
-    typer.Option(
-        "--workers",
-        help="Local worker processes. Default: one per GPU; on a CPU one per core.",
+        "--name",
+        help="The name that the study is stored under. Default: the definition's.",
+        rich_help_panel=WHAT,
         show_default=False,
-    ),
-]
-TrialsFlag = Annotated[
-    str | None,
-    typer.Option(
-        "--trials",
-        help="Configurations to try, exactly; +20 adds to a stored study. Default: at most the "
-        "study's n_trials, until one more would gain too little.",
-        show_default=False,
+        autocompletion=complete_stored,
     ),
 ]
 SeedFlag = Annotated[
     int | None,
-    typer.Option("--seed", help="Seed of a new study. Default: 0.", show_default=False),
-]
-StoredFlag = Annotated[
-    str, typer.Option("--study", help="Name of a stored study.", show_default=False)
-]
-DeviceFlag = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-GpusFlag = Annotated[
-    str | None,
     typer.Option(
-        "--gpus",
-        help="GPUs to use, by index among the visible ones: 0,1. Default: all.",
+        "--seed",
+        help="The seed of a new study. Default: 0.",
+        rich_help_panel=WHAT,
         show_default=False,
     ),
 ]
@@ -65,8 +41,19 @@ DataFlag = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="Folder of the data: class folders of images, or train, val and test with such; "
+        help="The folder of the data: class folders of images, or train, val and test with such; "
         "for CIFAR-10 also torchvision's layout.",
+        rich_help_panel=WHAT,
+        show_default=False,
+    ),
+]
+TrialsFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--trials",
+        help="How many configurations to try, exactly; +20 adds to a stored study. Default: at "
+        "most the study's n_trials, until one more would gain too little.",
+        rich_help_panel=HOW_MUCH,
         show_default=False,
     ),
 ]
@@ -74,7 +61,42 @@ TimeoutFlag = Annotated[
     float | None,
     typer.Option(
         "--timeout-min",
-        help="End this start after so many minutes; exit code 75 when work is left.",
+        help="End this start after so many minutes, with exit code 75 when work is left.",
+        rich_help_panel=HOW_MUCH,
+        show_default=False,
+    ),
+]
+StorageFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        help="The URL of the database: sqlite:///FILE or postgresql://... "
+        "Default: ONECYCLE_STORAGE, else a SQLite file in your data folder.",
+        rich_help_panel=WHERE,
+        show_default=False,
+    ),
+]
+WorkersFlag = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        help="How many processes work here. Default: one per GPU; on a CPU one per core.",
+        rich_help_panel=WHERE,
+        show_default=False,
+    ),
+]
+DeviceFlag = Annotated[
+    str,
+    typer.Option(
+        "--device", help="The device to train on: auto, cpu, cuda or mps.", rich_help_panel=WHERE
+    ),
+]
+GpusFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--gpus",
+        help="The GPUs to use, by index among the visible ones, such as 0,1. Default: all.",
+        rich_help_panel=WHERE,
         show_default=False,
     ),
 ]
@@ -82,10 +104,25 @@ WaitFlag = Annotated[
     float,
     typer.Option(
         "--wait-s",
-        help="Wait so long for a database that does not answer; 0: not at all. Then exit code 75.",
+        help="Wait so many seconds for a database that does not answer, then end with exit code "
+        "75.",
+        rich_help_panel=WHERE,
     ),
 ]
-JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+TrackFlag = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        help="Also show the study in tensorboard:DIR, mlflow:URI or wandb:PROJECT; may be "
+        "repeated. Default: ONECYCLE_TRACK.",
+        rich_help_panel=WHERE,
+        show_default=False,
+    ),
+]
+JsonFlag = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON document on stdout.", rich_help_panel=OUTPUT),
+]
 
 
 def device_with(gpus: str | None, device: str) -> str:

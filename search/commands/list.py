@@ -2,6 +2,8 @@
 
 from search.commands.flags import StorageFlag
 
+EXAMPLES = ("onecycle list", "onecycle list --storage sqlite:///studies.db")
+
 
 def list_(storage: StorageFlag = None) -> None:
     """List the stored studies."""

@@ -5,23 +5,51 @@ from typing import Annotated
 
 import typer
 
+from search.commands.layout import WHAT
+
+EXAMPLES = ("onecycle new mine.py", "onecycle new mine.py --lightning")
+
 
 def new(
     file: Annotated[
-        Path, typer.Argument(help="The file to write, such as mine.py.", show_default=False)
+        Path,
+        typer.Argument(
+            help="The file to write, such as mine.py.",
+            rich_help_panel=WHAT,
+            show_default=False,
+        ),
     ],
     training: Annotated[
-        bool, typer.Option("--training", help="Any PyTorch model and data. The default.")
+        bool,
+        typer.Option(
+            "--training",
+            help="Write one for any PyTorch model and data, which is the default.",
+            rich_help_panel=WHAT,
+        ),
     ] = False,
     lightning: Annotated[
-        bool, typer.Option("--lightning", help="A LightningModule, by Lightning's Trainer.")
+        bool,
+        typer.Option(
+            "--lightning",
+            help="Write one for a LightningModule, by Lightning's Trainer.",
+            rich_help_panel=WHAT,
+        ),
     ] = False,
     transformers: Annotated[
         bool,
-        typer.Option("--transformers", help="A model of Transformers, by its own Trainer."),
+        typer.Option(
+            "--transformers",
+            help="Write one for a model of Transformers, by its own Trainer.",
+            rich_help_panel=WHAT,
+        ),
     ] = False,
     images: Annotated[
-        bool, typer.Option("--images", help="Image classification, the images in memory.")
+        bool,
+        typer.Option(
+            "--images",
+            help="Write one for image classification, the images in memory.",
+            rich_help_panel=WHAT,
+        ),
     ] = False,
 ) -> None:
     """Write a study file that runs as it is, and says what to replace in it."""

@@ -13,50 +13,81 @@ from search.commands.flags import (
     NameFlag,
     SeedFlag,
     StorageFlag,
-    StudyFlag,
     TimeoutFlag,
+    TrackFlag,
     WaitFlag,
     WorkersFlag,
     device_with,
 )
+from search.commands.layout import HOW_MUCH, OUTPUT, WHAT
+from search.commands.what_flags import What, asks_what
 from search.workers.patience import START_PATIENCE_S
 
 if TYPE_CHECKING:
     from trainers.sweeps.result import RangeTestResult
 
+EXAMPLES = (
+    "onecycle range-test --study digits",
+    "onecycle range-test --study mine.py --save curve.html",
+    "onecycle range-test --study digits --sweeps 3 --steps 400 --name digits-long",
+)
 
+
+@asks_what
 def range_test(
-    study: StudyFlag,
+    what: What,
     name: NameFlag = None,
-    storage: StorageFlag = None,
-    sweeps: Annotated[
-        int | None,
-        typer.Option("--sweeps", help="Independent sweeps, at most.", show_default="the study's"),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option("--steps", help="Optimizer steps of a sweep.", show_default="the study's"),
-    ] = None,
+    data: DataFlag = None,
+    seed: SeedFlag = None,
     start_lr: Annotated[
         float | None,
-        typer.Option("--start-lr", help="First rate.", show_default="the study's"),
+        typer.Option(
+            "--start-lr",
+            help="The first rate of a sweep.",
+            rich_help_panel=WHAT,
+            show_default="the study's",
+        ),
     ] = None,
     end_lr: Annotated[
         float | None,
-        typer.Option("--end-lr", help="Last rate.", show_default="the study's"),
+        typer.Option(
+            "--end-lr",
+            help="The last rate of a sweep.",
+            rich_help_panel=WHAT,
+            show_default="the study's",
+        ),
     ] = None,
+    sweeps: Annotated[
+        int | None,
+        typer.Option(
+            "--sweeps",
+            help="How many independent sweeps, at most.",
+            rich_help_panel=HOW_MUCH,
+            show_default="the study's",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps",
+            help="How many optimizer steps a sweep has.",
+            rich_help_panel=HOW_MUCH,
+            show_default="the study's",
+        ),
+    ] = None,
+    timeout_min: TimeoutFlag = None,
+    storage: StorageFlag = None,
     workers: WorkersFlag = None,
-    seed: SeedFlag = None,
     device: DeviceFlag = "auto",
     gpus: GpusFlag = None,
-    data: DataFlag = None,
-    timeout_min: TimeoutFlag = None,
     wait_s: WaitFlag = START_PATIENCE_S,
+    track: TrackFlag = None,
     save: Annotated[
         Path | None,
         typer.Option(
             "--save",
             help="Write the curves as a page (curve.html) or every step (points.csv).",
+            rich_help_panel=OUTPUT,
             show_default=False,
         ),
     ] = None,
@@ -77,7 +108,7 @@ def range_test(
         _check_save(save)
     with Progress() as progress:
         result = api.range_test(
-            study,
+            what.definition(data),
             storage=storage,
             name=name,
             workers=workers,
@@ -90,6 +121,7 @@ def range_test(
             data=data,
             timeout_min=timeout_min,
             wait_s=wait_s,
+            track=track,
             watch=progress.watch,
         )
     if save is not None:
@@ -150,7 +182,10 @@ def _print(result: "RangeTestResult", *, json: bool) -> None:
 def _print_one(result: "RangeTestResult") -> None:
     import shutil
 
+    from search.views.terminal.answer import on_stdout, say
     from search.views.terminal.charts import range_test_chart
 
-    print(result.table())
+    console = on_stdout()
+    for line in result.table().splitlines():
+        say(console, line)
     print(range_test_chart(result, width=shutil.get_terminal_size().columns))

@@ -4,6 +4,8 @@ import typer
 
 from search.commands.flags import StorageFlag, StoredFlag
 
+EXAMPLES = ("onecycle reap --study digits",)
+
 
 def reap(study: StoredFlag, storage: StorageFlag = None) -> None:
     """Give back the runs of workers that are gone, after watching them for the grace time."""

@@ -5,10 +5,13 @@ from typing import Annotated
 
 import typer
 
-from search.commands.flags import (
-    JsonFlag,
-    StorageFlag,
-    StoredFlag,
+from search.commands.flags import JsonFlag, StorageFlag, StoredFlag
+from search.commands.layout import OUTPUT
+
+EXAMPLES = (
+    "onecycle report --study digits",
+    "onecycle report --study digits --html digits.html",
+    "onecycle report --study digits --markdown",
 )
 
 
@@ -16,10 +19,21 @@ def report(
     study: StoredFlag,
     storage: StorageFlag = None,
     html: Annotated[
-        Path | None, typer.Option("--html", help="Where to write the page.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--html",
+            help="Where to write the page. Default: beside the database.",
+            rich_help_panel=OUTPUT,
+            show_default=False,
+        ),
     ] = None,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="A summary to paste into a merge request.")
+        bool,
+        typer.Option(
+            "--markdown",
+            help="Print a summary to paste into a merge request.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     json: JsonFlag = False,
 ) -> None:

@@ -14,77 +14,99 @@ from search.commands.flags import (
     NameFlag,
     SeedFlag,
     StorageFlag,
-    StudyFlag,
     TimeoutFlag,
+    TrackFlag,
     TrialsFlag,
     WaitFlag,
     WorkersFlag,
     device_with,
 )
+from search.commands.layout import HOW_MUCH, OUTPUT, WHAT
+from search.commands.what_flags import What, asks_what
 from search.workers.patience import START_PATIENCE_S
 
 if TYPE_CHECKING:
     from search.views.findings import Findings
     from studies.tables import StudyRow
 
+EXAMPLES = (
+    "onecycle run --study digits",
+    "onecycle run --study mine.py --dry-run",
+    "onecycle run --study mine.py --budget 2h --workers 2",
+    "onecycle run --study mine.py --budget range-test",
+    "onecycle run --study mine.py --trials +20",
+)
 
+
+@asks_what
 def run(
-    study: StudyFlag,
+    what: What,
     name: NameFlag = None,
-    storage: StorageFlag = None,
-    workers: WorkersFlag = None,
+    data: DataFlag = None,
+    seed: SeedFlag = None,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh",
+            help="Start a study again that failed, or of which no cycle has finished.",
+            rich_help_panel=WHAT,
+        ),
+    ] = False,
     trials: TrialsFlag = None,
     budget: Annotated[
         str | None,
         typer.Option(
             "--budget",
-            help="What a new study may cost, instead of --trials: 200epochs, 90min, 2h, or "
-            "range-test: its first choice, unconfirmed.",
+            help="What a new study may cost, instead of --trials: 200epochs, 90min or 2h; or "
+            "range-test, for its first choice, unconfirmed.",
+            rich_help_panel=HOW_MUCH,
             show_default=False,
         ),
     ] = None,
-    seed: SeedFlag = None,
+    timeout_min: TimeoutFlag = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print the plan and its cost, and store nothing.",
+            rich_help_panel=HOW_MUCH,
+        ),
+    ] = False,
+    storage: StorageFlag = None,
+    workers: WorkersFlag = None,
     device: DeviceFlag = "auto",
     gpus: GpusFlag = None,
-    data: DataFlag = None,
-    timeout_min: TimeoutFlag = None,
     wait_s: WaitFlag = START_PATIENCE_S,
+    track: TrackFlag = None,
     report: Annotated[
         Path | None,
         typer.Option(
             "--report",
             help="Where to write the page. Default: beside the database.",
+            rich_help_panel=OUTPUT,
             show_default=False,
         ),
     ] = None,
-    fresh: Annotated[
-        bool,
-        typer.Option(
-            "--fresh", help="Start a study again that failed, or of which no cycle has finished."
-        ),
-    ] = False,
     json: JsonFlag = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and its cost; store nothing.")
-    ] = False,
 ) -> None:
     """Search: range test, trials, confirmation, report. Started again, it resumes."""
     from search import api
     from search.errors import UsageError
     from search.results.first import first_choice
-    from search.starting.asked import asked_of, definition_of
+    from search.starting.asked import asked_of
     from search.starting.places import check_file
     from search.starting.slurm import coming_back
     from search.views.findings import findings, shell_of
     from search.views.page.report import default_path, write_report
     from search.views.terminal import answer as terminal
     from search.views.terminal.first import print_first
+    from search.views.terminal.plan import print_plan
     from search.views.terminal.progress import Progress
     from studies.urls import sqlite_file, storage_url
 
     device = device_with(gpus, device)
     asked = asked_of(
-        definition_of(study),
+        what.definition(data),
         name=name,
         storage=storage,
         trials=trials,
@@ -96,9 +118,10 @@ def run(
         timeout_min=timeout_min,
         wait_s=wait_s,
         fresh=fresh,
+        track=track,
     )
     if dry_run:
-        terminal.print_plan(api.costed(asked), json=json)
+        print_plan(api.costed(asked), json=json)
         return
     url, alone = storage_url(storage), asked.target.only is not None
     if report is not None:

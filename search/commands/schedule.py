@@ -25,8 +25,14 @@ from search.commands.call_flags import (
     call_of,
 )
 from search.commands.flags import JsonFlag
+from search.commands.layout import OUTPUT
 
 _OPTIMIZER = "The optimizer before"
+EXAMPLES = (
+    "onecycle schedule --max-lr 0.01 --epochs 200 --steps-per-epoch 391",
+    "onecycle schedule --max-lr 0.1 --epochs 9 --dataset-size 50000 --batch-size 64",
+    "onecycle schedule --max-lr 0.1 --total-steps 3910 --lr 0.5 --strict",
+)
 
 
 def schedule(
@@ -66,10 +72,20 @@ def schedule(
     ] = None,
     save: Annotated[
         Path | None,
-        typer.Option("--save", help="Write the curves as an HTML page.", show_default=False),
+        typer.Option(
+            "--save",
+            help="Write the curves as an HTML page.",
+            rich_help_panel=OUTPUT,
+            show_default=False,
+        ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit code 1 when the call has an error.")
+        bool,
+        typer.Option(
+            "--strict",
+            help="End with exit code 1 when the call has an error.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     json: JsonFlag = False,
 ) -> None:

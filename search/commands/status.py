@@ -5,19 +5,35 @@ from typing import Annotated
 import typer
 
 from search.commands.flags import JsonFlag, StorageFlag, StoredFlag
+from search.commands.layout import OUTPUT
+
+EXAMPLES = (
+    "onecycle status --study digits",
+    "onecycle status --study digits --watch",
+    "onecycle status --study digits --errors",
+)
 
 
 def status(
     study: StoredFlag,
     storage: StorageFlag = None,
-    json: JsonFlag = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Look again every 2 s until the study has ended.")
+        bool,
+        typer.Option(
+            "--watch",
+            help="Look again every 2 s until the study has ended.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     errors: Annotated[
         bool,
-        typer.Option("--errors", help="Only what runs failed with: every distinct traceback."),
+        typer.Option(
+            "--errors",
+            help="Print only what runs failed with: every distinct traceback.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
+    json: JsonFlag = False,
 ) -> None:
     """Print what is done, runs, waits and failed; nothing is changed."""
     from search.errors import UsageError

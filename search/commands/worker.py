@@ -12,21 +12,28 @@ from search.commands.flags import (
     StorageFlag,
     StoredFlag,
     TimeoutFlag,
+    TrackFlag,
     WaitFlag,
     device_with,
 )
 from search.workers.patience import START_PATIENCE_S
 from studies.states import Stage
 
+EXAMPLES = (
+    "onecycle worker --study digits",
+    "onecycle worker --study cifar --gpus 1 --timeout-min 600",
+)
+
 
 def worker(
     study: StoredFlag,
+    data: DataFlag = None,
+    timeout_min: TimeoutFlag = None,
     storage: StorageFlag = None,
     device: DeviceFlag = "auto",
     gpus: GpusFlag = None,
-    data: DataFlag = None,
-    timeout_min: TimeoutFlag = None,
     wait_s: WaitFlag = START_PATIENCE_S,
+    track: TrackFlag = None,
     until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
     only: Annotated[Stage | None, typer.Option(hidden=True)] = None,
     definition_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -44,6 +51,7 @@ def worker(
             data=data,
             timeout_min=timeout_min,
             wait_s=wait_s,
+            track=track,
             until_stdin_closes=until_stdin_closes,
             only=only,
             definition_fd=definition_fd,

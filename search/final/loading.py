@@ -7,6 +7,7 @@ from typing import Any
 from studies.registry import BUNDLED
 from trainers.adapters.adapter import Adapter
 from trainers.final import facts_of, plain_content, state_dict_of
+from trainers.named_model import NamedModel
 from trainers.task import Workload
 
 
@@ -22,6 +23,7 @@ def loading_lines(model: Path, task: Workload, spec: str) -> tuple[str, ...]:
     where = _factory(task, spec)
     lines = [
         "from trainers.final import load_final",
+        *(["from trainers.named_model import NamedModel"] if _is_named(task) else []),
         f"model, facts = load_final({str(model)!r}, {where or 'YourNet'})",
     ]
     if where is None:
@@ -56,10 +58,14 @@ def _of_a_folder(model: Path) -> tuple[str, ...]:
     )
 
 
+def _is_named(task: Workload) -> bool:
+    return isinstance(getattr(task, "model", None), NamedModel)
+
+
 def _factory(task: Workload, spec: str) -> str | None:
     """Return what makes the net, as an argument of load_final(); None where a loop makes it."""
     model = getattr(task, "model", None)
-    if isinstance(model, str):
+    if isinstance(model, (str, NamedModel)):
         return repr(model)
     if model is None:
         return None

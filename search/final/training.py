@@ -22,10 +22,11 @@ from search.final.place import Draft, Place
 from search.stages.versions import versions
 from search.starting.catalog import final_checkpoints
 from search.starting.cost import user_code
-from search.starting.start import raise_if_stopped
+from search.starting.here import raise_if_stopped
 from search.workers.outcome import ended_of
 from search.workers.stop import Stop
 from studies.definition import Study
+from studies.format import STUDY_FORMAT
 from studies.states import BROKEN, WorkEnd
 from studies.tables import StudyRow
 from trainers.calls.audit import AuditError, audit_batches, audit_run
@@ -260,6 +261,7 @@ class FinalTraining:
             scores={},
             resolved=self.resolved,
             versions=versions(),
+            study_format=STUDY_FORMAT,
             device=f"{self.site.device} ({device_name(self.site.device)})",
         )
 

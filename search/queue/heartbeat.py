@@ -5,15 +5,16 @@ import threading
 from collections import deque
 from types import TracebackType
 
-from search.queue.work import Claim, FencedOffError, Queue
+from search.queue.work import Claim, FencedOffError, Queue, Reached
 from studies.errors import DatabaseError
-from trainers.run import EpochRow
+from trainers.curve import Thinned
+from trainers.run import EpochRow, Run
 
 log = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Beats for one claim and writes its epochs, so that training never waits for the database.
+    """Beats for one claim and writes what its run reports: training never waits for the database.
 
     While the database is away epochs are kept, and written in their order under the same token
     when it is back. `lost` once another owner has taken over.
@@ -23,6 +24,7 @@ class Heartbeat:
         self.lost = False
         self._queue, self._claim, self._beat_s = queue, claim, beat_s
         self._epochs: deque[EpochRow] = deque()
+        self._run: Run | None = None
         self._away = False
         self._over = False
         self._wake = threading.Event()
@@ -49,6 +51,18 @@ class Heartbeat:
         if not self._away:
             self._wake.set()
 
+    def follow(self, run: Run) -> None:
+        """Write from now on how far this run is, and its curve."""
+        self._thinned = Thinned(run.plan.total_steps)
+        self._run = run
+
+    def reached(self) -> Reached | None:
+        """Return how far the run is; None before its first step, which leaves what is stored."""
+        if self._run is None or not self._run.n_reported:
+            return None
+        self._thinned.read(self._run.points)
+        return Reached(self._run.n_reported, self._thinned.curve())
+
     @property
     def unwritten(self) -> tuple[EpochRow, ...]:
         """The epochs that are not in the database yet, in their order."""
@@ -65,7 +79,7 @@ class Heartbeat:
     def _beat_once(self) -> None:
         epochs = self.unwritten
         try:
-            self._queue.beat(self._claim, epochs)
+            self._queue.beat(self._claim, epochs, self.reached())
         except FencedOffError:
             self.lost = True
             return

@@ -27,6 +27,7 @@ from studies.errors import DatabaseUnreachableError
 from studies.params import Value
 from studies.states import ENDED_RUNS, FailureKind, RunOutcome, RunState, Stage
 from studies.tables import StudyRow, WorkRow
+from trainers.curve import Curve
 from trainers.groups import Driven
 from trainers.run import EpochRow, Point
 
@@ -82,6 +83,14 @@ class Ended:
     diverged: Point | None
     points: Sequence[Point] = ()
     driven: Driven | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a run has come: the steps it has reported, and the curve of those looked at."""
+
+    step: int
+    curve: Curve
 
 
 class Queue:
@@ -147,14 +156,16 @@ class Queue:
         row.beat, row.beat_at = 0, func.now()
         return _claim_of(row)
 
-    def beat(self, claim: Claim, epochs: Sequence[EpochRow] = ()) -> None:
-        """Show that the owner lives, and write the epochs that its run has reported since.
+    def beat(
+        self, claim: Claim, epochs: Sequence[EpochRow] = (), reached: Reached | None = None
+    ) -> None:
+        """Show that the owner lives, how far it is, and write the epochs reported since.
 
-        An epoch trained again by a later owner replaces the earlier row. Raises FencedOffError
-        where another one has taken over.
+        An epoch trained again by a later owner replaces the earlier row, and its curve the
+        earlier curve. Raises FencedOffError where another one has taken over.
         """
         with self._contact(), transaction(self.engine) as session:
-            self._hold(session, claim, epochs)
+            self._hold(session, claim, epochs, reached)
 
     def bind(self, claim: Claim, number: int, params: Params) -> None:
         """Write which Optuna trial and parameters a slot has."""
@@ -162,10 +173,16 @@ class Queue:
             row = self._hold(session, claim)
             row.trial_number, row.params = number, dict(params)
 
-    def finish(self, claim: Claim, ended: Ended, epochs: Sequence[EpochRow] = ()) -> WorkRow:
-        """Write how the run ended, with its last epochs and its points, in one commit."""
+    def finish(
+        self,
+        claim: Claim,
+        ended: Ended,
+        epochs: Sequence[EpochRow] = (),
+        reached: Reached | None = None,
+    ) -> WorkRow:
+        """Write how the run ended, with its last epochs, curve and points, in one commit."""
         with transaction(self.engine) as session:
-            row = self._hold(session, claim, epochs)
+            row = self._hold(session, claim, epochs, reached)
             row.state = RunState.DONE
             for name in ("outcome", "score", "sealed_score", "n_steps", "n_images"):
                 setattr(row, name, getattr(ended, name))
@@ -183,19 +200,23 @@ class Queue:
             session.add_all(point_record(claim.work_id, point) for point in ended.points)
             return row
 
-    def give_back(self, claim: Claim, epochs: Sequence[EpochRow] = ()) -> None:
+    def give_back(
+        self, claim: Claim, epochs: Sequence[EpochRow] = (), reached: Reached | None = None
+    ) -> None:
         """Let any worker resume this run at once."""
         with transaction(self.engine) as session:
-            row = self._hold(session, claim, epochs)
+            row = self._hold(session, claim, epochs, reached)
             row.state, row.owner, row.process = RunState.WAITING, None, None
 
-    def fail(self, claim: Claim, kind: FailureKind, traceback: str) -> bool:
+    def fail(
+        self, claim: Claim, kind: FailureKind, traceback: str, reached: Reached | None = None
+    ) -> bool:
         """Write a failed attempt; return whether the run is given up (MAX_FAILURES).
 
         MAX_BUGS_IN_A_ROW bugs with no finished run between them end the study.
         """
         with transaction(self.engine) as session:
-            row = self._hold(session, claim)
+            row = self._hold(session, claim, reached=reached)
             row.failure, row.traceback = kind, traceback
             row.failures += kind.counts
             given_up = row.failures >= MAX_FAILURES
@@ -263,8 +284,18 @@ class Queue:
             )
             return {slot: number for slot, number in rows if number is not None}
 
-    def _hold(self, session: Session, claim: Claim, epochs: Sequence[EpochRow] = ()) -> WorkRow:
-        """Return the row, locked and beaten, if it is still ours; raise FencedOffError if not."""
+    def _hold(
+        self,
+        session: Session,
+        claim: Claim,
+        epochs: Sequence[EpochRow] = (),
+        reached: Reached | None = None,
+    ) -> WorkRow:
+        """Return the row, locked and beaten, if it is still ours; raise FencedOffError if not.
+
+        The curve is part of the same statement, so that it costs none of its own.
+        """
+        curve = {} if reached is None else {"step": reached.step, "curve": reached.curve}
         held = session.execute(
             update(WorkRow)
             .where(
@@ -272,7 +303,7 @@ class Queue:
                 WorkRow.token == claim.token,
                 WorkRow.state == RunState.RUNNING,
             )
-            .values(beat=WorkRow.beat + 1, beat_at=func.now())
+            .values(beat=WorkRow.beat + 1, beat_at=func.now(), **curve)
         )
         # One conditional UPDATE locks the row; its count tells whether the token is still ours.
         assert isinstance(held, CursorResult)

@@ -5,6 +5,7 @@ from textwrap import indent
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from search.text import printable
+from studies.format import STUDY_FORMAT, product_version, written_by
 from studies.params import Value
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def exported(result: "StudyResult", form: Format) -> str:
 def exported_first(first: "FirstChoice", form: Format) -> str:
     """Return the first choice of a range test alone as the text of a file."""
     if form == "json":
-        return json.dumps(first.as_json(), indent=2) + "\n"
+        return json.dumps({**_versions(), **first.as_json()}, indent=2) + "\n"
     told = "".join(f", {name}={value!r}" for name, value in _told(first.params).items())
     lines = [
         f"Study {printable(first.name)}: the first choice, unconfirmed: no cycle was trained.",
@@ -63,12 +64,18 @@ def exported_first(first: "FirstChoice", form: Format) -> str:
 
 def _source(cycle: Cycle, form: Format, *, head: str) -> str:
     body = {"torch": _TORCH, "lightning": _LIGHTNING, "transformers": _TRANSFORMERS}[form]
+    head = f"{head}\n# Written by {written_by()}."
     return body.format(head=head, arguments=_arguments(cycle), steps=_steps(cycle))
+
+
+def _versions() -> dict[str, object]:
+    return {"onecycle_search": product_version(), "study_format": STUDY_FORMAT}
 
 
 def document(result: "StudyResult") -> dict[str, object]:
     """Return the answer's cycle in torch's names, with what it rests on."""
     document: dict[str, object] = {
+        **_versions(),
         "study": result.name,
         "onecycle_lr": result.as_json()["onecycle_lr"],
         "epochs": result.epochs,

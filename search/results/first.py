@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session
 from search.errors import NoResultError
 from search.params import Params
 from search.queue.rows import stored_study
-from search.results.result import steps_per_epoch_of
 from search.results.status import stored_definition
 from search.stages import range_test
 from search.stages.first import first_choices
@@ -102,7 +101,7 @@ def first_choice(engine: Engine, row: StudyRow) -> FirstChoice:
             spec=row.spec,
             params=params,
             epochs=row.epochs,
-            steps_per_epoch=steps_per_epoch_of(row, params),
+            steps_per_epoch=row.steps_per_epoch_of(params),
             batch_size=row.batch_size if size is None else size,
             driven=_driven(session, row),
             trained_on=trained_on(row.declared),

@@ -1,7 +1,7 @@
 """How scores are shown: accuracies in percent and points, anything else as it is."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from search.stages.statistics import estimate
@@ -10,14 +10,21 @@ from studies.answer import Estimate
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A study's metric by name, and how its numbers are written."""
+    """A study's metric by name, and how its numbers are written; `of_100`: its accuracies are
+    counted up to 100 already."""
 
     name: str
+    of_100: bool = False
+
+    @classmethod
+    def of(cls, name: str, scores: Iterable[float | None]) -> "Metric":
+        """Return a metric of which these are scores; accuracies above 1 are counted up to 100."""
+        return cls(name, of_100=any(score is not None and score > 1 for score in scores))
 
     @property
     def factor(self) -> float:
         """What a stored score is multiplied by to be shown."""
-        return 100.0 if self.name == "accuracy" else 1.0
+        return 100.0 if self.name == "accuracy" and not self.of_100 else 1.0
 
     @property
     def unit(self) -> str:
@@ -63,5 +70,5 @@ class Metric:
 
     def _digits(self, score: float, *, sign: str = "") -> str:
         if self.name == "accuracy":
-            return f"{100 * score:{sign}.2f}"
+            return f"{self.factor * score:{sign}.2f}"
         return f"{score:{sign}.4g}"

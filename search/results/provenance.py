@@ -9,6 +9,8 @@ from sqlalchemy import URL, func, select
 from sqlalchemy.orm import Session
 
 from search.text import shell_line
+from studies.format import STUDY_FORMAT
+from studies.registry import command_words, own_name
 from studies.states import RunState
 from studies.tables import StudyRow, WorkRow
 from studies.urls import default_url, masked_text
@@ -32,13 +34,18 @@ class Shell:
     def run(self, *flags: str, name: str | None = None) -> str:
         """Return the search of this study, or of another `name` from the same definition."""
         called = name or self.name
-        named = () if called == self.spec else ("--name", called)
-        return self._text("search.run", "--study", self.spec, *named, *flags)
+        named = () if called == self._own_name else ("--name", called)
+        return self._text("search.run", *command_words(self.spec), *named, *flags)
 
     def new_range_test(self, *flags: str) -> str:
         """Return a range test under the new name."""
-        named = ("--study", self.spec, "--name", self.new_name)
+        named = (*command_words(self.spec), "--name", self.new_name)
         return self._text("search", "range-test", *named, *flags)
+
+    @property
+    def _own_name(self) -> str:
+        """The name that the definition gives a study; that of a file is not known here."""
+        return own_name(self.spec)
 
     def train(self) -> str:
         """Return the training of the final model; '' for a study of an object."""
@@ -87,6 +94,7 @@ class Provenance:
     database: str
     command: str | None
     protocol: dict[str, str]
+    study_format: int = STUDY_FORMAT
 
 
 def provenance(session: Session, row: StudyRow, *, database: str, shell: Shell) -> Provenance:

@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from statistics import stdev
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from search.errors import NoResultError
-from search.params import Params
 from search.queue.rows import params_of
 from search.results.candidate import Candidate
+from search.results.curves import RunCurve, curves_of
 from search.results.failures import first_failure
 from search.results.importance import untold_reason
 from search.results.metric import Metric
@@ -37,8 +37,15 @@ from trainers.shown import Shown
 from trainers.sweeps.judgement import Proposal
 from trainers.sweeps.result import RangeTestResult
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 WORTH = 0.25
 """Of the margin of the chance: 0.05 of 0.2 points. A smaller gain is nothing to speak of."""
+
+
+MOST_CURVES = 2_000
+"""Of the best cycles of a search a result holds the curves; `onecycle trials --curves` has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +67,10 @@ class StudyResult(Shown):
     before its last configuration, None where it did not.
     `importances` are Optuna's; None, as `expected.effects` are empty, where they say nothing:
     `no_importances` then says why.
-    `measured` is the range test step by step, `trials` every cycle of the search.
-    A notebook shows it; plot() takes "confirmation", "search", "range_test", "schedule" or
-    "importance".
+    `measured` is the range test step by step, `trials` every cycle of the search, `learned` the
+    curves of its MOST_CURVES best and of every cycle of the confirmation.
+    A notebook shows it; plot() takes "confirmation", "search", "curves", "range_test", "schedule"
+    or "importance".
     """
 
     name: str
@@ -104,6 +112,7 @@ class StudyResult(Shown):
     # Not compared: a loss that is NaN equals nothing, and all that is concluded stands above.
     measured: RangeTestResult = field(compare=False)
     trials: tuple[Trial, ...] = field(compare=False)
+    learned: tuple[RunCurve, ...] = field(compare=False, default=())
     shown_by: ClassVar[str] = "search.views.notebook.study"
 
     def __repr__(self) -> str:
@@ -209,6 +218,14 @@ class StudyResult(Shown):
         """The answer's cycle."""
         return self.recommended.params.plan(self.epochs * self.steps_per_epoch)
 
+    def curves(self) -> "DataFrame":
+        """Return the learning curves as a DataFrame: a row for each epoch and window of steps.
+
+        Raises UsageError where pandas is not installed.
+        """
+        table: Any = self._view().curves(self)
+        return table
+
     def verdict(self) -> str:
         """Return what to take in one sentence, then what that rests on."""
         return verdict_text(self)
@@ -216,8 +233,9 @@ class StudyResult(Shown):
     def as_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
         # Without the rows of tables, which have files of their own.
-        document = asdict(replace(self, trials=(), measured=self.measured.without_points()))
-        del document["trials"], document["measured"]
+        bare = replace(self, trials=(), learned=(), measured=self.measured.without_points())
+        document = asdict(bare)
+        del document["trials"], document["learned"], document["measured"]
         document["metric"] = self.metric.name
         # By slot. `winner` won by validation: the name that programs read since the first version.
         document["winner"] = self.winner.slot
@@ -254,13 +272,15 @@ def load_result(engine: Engine, name: str) -> StudyResult:
     """Return the answer of a finished study; raise NoResultError for one that has none."""
     with reading(engine) as session:
         row = session.scalars(select(StudyRow).where(StudyRow.name == name)).one()
-        return result_of(session, row, range_test.measured_at_all(session, row))
+        result = result_of(session, row, range_test.measured_at_all(session, row))
+        return with_curves(session, row, result)
 
 
 def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> StudyResult:
     """Return the answer of a finished study, given what its sweeps `measured` at all sizes.
 
-    Raises NoResultError for one that has none.
+    Without the curves, which a look at a study does not need. Raises NoResultError for one that
+    has none.
     """
     answer = _answer_of(session, row)
     cycles = cycles_of(session, row)
@@ -280,7 +300,7 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         name=row.name,
         spec=row.spec,
         direction=row.direction,
-        metric=Metric(row.metric),
+        metric=Metric.of(row.metric, [row.diverged_value, *scores.values()]),
         parameters=tuple(winner.params),
         proposal=measured.proposal,
         proposals=_proposals(row, measured),
@@ -319,6 +339,12 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
     )
 
 
+def with_curves(session: Session, row: StudyRow, result: StudyResult) -> StudyResult:
+    """Return a result with the curves of its cycles, of the search MOST_CURVES at most."""
+    learned = curves_of(session, row, n_best=MOST_CURVES)
+    return replace(result, learned=tuple(learned))
+
+
 def _answer_of(session: Session, row: StudyRow) -> Answer:
     if row.stage == Stage.FAILED:
         raise NoResultError(
@@ -333,14 +359,6 @@ def _answer_of(session: Session, row: StudyRow) -> Answer:
     if row.stage != Stage.FINISHED or row.answer is None:
         raise NoResultError(f"study {row.name!r} is not finished: it is in its {row.stage.words}")
     return row.answer
-
-
-def steps_per_epoch_of(row: StudyRow, params: Params) -> int:
-    """Return the optimizer steps of an epoch at a configuration's batch size."""
-    setting = row.setting_of(params)
-    if setting is None:
-        return row.steps_per_epoch
-    return int((row.batch_sizes or {})[setting]["steps_per_epoch"])
 
 
 def _proposals(row: StudyRow, measured: RangeTestResult) -> dict[str, Proposal]:
@@ -369,7 +387,7 @@ def _candidates(
             scores=tuple(w.score for w in works if w.score is not None),
             test=answer.test.get(slot),
             batch_size=params.batch_size or row.batch_size,
-            steps_per_epoch=steps_per_epoch_of(row, params),
+            steps_per_epoch=row.steps_per_epoch_of(params),
             setting=row.setting_of(params),
             driven=works[0].driven,
         )

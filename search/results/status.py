@@ -7,10 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, case, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from search.params import Params
 from search.queue.rows import database_now, params_of, search_rows, stored_study
+from search.results.curves import EpochPoint, StepPoint, epoch_points, step_points
+from search.results.remaining import remaining
 from search.results.result import StudyResult, result_of
 from search.results.short import call_line
 from search.results.verdict import short_verdict
@@ -56,7 +58,8 @@ class Running:
     """A run that a worker holds; `silent_s`: since its last beat, by the database's clock.
 
     `length`: epochs of a cycle, steps of a sweep; `epoch`: the last one that has ended, of which
-    `images_per_s` tells the speed.
+    `images_per_s` tells the speed. `step` of `total_steps` is the last that was reported, 0 where
+    none is known yet; `by_epoch` and `by_step` are how it learned so far.
     """
 
     stage: Stage
@@ -69,11 +72,16 @@ class Running:
     owner: str
     silent_s: float
     stale: bool
+    step: int
+    total_steps: int
+    by_epoch: tuple[EpochPoint, ...]
+    by_step: tuple[StepPoint, ...]
 
     @property
     def share_done(self) -> float:
-        """How much of the run is over, between 0 and 1; a sweep reports none of it."""
-        return self.epoch / self.length
+        """How much of the run is over, between 0 and 1."""
+        epochs = 0.0 if self.stage == Stage.RANGE_TEST else self.epoch / self.length
+        return min(1.0, max(epochs, self.step / self.total_steps))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,13 +133,15 @@ class EndedRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overview:
-    """A study at one moment; `seconds_left` is None where it is not known.
+    """A study at one moment; `seconds_left` and its range are None where that is not known, and
+    `time_left` says it, or why not (search.results.remaining).
 
     `proposal` is the baseline's max_lr, and `max_lr` that in words: whose it is. Of a finished
     study `recommended` is the slot that is its answer, `answer` says so in a sentence, and `call`
     is its OneCycleLR.
 
-    Images are training images: `images_total` is what the plan costs, 0 without a plan.
+    Images are training images: `images_total` is what the plan costs, 0 without a plan, and
+    `images_per_s` what all workers that live train together, None before the first run has ended.
     `search_end`: where the search ended by itself.
     """
 
@@ -152,7 +162,10 @@ class Overview:
     call: str | None
     images_done: int
     images_total: int
+    images_per_s: float | None
     seconds_left: float | None
+    seconds_left_range: tuple[float, float] | None
+    time_left: str
     search_end: SearchEnd | None
 
     def as_json(self) -> dict[str, Any]:
@@ -192,7 +205,7 @@ def overview(engine: Engine, name: str, plan: Sequence[StageCost] = ()) -> Overv
         done = sum((s.done + s.given_up) * per_run.get(s.stage, 0.0) for s in stages)
         done += sum(per_run.get(run.stage, 0.0) * run.share_done for run in running)
         total = sum(max(s.total, 0) * per_run.get(s.stage, 0.0) for s in stages)
-        result = _result(session, row)
+        result, left = _result(session, row), remaining(session, row, plan, now)
         return Overview(
             study=row.name,
             stage=row.stage,
@@ -211,9 +224,10 @@ def overview(engine: Engine, name: str, plan: Sequence[StageCost] = ()) -> Overv
             call=None if result is None else call_line(result),
             images_done=int(done),
             images_total=int(total),
-            seconds_left=None
-            if row.stage.is_end
-            else _seconds_left(session, row, total - done, running),
+            images_per_s=left.images_per_s,
+            seconds_left=None if left.time is None else left.time.seconds,
+            seconds_left_range=None if left.time is None else (left.time.low, left.time.high),
+            time_left=left.text,
             search_end=row.search_end,
         )
 
@@ -303,6 +317,7 @@ def _running(session: Session, row: StudyRow, now: datetime) -> list[Running]:
     held = session.scalars(
         select(WorkRow)
         .where(WorkRow.study_id == row.id, WorkRow.state == RunState.RUNNING)
+        .options(undefer(WorkRow.curve))
         .order_by(WorkRow.id)
     ).all()
     records = session.scalars(
@@ -310,12 +325,15 @@ def _running(session: Session, row: StudyRow, now: datetime) -> list[Running]:
         .where(EpochRecord.work_id.in_([work.id for work in held]))
         .order_by(EpochRecord.epoch)
     )
-    last = {record.work_id: record for record in records}
+    by_run: dict[int, list[EpochRecord]] = {}
+    for record in records:
+        by_run.setdefault(record.work_id, []).append(record)
     running = []
     for work in held:
         # PostgreSQL's now() is when our transaction began: a beat read after that may be younger.
         silent_s = 0.0 if work.beat_at is None else (now - work.beat_at).total_seconds()
-        epoch = last.get(work.id)
+        epochs = by_run.get(work.id, [])
+        epoch, total_steps = epochs[-1] if epochs else None, _total_steps(row, work)
         running.append(
             Running(
                 stage=work.stage,
@@ -328,9 +346,24 @@ def _running(session: Session, row: StudyRow, now: datetime) -> list[Running]:
                 owner=work.owner or "",
                 silent_s=max(0.0, silent_s),
                 stale=silent_s > row.grace_s,
+                step=work.step or 0,
+                total_steps=total_steps,
+                by_epoch=epoch_points(
+                    epochs, steps_per_epoch=total_steps // work.length, total_steps=total_steps
+                ),
+                by_step=step_points(work.curve),
             )
         )
     return running
+
+
+def _total_steps(row: StudyRow, work: WorkRow) -> int:
+    if work.epochs is None:
+        return work.length
+    params = params_of(work)
+    return work.epochs * (
+        row.steps_per_epoch if params is None else row.steps_per_epoch_of(params)
+    )
 
 
 def _workers(
@@ -394,19 +427,3 @@ def _best(session: Session, row: StudyRow) -> Best | None:
     if work is None or work.score is None:
         return None
     return Best(slot=work.slot, length=work.length, score=work.score, params=params_of(work))
-
-
-def _seconds_left(
-    session: Session, row: StudyRow, images_left: float, running: Iterable[Running]
-) -> float | None:
-    """Return remaining images / images per second of one worker so far / workers that live."""
-    images, seconds = session.execute(
-        select(func.sum(WorkRow.n_images), func.sum(WorkRow.seconds)).where(
-            WorkRow.study_id == row.id, WorkRow.state == RunState.DONE
-        )
-    ).one()
-    n_workers = len({run.owner for run in running if not run.stale})
-    # Only what has been measured tells a time: no guess before the first run has ended.
-    if not (images and seconds and n_workers and images_left):
-        return None
-    return float(images_left / (float(images) / seconds) / n_workers)

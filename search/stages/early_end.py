@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from search.queue.work import next_waiting
 from search.stages.believed import belief_of
-from search.stages.known import known, n_ended
+from search.stages.known import Known, known, n_ended
 from search.stages.propose import is_enough, unvisited
 from search.stages.search import cycles_of, next_slot, work_of
 from studies.answer import SearchEnd
@@ -20,25 +20,28 @@ from studies.tables import StudyRow, WorkRow
 log = logging.getLogger(__name__)
 
 
-def end_if_enough(engine: Engine, study_id: str, study: Study) -> None:
+def end_if_enough(engine: Engine, study_id: str, study: Study) -> Known | None:
     """Remove what nobody has claimed of a search whose next cycle is expected to gain too little.
 
     Any worker calls this before it claims. It does nothing while a run that had an owner waits:
     a worker that was killed in mid-cycle then decides on what it would have known without that.
+    Return what is known of a search that goes on; None where nothing was read.
     """
     while True:
         with reading(engine) as session:
             # The run before the study: where the search opens in between, its range is read too.
             waiting = session.scalars(next_waiting(study_id)).first()
             if waiting is None or not _is_new(waiting):
-                return
+                return None
             row = session.get_one(StudyRow, study_id)
             if not row.may_end_search:
-                return
+                return None
             seen = known(session, row, study, slot=waiting.slot)
         gain = is_enough(seen.belief, study.screening, pending=seen.pending)
-        if gain is None or _end(engine, study_id, gain=gain, n_seen=seen.n_ended):
-            return
+        if gain is None:
+            return seen
+        if _end(engine, study_id, gain=gain, n_seen=seen.n_ended):
+            return None
 
 
 def add_unvisited(session: Session, row: StudyRow, study: Study) -> bool:

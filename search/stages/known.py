@@ -18,24 +18,33 @@ _MOST_READ = 200
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a study knows at one moment; `n_ended` of its runs had ended then.
+    """What a study knows at one moment, before the configuration of `slot` is proposed; `n_ended`
+    of its runs had ended then.
 
     `pending` are the configurations that have no score: under way, given back or given up.
     """
 
+    slot: int
     belief: Belief | None
     pending: tuple[Params, ...]
     n_ended: int
 
 
-def known(session: Session, row: StudyRow, study: Study, *, slot: int) -> Known:
-    """Return what is known before the configuration of a slot is proposed."""
+def known(
+    session: Session, row: StudyRow, study: Study, *, slot: int, before: Known | None = None
+) -> Known:
+    """Return what is known before the configuration of a slot is proposed.
+
+    `before` is what was known a moment ago: its belief holds as long as no other run has ended.
+    """
     ended = n_ended(session, row.id)
+    if before is not None and (before.slot, before.n_ended) == (slot, ended):
+        return Known(slot, before.belief, pending(session, row, slot), ended)
     every = max(1, -(-ended // _MOST_READ))
     of_slots = search_rows(row).where(WorkRow.slot % every == 0).order_by(WorkRow.slot)
     cycles = session.scalars(of_slots.where(WorkRow.state == RunState.DONE))
     belief = belief_of(row, study, cycles, slot=slot)
-    return Known(belief, pending(session, row, slot), ended)
+    return Known(slot, belief, pending(session, row, slot), ended)
 
 
 def pending(session: Session, row: StudyRow, slot: int) -> tuple[Params, ...]:

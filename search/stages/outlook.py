@@ -43,12 +43,12 @@ def with_outlook(session: Session, row: StudyRow, study: Study, answer: Answer) 
     searched, and with what one more hour is expected to buy.
 
     Both by the surrogate's posterior after all cycles of search and confirmation. The answer as
-    it was where no cycle has a score of its own.
+    it was where no cycle has a score of its own, or too few have to say what a point is.
     """
     cycles = cycles_of(session, row)
     confirmed = done_rows(session, row.id, Stage.CONFIRMATION)
     belief = belief_of(row, study, cycles, confirmed)
-    if belief is None:
+    if belief is None or _says_nothing(belief, row.metric):
         return answer
     seed = seed_for(row.seed, "outlook")
     chances = chances_near_best(belief, seed=seed)
@@ -63,6 +63,13 @@ def with_outlook(session: Session, row: StudyRow, study: Study, answer: Answer) 
         one_more_hour=hour,
         expected=_expected(belief, answer.choices or ()),
     )
+
+
+def _says_nothing(belief: Belief, metric: str) -> bool:
+    """Whether a point of the metric is a guess that rests on too few scores to be one."""
+    from search.belief.surrogate import FEWEST_FOR_A_GUESS, unit_is_guessed
+
+    return unit_is_guessed(metric) and len(belief.tried) < FEWEST_FOR_A_GUESS
 
 
 def _expected(belief: Belief, choices: Sequence[str]) -> Expected:

@@ -2,12 +2,14 @@
 
 import logging
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from search.errors import UsageError
 from search.starting.slurm import MOST_WORKERS
 from search.starting.target import Target
+from search.starting.trackers import Tracker, trackers_of
 from search.starting.travel import why_it_stays
 from search.workers.patience import START_PATIENCE_S
 from search.workers.stop import Stop
@@ -41,6 +43,7 @@ class Asked:
     timeout_min: float | None = None
     wait_s: float = START_PATIENCE_S
     fresh: bool = False
+    track: tuple[Tracker, ...] = ()
 
     @property
     def study(self) -> Study:
@@ -66,6 +69,7 @@ def asked_of(
     timeout_min: float | None = None,
     wait_s: float = START_PATIENCE_S,
     fresh: bool = False,
+    track: Iterable[str] | None = None,
 ) -> Asked:
     """Return what was asked for; raise UserError for the first value that is not allowed."""
     name = checked_name(definition.study.name if name is None else name)
@@ -83,11 +87,14 @@ def asked_of(
         timeout_min=timeout_min,
         wait_s=wait_s,
         fresh=fresh,
+        track=trackers_of(track),
     )
 
 
-def definition_of(study: str | Path | Study) -> Definition:
+def definition_of(study: str | Path | Study | Definition) -> Definition:
     """Return a Study made in this program, or what a name or a path means."""
+    if isinstance(study, Definition):
+        return study
     if isinstance(study, Study):
         return Definition(study, made_of(study), "")
     return load(str(study))

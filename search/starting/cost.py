@@ -32,7 +32,8 @@ class StageCost:
     images; and how many at most, where it may take more.
 
     The last run of a range test that takes the most has twice the `steps`. Cycles of another batch
-    size than the task's take another number of steps, over about as many images.
+    size than the task's take another number of steps, over about as many images. `n_pairs`: of a
+    confirmation, pairs at most; the other runs at most are those of its race.
     """
 
     stage: Stage
@@ -41,6 +42,7 @@ class StageCost:
     n_images: int
     extra_runs: int = 0
     extra_images: int = 0
+    n_pairs: int = 0
 
     @property
     def most_runs(self) -> int:
@@ -99,6 +101,7 @@ def _confirmation(study: Study, *, n_trials: int, cycle: int) -> StageCost:
         n_images=usual * cycle,
         extra_runs=most - usual,
         extra_images=(most - usual) * cycle,
+        n_pairs=n_pairs,
     )
 
 
@@ -120,10 +123,23 @@ def _sweeps(study: Study, sizes: Sequence[int]) -> StageCost:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """What one worker alone takes here, by a timed warm-up; scoring is not part of it.
+
+    `run_s`: seconds of a run beside its training images, for what a loop does at each start
+    (making the model, reading data).
+    """
+
+    images_per_s: float
+    run_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """A study that is ready to be worked on, and what it will cost here.
 
-    `only` names the one stage to do; `costs` then holds that stage alone.
+    `only` names the one stage to do; `costs` then holds that stage alone. `images_per_s` is what
+    all workers train together, and `run_s` what a run takes beside, shared among them (Pace).
     """
 
     row: StudyRow
@@ -134,6 +150,7 @@ class Started:
     n_workers: int
     images_per_s: float
     only: Stage | None = None
+    run_s: float = 0.0
 
     @property
     def trained_on(self) -> str:
@@ -144,7 +161,20 @@ class Started:
     def seconds(self) -> float:
         """How long the whole study usually takes here, from the timed warm-up; scoring not
         counted."""
-        return sum(cost.n_images for cost in self.costs) / self.images_per_s
+        return self._seconds_of(
+            sum(cost.n_images for cost in self.costs), sum(cost.n_runs for cost in self.costs)
+        )
+
+    @property
+    def most_seconds(self) -> float:
+        """How long it takes at most, by the same."""
+        return self._seconds_of(
+            sum(cost.most_images for cost in self.costs),
+            sum(cost.most_runs for cost in self.costs),
+        )
+
+    def _seconds_of(self, n_images: int, n_runs: int) -> float:
+        return n_images / self.images_per_s + n_runs * self.run_s
 
 
 def stored_precision(row: StudyRow | None) -> Precision | None:
@@ -196,15 +226,16 @@ def estimate(
     trainer: Trainer,
     site: Site,
     *,
-    rate: float,
+    pace: Pace,
     workers: int | None,
     only: Stage | None = None,
 ) -> Started:
-    """Say what the study costs here, where one worker alone trains `rate` images per second."""
+    """Say what the study costs here, where one worker alone has this `pace`."""
     every = costs(definition.study, n_trials=row.n_trials, exact=row.exact)
     asked = tuple(cost for cost in every if only in (None, cost.stage))
     n_devices = devices(site.device)
     n_workers = workers or min(n_devices, max(cost.n_runs for cost in asked))
+    at_once = min(n_workers, n_devices)
     return Started(
         row=row,
         definition=definition,
@@ -212,29 +243,40 @@ def estimate(
         trainer=trainer,
         costs=asked,
         n_workers=n_workers,
-        images_per_s=min(n_workers, n_devices) * rate,
+        images_per_s=at_once * pace.images_per_s,
         only=only,
+        run_s=pace.run_s / at_once,
     )
 
 
-# Loading kernels and autotuning take a few seconds, once; on a busy machine ten times as long.
-_FIRST_ROUND_S = 10.0
-_TIMED_S = 0.5  # the clock and the allocator's noise are then below a percent
-_MOST_TIMED_STEPS = 512
+_FEWEST_STEPS = 2
+_STEPS = (8, 32, 128, 512)
+"""Steps of the rounds that are timed: the first that takes longer than the fewest counts."""
+_STEPS_SLOWLY = (8, 128)  # where each round takes a second or more, whatever its steps
+_TIMED_S = 0.3  # the clock and the allocator's noise are then below a percent
+_SHARE = 0.25
+"""Of the fewest steps' time: so much more tells what steps take from what each run takes."""
 
 
-def warm_up(trainer: Trainer, study: Study) -> float:
-    """Return training images per second of one worker, from a few steps at vanishing rates.
+def warm_up(trainer: Trainer, study: Study) -> Pace:
+    """Return the pace of one worker, from a few steps at vanishing rates.
 
-    The first round pays for what is loaded once, and never counts.
+    The first round pays for what is loaded once, and never counts. What a round of the fewest
+    steps takes is told from what more steps add: a loop that reads its data for a second at each
+    start was taken for one that trains so slowly.
     """
-    n_steps = 2
-    if _timed(trainer, study, n_steps) < _FIRST_ROUND_S:
-        n_steps *= 4
-    # Rounds of 8, 32, 128 and 512 steps: the first that takes long enough to be timed counts.
-    while (seconds := _timed(trainer, study, n_steps)) < _TIMED_S and n_steps < _MOST_TIMED_STEPS:
-        n_steps *= 4
-    return n_steps * study.task.batch_size / seconds
+    _timed(trainer, study, _FEWEST_STEPS)
+    fewest = _timed(trainer, study, _FEWEST_STEPS)
+    for n_steps in _STEPS if fewest < 1 else _STEPS_SLOWLY:
+        added = _timed(trainer, study, n_steps) - fewest
+        if added >= max(_TIMED_S, _SHARE * fewest):
+            break
+    # Never none: a clock may stand still, or the fewest steps have been held up.
+    per_step = max(added, 1e-6, 1e-3 * fewest) / (n_steps - _FEWEST_STEPS)
+    return Pace(
+        images_per_s=study.task.batch_size / per_step,
+        run_s=max(0.0, fewest - _FEWEST_STEPS * per_step),
+    )
 
 
 def _timed(trainer: Trainer, study: Study, n_steps: int) -> float:
@@ -258,13 +300,23 @@ def devices(kind: DeviceKind) -> int:
     return torch.cuda.device_count()
 
 
+_LEAST_TOLD_S = 0.05
+
+
 def duration_text(seconds: float) -> str:
     """Return a duration as people say it: '0.2 s', '40 s', '12 min', '3.5 h'; never 0 s."""
     if seconds < 0.95:
-        return f"{seconds:.1f} s" if seconds >= 0.05 else "under 0.1 s"
+        return f"{seconds:.1f} s" if seconds >= _LEAST_TOLD_S else "under 0.1 s"
     # Up to 90 of the smaller unit: '80 s' says more than '1 min'.
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def estimated_text(seconds: float) -> str:
+    """Return an estimated duration: 'about 40 s', and what is too short to be told as it is."""
+    return (
+        f"about {duration_text(seconds)}" if seconds >= _LEAST_TOLD_S else duration_text(seconds)
+    )

@@ -1,17 +1,17 @@
 """What a search needs here, each looked at alone: database, schemas, device, data, cache, disk."""
 
 import importlib.metadata
-import json as json_module
 import os
 import platform
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import URL, Engine, select, text
 
+from search.shadowed import hidden_text, own_in
 from search.starting.places import (
     folder_of,
     nearest,
@@ -85,24 +85,18 @@ def _check(name: str, look: Callable[[], Found]) -> Check:
         )
 
 
-def print_checks(checks: tuple[Check, ...], *, json: bool) -> None:
-    """Print one line per check on stdout, or one JSON document."""
-    if json:
-        document = {"ok": is_ready(checks), "checks": [asdict(check) for check in checks]}
-        print(json_module.dumps(document, indent=2))
-        return
-    for check in checks:
-        print(f"{check.name:<14} {check.state:<8} {check.text}")
-
-
-def is_ready(checks: tuple[Check, ...]) -> bool:
+def is_ready(checks: Sequence[Check]) -> bool:
     """Whether nothing is left for the user to do; warnings do not count."""
     return all(check.state != "to do" for check in checks)
 
 
 def _versions() -> Found:
     found = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "optuna")]
-    return "ok", f"Python {platform.python_version()}, {', '.join(found)}"
+    text = f"Python {platform.python_version()}, {', '.join(found)}"
+    hiding = own_in(Path.cwd())
+    if hiding:
+        return "warning", f"{text}; {hidden_text(hiding[0].stem, hiding[0])}"
+    return "ok", text
 
 
 def _database(url: URL) -> Found:

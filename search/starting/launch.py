@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,9 @@ from sqlalchemy import Engine
 
 from search.errors import EXIT_FINISHED, EXIT_GIVEN_BACK, EXIT_NO_RESULT, EXIT_USER_ERROR
 from search.queue.rows import MAX_DEATHS, count_ended, stored_study
+from search.shadowed import own_in
 from search.starting.cost import Started
+from search.starting.forked import Forked, log_file
 from search.starting.travel import packed
 from search.workers.patience import START_PATIENCE_S, Patience
 from search.workers.stop import Stop
@@ -37,28 +40,30 @@ class Local:
     """One local worker process, its log file, and the Study object that travels to it."""
 
     number: int
-    process: subprocess.Popen[bytes]
+    process: "subprocess.Popen[bytes] | Forked"
     log_file: Path
     restarts: int = 0
     ended_runs: int = 0
     luggage: IO[bytes] | None = None
 
 
-def run_workers(engine: Engine, started: Started, stop: Stop) -> WorkEnd:
-    """Run local workers until all have ended.
+def run_workers(
+    engine: Engine, started: Started, stop: Stop, begun: Sequence[Forked] = ()
+) -> WorkEnd:
+    """Run local workers until all have ended; those that have `begun` are the first.
 
     Raises UserError with the words of a worker that met something the user must fix. A second
     signal kills the workers with this process.
     """
-    folder = started.site.cache / "logs" / started.row.id
-    folder.mkdir(parents=True, exist_ok=True)
     workers: list[Local] = []
     with packed(started.definition) as luggage, stop.taking_along(lambda: _kill(workers)):
         try:
-            for n in range(started.n_workers):
-                log_file = folder / f"worker-{n}.log"
-                process = _spawn(engine, started, n, log_file, luggage=luggage)
-                workers.append(Local(n, process, log_file, luggage=luggage))
+            for n, process in enumerate(begun):
+                workers.append(Local(n, process, log_file(started, n), luggage=luggage))
+            for n in range(len(begun), started.n_workers):
+                file = log_file(started, n)
+                process_of_its_own = _spawn(engine, started, n, file, luggage=luggage)
+                workers.append(Local(n, process_of_its_own, file, luggage=luggage))
             return _watch(engine, started, workers, stop)
         finally:
             _end(workers, within_s=started.row.grace_s)
@@ -111,6 +116,7 @@ def _restart(engine: Engine, started: Started, worker: Local, stop: Stop) -> Non
     died is given _MAX_RESTARTS more lives, and all of them again when the study got on meanwhile.
     """
     code = worker.process.returncode
+    assert code is not None
     if code == EXIT_GIVEN_BACK:
         Patience(stop, seconds=START_PATIENCE_S)(count_ended, engine, started.row.id)
     else:
@@ -179,6 +185,8 @@ def _spawn(
     """
     command = [
         sys.executable,
+        # Where a folder `trainers` of the user's lies here, it must not hide ours.
+        *(["-P"] if own_in(Path.cwd()) else []),
         "-m",
         "search",
         "worker",

@@ -7,12 +7,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from search.errors import GivenBackError, UsageError
+from search.starting.trackers import VARIABLE, Tracker
 from search.text import file_name
 
 # 'Due to the resolution of event handling by Slurm, the signal may be sent up to 60 seconds
@@ -94,7 +95,8 @@ def batch_script(study: str, batch: Batch, *, data: Path | None = None) -> str:
 #!/bin/bash
 {lines}
 
-# The database is the ONECYCLE_STORAGE that sbatch was called with.
+# The database is the ONECYCLE_STORAGE that sbatch was called with, and trackers are those of
+# ONECYCLE_TRACK.
 export OMP_NUM_THREADS={batch.cpus_per_worker}
 
 # exec puts the worker in the place of this shell, so that Slurm's signals reach it. USR1 (the time
@@ -123,15 +125,19 @@ def check_installed() -> None:
         raise UsageError("sbatch is not on the PATH: this needs a host of a Slurm cluster")
 
 
-def submit_script(script: str, *, storage: str) -> str:
-    """Submit a batch script with the database in its environment; return the id of the job.
+def submit_script(script: str, *, storage: str, track: Sequence[Tracker] = ()) -> str:
+    """Submit a batch script with database and trackers in its environment; return the job's id.
 
-    A command line or a script would show the database's password to others.
+    A command line or a script would show their passwords to others.
     """
     done = subprocess.run(
         ["sbatch", "--parsable"],
         input=script,
-        env={**os.environ, "ONECYCLE_STORAGE": storage},
+        env={
+            **os.environ,
+            "ONECYCLE_STORAGE": storage,
+            VARIABLE: "\n".join(each.text for each in track),
+        },
         capture_output=True,
         text=True,
         check=False,

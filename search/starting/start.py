@@ -1,19 +1,21 @@
 """One start of a study: its task loaded and timed, its work done here or in processes."""
 
 import logging
-import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from sqlalchemy import Engine
 
-from search.errors import GivenBackError, UsageError
+from search.errors import UsageError
 from search.history.samplers import check_installed
 from search.stages.range_test import with_stored_range_test
 from search.starting import catalog
 from search.starting.asked import Asked
-from search.starting.cost import Started, estimate, load_task, warm_up
+from search.starting.cost import Pace, Started, estimate, load_task, warm_up
+from search.starting.following import followed
+from search.starting.forked import Forked, forked
+from search.starting.here import raise_if_stopped, work_here
 from search.starting.renewal import make_way, with_way_on
 from search.starting.target import RANGE_TEST, Target, n_trials_of
 from search.starting.travel import can_travel
@@ -21,7 +23,6 @@ from search.workers.stop import Stop
 from studies.counts import counted_as_stored, counted_now
 from studies.errors import ProtocolError
 from studies.kept import with_stored_sampler
-from studies.registry import Definition
 from studies.states import Stage, WorkEnd
 from studies.tables import StudyRow
 from studies.urls import masked_text
@@ -99,7 +100,7 @@ def work_on(
     """Make the study if it is new, bring it, or `only` one stage, to its end; return its row."""
     check_installed(asked.study.screening.sampler)
     trainer, site = load_task(asked.definition, row, device=asked.device, data=asked.data)
-    rate = warm_up(trainer, asked.study)
+    pace = warm_up(trainer, asked.study)
     facts = facts_of(trainer)
     if row is not None:
         try:
@@ -112,30 +113,34 @@ def work_on(
             asked.definition,
             name=asked.name,
             seed=asked.seed,
-            n_trials=_n_trials(None, asked, site, rate=rate),
+            n_trials=_n_trials(None, asked, site, pace=pace),
             target=asked.target,
         )
         catalog.resolve(engine, row, facts)
     if row.budget == RANGE_TEST and asked.target.only is None:
         budget = None if asked.target.budget is None else asked.target.budget.text
-        n_trials = _n_trials(row, asked, site, rate=rate)
+        n_trials = _n_trials(row, asked, site, pace=pace)
         exact = asked.target.n_trials is not None
         row = catalog.retarget(engine, row, n_trials=n_trials, budget=budget, exact=exact)
     row = catalog.measure_diverged_value(engine, row, asked.study, trainer)
     started = estimate(
-        row, asked.definition, trainer, site, rate=rate, workers=asked.workers, only=only
+        row, asked.definition, trainer, site, pace=pace, workers=asked.workers, only=only
     )
-    with watch(engine, started) if watch is not None else nullcontext():
-        ended = _worked(engine, started, stop)
+    with (
+        forked(engine, started) as workers,
+        watch(engine, started) if watch is not None else nullcontext(),
+        followed(engine, row.name, asked.track, stop),
+    ):
+        ended = _worked(engine, started, stop, workers)
     raise_if_stopped(ended, stop)
     return catalog.find(engine, asked.name)
 
 
-def _n_trials(row: StudyRow | None, asked: Asked, site: Site, *, rate: float) -> int:
+def _n_trials(row: StudyRow | None, asked: Asked, site: Site, *, pace: Pace) -> int:
     """Return how many configurations a study tries that is new, or had its range test alone."""
     if row is not None and asked.target == Target():
         return row.n_trials
-    return n_trials_of(asked.target, asked.study, site, rate=rate, workers=asked.workers)
+    return n_trials_of(asked.target, asked.study, site, pace=pace, workers=asked.workers)
 
 
 def facts_of(trainer: Trainer) -> dict[str, str]:
@@ -144,28 +149,12 @@ def facts_of(trainer: Trainer) -> dict[str, str]:
     return found
 
 
-def raise_if_stopped(ended: WorkEnd, stop: Stop) -> None:
-    if ended == WorkEnd.STOPPED and stop.signal == signal.SIGINT:
-        raise KeyboardInterrupt("work given back; the same call resumes it")
-    if ended == WorkEnd.STOPPED:
-        reason = "out of time" if stop.out_of_time() else "asked to stop"
-        raise GivenBackError(
-            f"{reason}: work given back; the same command resumes it",
-            start_again=stop.warned_of_limit(),
-        )
-    if ended == WorkEnd.RENEW:
-        raise GivenBackError(
-            "out of memory: only a new process has all of it; the same command resumes it",
-            start_again=True,
-        )
-
-
-def _worked(engine: Engine, started: Started, stop: Stop) -> WorkEnd:
+def _worked(engine: Engine, started: Started, stop: Stop, workers: Sequence[Forked]) -> WorkEnd:
     """Work here, or in worker processes; also when memory ran out here, for they are renewed."""
     from search.starting.launch import run_workers
 
     if started.n_workers > 1:
-        return run_workers(engine, started, stop)
+        return run_workers(engine, started, stop, workers)
     ended = work_here(
         engine,
         started.row,
@@ -178,20 +167,3 @@ def _worked(engine: Engine, started: Started, stop: Stop) -> WorkEnd:
     if ended == WorkEnd.RENEW and can_travel(started.definition):
         return run_workers(engine, started, stop)
     return ended
-
-
-def work_here(
-    engine: Engine,
-    row: StudyRow,
-    definition: Definition,
-    *,
-    trainer: Trainer,
-    site: Site,
-    stop: Stop,
-    only: Stage | None,
-) -> WorkEnd:
-    from search.workers.worker import Worker
-
-    return Worker(
-        engine, row, definition.study, trainer=trainer, site=site, stop=stop, only=only
-    ).work()

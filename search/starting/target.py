@@ -1,10 +1,11 @@
 """How many configurations a study tries: a number, so many more, or what a budget pays for."""
 
+import math
 import re
 from dataclasses import dataclass
 
 from search.errors import UsageError
-from search.starting.cost import costs, devices
+from search.starting.cost import Pace, costs, devices
 from studies.definition import Study
 from studies.limits import MOST_BUDGET_CHARACTERS, MOST_RUNS
 from studies.states import Stage
@@ -54,24 +55,31 @@ class Budget:
         """Whether it pays for the range test alone."""
         return self.text == RANGE_TEST
 
-    def n_trials(self, study: Study, *, images_per_s: float) -> int:
+    def n_trials(self, study: Study, *, images_per_s: float, run_s: float = 0.0) -> int:
         """Return the greatest number of configurations whose usual costs() are within the budget.
 
-        `images_per_s` is what all workers here train together. Raises UsageError where it does
-        not pay for one configuration.
+        `images_per_s` is what all workers here train together, and `run_s` what a run takes
+        beside, shared among them. Raises UsageError where it does not pay for one configuration.
         """
         epoch = study.task.steps_per_epoch * study.task.batch_size
-        images = self.seconds * images_per_s if self.seconds else (self.epochs or 0.0) * epoch
+
+        def takes(n_trials: int) -> tuple[float, float]:
+            """Return epochs of training images, and seconds."""
+            every = costs(study, n_trials=n_trials)
+            n_images = sum(cost.n_images for cost in every)
+            seconds = n_images / images_per_s + run_s * sum(cost.n_runs for cost in every)
+            return n_images / epoch, seconds
 
         def fits(n_trials: int) -> bool:
-            return sum(cost.n_images for cost in costs(study, n_trials=n_trials)) <= images
+            epochs, seconds = takes(n_trials)
+            return epochs <= (self.epochs or math.inf) and seconds <= (self.seconds or math.inf)
 
         if not fits(1):
-            least = sum(cost.n_images for cost in costs(study, n_trials=1))
-            here = f"{least / epoch:.0f}epochs, here about {least / images_per_s:.0f}s"
+            epochs, seconds = takes(1)
             raise UsageError(
                 f"--budget {self.text}: does not pay for one configuration with range test and "
-                f"confirmation; study {study.name!r} needs at least {here}"
+                f"confirmation; study {study.name!r} needs at least {epochs:.0f}epochs, here "
+                f"about {seconds:.0f}s"
             )
         if fits(MOST_RUNS + 1):
             raise UsageError(
@@ -127,11 +135,13 @@ class Target:
 
 
 def n_trials_of(
-    target: Target, study: Study, site: Site, *, rate: float, workers: int | None
+    target: Target, study: Study, site: Site, *, pace: Pace, workers: int | None
 ) -> int:
-    """Return how many configurations a new study tries; one worker trains `rate` images per s."""
+    """Return how many configurations a new study tries, where one worker alone has this pace."""
     if target.budget is not None and target.only is None:
         n_devices = devices(site.device)
-        images_per_s = min(workers or n_devices, n_devices) * rate
-        return target.budget.n_trials(study, images_per_s=images_per_s)
+        at_once = min(workers or n_devices, n_devices)
+        return target.budget.n_trials(
+            study, images_per_s=at_once * pace.images_per_s, run_s=pace.run_s / at_once
+        )
     return study.screening.n_trials if target.n_trials is None else target.n_trials

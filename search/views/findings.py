@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from search.queue.rows import stored_study
 from search.results.landscape import Landscape, landscape_of
 from search.results.provenance import Provenance, Shell, free_name, provenance, storage_flag
-from search.results.result import StudyResult, result_of
+from search.results.result import StudyResult, result_of, with_curves
 from search.results.trials import Trial
 from search.stages import range_test
 from search.views.hints import Hint, hints
@@ -51,7 +51,7 @@ def findings(engine: Engine, row: StudyRow) -> Findings:
     with reading(engine) as session:
         row = stored_study(session, row)
         measured = range_test.measured_at_all(session, row)
-        result = result_of(session, row, measured)
+        result = with_curves(session, row, result_of(session, row, measured))
         shell = _shell(session, row, engine.url)
         return Findings(
             result=result,

@@ -69,7 +69,8 @@ def _provenance(origin: Provenance) -> str:
     facts = [
         f"definition {origin.definition}",
         f"made {origin.made}, finished {origin.finished}",
-        ", ".join(f"{name} {text}" for name, text in origin.versions.items()),
+        ", ".join(f"{name} {text}" for name, text in origin.versions.items())
+        + f", study format {origin.study_format}",
         "devices: " + ", ".join(f"{name} ({n} runs)" for name, n in origin.devices.items()),
         f"study seed {origin.seed}",
         f"database {origin.database}",

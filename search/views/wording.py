@@ -214,6 +214,10 @@ _NOISE_FROM = {
 """Where a noise of the search comes from, in words."""
 
 
+_FEWEST_EXPLAINED = 60
+"""Of 16 scores without noise PED-ANOVA named the wrong parameter first, of 60 the right one."""
+
+
 def importance_text(result: StudyResult) -> str:
     """Return each parameter's share of the variance, and what share is a seed's noise.
 
@@ -229,6 +233,8 @@ def importance_text(result: StudyResult) -> str:
     if result.expected is None:
         text = f"importance ({text})"
     else:
+        if result.n_trials < _FEWEST_EXPLAINED:
+            text += " (which says little of so few)"
         effects = _shares_text(result.expected.effects)
         text = f"importance of what is expected over the range: {effects}; beside it {text}"
     if result.noise_floor is None or result.search_noise is None:

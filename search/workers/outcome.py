@@ -15,12 +15,20 @@ from trainers.run import Run, RunResult
 
 
 def ended_of(
-    run: Run, result: RunResult, *, study: Study, judged: bool, device: str, seconds: float
+    run: Run,
+    result: RunResult,
+    *,
+    study: Study,
+    judged: bool,
+    device: str,
+    seconds: float,
+    resumed: bool = False,
 ) -> Ended:
     """Return how a run ended; `judged`: a cycle, which has a score.
 
-    `seconds` are those that fit() took, for a loop that does not count its own. Raises AuditError
-    for a cycle that completed without a score.
+    `seconds` are those that fit() took here. What a loop counts itself is taken for a run that was
+    `resumed`, of which an earlier worker had a part. Images that a loop does not count are those
+    of its steps. Raises AuditError for a cycle that completed without a score.
     """
     outcome = _outcome(run, result, study=study, judged=judged)
     score, sealed = (result.score, result.sealed_score) if judged else (None, None)
@@ -29,14 +37,16 @@ def ended_of(
         sealed = score if run.sealed_split is not None else None
     elif sealed is not None and not _is_measured(sealed, study):
         sealed = study.diverged_value
-    counted = 0 < result.seconds < math.inf
+    if resumed and seconds < result.seconds < math.inf:
+        seconds = result.seconds
+    batch_size = study.task.batch_size if run.batch_size is None else run.batch_size
     return Ended(
         outcome=outcome,
         score=None if score is None else float(score),
         sealed_score=None if sealed is None else float(sealed),
         n_steps=result.n_steps,
-        n_images=result.n_images,
-        seconds=result.seconds if counted else seconds,
+        n_images=result.n_images or result.n_steps * batch_size,
+        seconds=seconds,
         device=device,
         diverged=run.diverged_at,
         points=() if judged else run.points,

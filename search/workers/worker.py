@@ -3,7 +3,6 @@
 import logging
 import time
 import traceback
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,11 +13,11 @@ from search.history.optuna_study import History, repair, settle, tell
 from search.params import Params
 from search.queue.heartbeat import Heartbeat
 from search.queue.roster import Roster, process_identity, worker_name
-from search.queue.rows import stored_study
-from search.queue.work import Claim, Ended, FencedOffError, Queue
+from search.queue.rows import seed_of, stored_study
+from search.queue.work import Claim, Ended, FencedOffError, Queue, Reached
 from search.stages import range_test, search
 from search.stages.early_end import end_if_enough
-from search.stages.known import known
+from search.stages.known import Known, known
 from search.stages.order import advance
 from search.stages.propose import next_params
 from search.stages.space import Ranges
@@ -28,7 +27,6 @@ from search.workers.stop import Stop
 from studies.database import reading
 from studies.definition import Study
 from studies.errors import DatabaseUnreachableError, StudyDeletedError
-from studies.protocol import has_long_seeds, has_seed_of_slots
 from studies.states import FailureKind, Stage, WorkEnd
 from studies.tables import StudyRow
 from studies.urls import scrubbed
@@ -38,13 +36,14 @@ from trainers.checkpoint import Checkpoint
 from trainers.device import Site, checkpoint_folder, device_name
 from trainers.errors import DataError, ScheduleError, UserError
 from trainers.onecycle import OneCycle
-from trainers.run import EpochRow, Plan, Run, Trainer
-from trainers.seeding import run_seed_for, seed_for
+from trainers.run import Plan, Run, Trainer
 from trainers.sweeps.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
-_POLL_S = 0.2  # how soon a worker that waits sees a run that was given back
+# How soon a worker that waits sees what others opened or gave back: after a tenth of what it has
+# waited, between these. Cycles may take half a second, or hours.
+_LEAST_POLL_S, _POLL_S = 0.02, 0.2
 _SIGNALS_TOGETHER_S = 0.5  # systemd and Slurm signal a whole group, in any order
 
 MAX_PLACE_FAILURES = 3
@@ -94,6 +93,8 @@ class Worker:
         self._out_of_memory = False
         self._place_failures = 0
         self._waits_in: Stage | None = None
+        self._waits_since: float | None = None
+        self._seen: Known | None = None
 
     @cached_property
     def history(self) -> History:
@@ -142,6 +143,7 @@ class Worker:
             claim = self.patiently(self.queue.claim)
             if claim is not None:
                 self._perform(claim)
+                self._waits_since = None
                 continue
             self.patiently(self._settle)
             stage = self.patiently(advance, self.engine, self.row.id, self.study)
@@ -157,7 +159,7 @@ class Worker:
     def _look_ahead(self) -> None:
         """End the search before the next claim where one more cycle would gain too little."""
         if self.only in (None, Stage.SEARCH):
-            end_if_enough(self.engine, self.row.id, self.study)
+            self._seen = end_if_enough(self.engine, self.row.id, self.study)
 
     def _wait(self, stage: Stage) -> None:
         """Wait a moment for the runs that others hold, and say so."""
@@ -169,7 +171,11 @@ class Worker:
         if self._waits_in != stage:
             log.info("waiting for %s to end", reason)
         self._waits_in = stage
-        self.stop.sleep(min(_POLL_S, self.row.beat_s))
+        now = time.monotonic()
+        if self._waits_since is None:
+            self._waits_since = now
+        nap = max(_LEAST_POLL_S, (now - self._waits_since) / 10)
+        self.stop.sleep(min(nap, _POLL_S, self.row.beat_s))
 
     def _perform(self, claim: Claim) -> None:
         """Do one run and write how it ended; every way out leaves the row in a state to resume."""
@@ -179,7 +185,7 @@ class Worker:
         try:
             if heartbeat.lost:
                 raise FencedOffError
-            self._write(claim, attempt, heartbeat.unwritten)
+            self._write(claim, attempt, heartbeat)
         except FencedOffError:
             try:
                 self._check_stored()
@@ -198,6 +204,7 @@ class Worker:
         """Train, and say how that ended."""
         try:
             run = self._run(claim, heartbeat, checkpoint)
+            heartbeat.follow(run)
             _look_before(claim, run.plan)
             began = time.perf_counter()
             result = self.trainer.fit(run)
@@ -215,6 +222,7 @@ class Worker:
                     judged=judged,
                     device=self.device,
                     seconds=seconds,
+                    resumed=claim.had_owner,
                 )
             if not run.stop_asked():
                 raise AuditError("the loop stopped though nobody asked it to")
@@ -236,19 +244,20 @@ class Worker:
         return GivenBack()
 
     def _write(
-        self, claim: Claim, attempt: Ended | Failed | GivenBack, epochs: Sequence[EpochRow]
+        self, claim: Claim, attempt: Ended | Failed | GivenBack, heartbeat: Heartbeat
     ) -> None:
         """Write how a run ended that is still ours; raise FencedOffError where it is not."""
+        epochs, reached = heartbeat.unwritten, heartbeat.reached()
         if isinstance(attempt, Ended):
             # Our tables first: Optuna is told from them, and again after a crash in between.
-            work = self.patiently(self.queue.finish, claim, attempt, epochs)
+            work = self.patiently(self.queue.finish, claim, attempt, epochs, reached)
             log.info("%s: %s", claim.title, attempt.outcome)
             if claim.stage == Stage.SEARCH:
                 self.patiently(lambda: tell(self.queue, self.history, work))
         elif isinstance(attempt, Failed):
-            self._fail(claim, attempt)
+            self._fail(claim, attempt, reached)
         else:
-            self.patiently(self.queue.give_back, claim, epochs)
+            self.patiently(self.queue.give_back, claim, epochs, reached)
 
     def _look_at_the_place(self, attempt: Ended | Failed | GivenBack) -> None:
         """Raise what the user must fix before more work is of use."""
@@ -277,7 +286,7 @@ class Worker:
         params = None if sweep else self._params(claim)
         return Run(
             plan=self._sweep(claim) if params is None else self._cycle(claim, params),
-            seed=self._seed(claim),
+            seed=seed_of(self.row, claim),
             split=None if sweep else "validation",
             sealed_split="test" if fresh else None,
             on_epoch=heartbeat.epoch,
@@ -288,18 +297,6 @@ class Worker:
             if params is None
             else params.of_the_task(),
         )
-
-    def _seed(self, claim: Claim) -> int:
-        """Return the seed of a run; all cycles of a search share one.
-
-        The seed's main effect was 23 to 55 % of the variance of scores (docs/log.md), and drops
-        out of a comparison under one seed.
-        """
-        declared, number = self.row.declared, claim.replicate
-        derive = seed_for if has_long_seeds(declared) else run_seed_for
-        if claim.stage == Stage.RANGE_TEST or has_seed_of_slots(declared):
-            number = claim.slot if number is None else number
-        return derive(self.row.seed, claim.stage, claim.round, number or 0)
 
     def _sweep(self, claim: Claim) -> Sweep:
         # Among several optimizers each sweep says itself what it met.
@@ -356,18 +353,18 @@ class Worker:
             return None
         with reading(self.engine) as session:
             row = stored_study(session, self.row)
-            seen = known(session, row, self.study, slot=slot)
+            seen = known(session, row, self.study, slot=slot, before=self._seen)
         if seen.belief is None:
             return search.space_filling(slot, study_seed=row.seed, ranges=self._ranges)
         return next_params(seen.belief, pending=seen.pending)
 
-    def _fail(self, claim: Claim, failed: Failed) -> None:
+    def _fail(self, claim: Claim, failed: Failed, reached: Reached | None) -> None:
         """Write a failed attempt with its traceback."""
         self._out_of_memory = failed.kind is FailureKind.MEMORY
         text = scrubbed("".join(traceback.format_exception(failed.error)), self.engine.url)
         # PostgreSQL takes no NUL, and nothing that is no text.
         text = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
-        given_up = self.patiently(self.queue.fail, claim, failed.kind, text)
+        given_up = self.patiently(self.queue.fail, claim, failed.kind, text, reached)
         log.error(
             "%s failed (%s): %s: %s%s",
             claim.title,

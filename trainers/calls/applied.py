@@ -1,7 +1,7 @@
 """What an optimizer really applied: rates and momentum of each step, read as the step begins."""
 
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,12 +56,24 @@ class Applied:
 
     def _read_flags(self) -> None:
         flags, self._flags = self._flags, []
-        self._overflowed.extend(flag is not None and bool(flag) for flag in flags)
+        read = iter(_read(flag for flag in flags if flag is not None))
+        self._overflowed.extend(flag is not None and next(read) for flag in flags)
 
     def overflowed(self) -> list[bool]:
         """Return for each step whether a GradScaler made a fused optimizer skip its update."""
         self._read_flags()
         return [bool(flag) for flag in self._overflowed]
+
+    def was_skipped(self, n_before: int) -> bool:
+        """Return whether a GradScaler skipped its last step, before which len() was `n_before`.
+
+        It does not call the optimizer, which the host knows, or hands a fused one the flag, which
+        waits for the device.
+        """
+        if len(self) == n_before:
+            return True
+        self._read_flags()
+        return bool(self._overflowed[-1])
 
     def __len__(self) -> int:
         return len(self.momenta)
@@ -69,6 +81,16 @@ class Applied:
     def end(self) -> None:
         """Take the hook out."""
         self._handle.remove()
+
+
+def _read(flags: Iterable["Tensor"]) -> list[bool]:
+    """Read all flags with one wait for their device."""
+    there = [flag.reshape(()) for flag in flags]
+    if not there:
+        return []
+    import torch
+
+    return [bool(flag) for flag in torch.stack(there).tolist()]
 
 
 def momentum_of(group: Mapping[str, Any]) -> float | None:

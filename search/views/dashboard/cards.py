@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from search.errors import NoResultError
 from search.queue.rows import count_ended
+from search.results.curves import RunCurve, curves_of
 from search.results.landscape import Landscape, landscape_of
 from search.results.metric import Metric
 from search.results.result import StudyResult
@@ -19,6 +20,8 @@ from search.views.dashboard.note import note
 from search.views.figures import (
     answer_figures,
     belief_figures,
+    curve_figures,
+    curve_lines,
     parallel_figure,
     rate_figures,
     tile_figure,
@@ -46,6 +49,7 @@ class Seen:
     measured: RangeTestResult
     searched: "Searched | None"
     trials: Sequence[Trial]
+    curves: Sequence[RunCurve]
     landscape: Landscape | None
     tiles: Sequence[Tile]
     result: StudyResult | None
@@ -115,6 +119,25 @@ def _expected(seen: Seen) -> Drawn:
     yield "parallel", title, parallel_figure.parallel_figure(land, seen.trials, searched)
 
 
+MOST_PICKED = 30
+"""Of the trials whose curves can be looked at: the page asks for all cards every few seconds."""
+
+
+def _curves(seen: Seen) -> Drawn:
+    """Give rate, losses and score; the title says what the loop does not report."""
+    metric, maximize = Metric(seen.row.metric), seen.row.direction == "maximize"
+    learned = (
+        curve_lines.Learned.so_far(seen.curves, metric, maximize=maximize)
+        if seen.result is None
+        else curve_lines.Learned.of(seen.result)
+    )
+    if not learned.runs:
+        return
+    missing = "; ".join(curve_lines.missing_lines(learned))
+    title = "Learning curves" + (missing and f'<br><span style="font-size:11px">{missing}</span>')
+    yield "curves", title, curve_figures.curves_figure(learned, choose=MOST_PICKED)
+
+
 def _through(seen: Seen, landscape: Landscape) -> str:
     """Return what the configuration is called that the landscape is cut through."""
     if seen.result is not None:
@@ -144,6 +167,7 @@ CARDS: Sequence[Callable[[Seen], Drawn]] = (
     _answer_card,
     _confirmation,
     _search,
+    _curves,
     _expected,
     _importance,
     _range_test,
@@ -194,6 +218,7 @@ class Cards:
             measured=found.range_test,
             searched=trial_figures.Searched.of(result),
             trials=found.trials,
+            curves=result.learned,
             landscape=found.landscape,
             tiles=tiles(result, list(found.provenance.devices)),
             result=result,
@@ -204,6 +229,7 @@ class Cards:
             measured = range_test.measured_at_all(session, row)
             landscape = landscape_of(session, row)
             rows = trials_of(session, row)
+            curves = curves_of(session, row, n_best=MOST_PICKED)
         if row.proposed_max_lr is None:  # what it will be depends on more than the sweeps
             measured = replace(measured, proposal=None)
         return Seen(
@@ -211,6 +237,7 @@ class Cards:
             measured=measured,
             searched=_searched(row, measured),
             trials=rows,
+            curves=curves,
             landscape=landscape,
             tiles=so_far(row, rows),
             result=None,
@@ -249,7 +276,9 @@ def _searched(row: StudyRow, measured: RangeTestResult) -> "Searched | None":
     if len({proposal.max_lr for proposal in proposals.values()}) == 1:
         proposals = {None: next(iter(proposals.values()))}
     marked = {BASELINE_SLOT: "baseline"}
-    return trial_figures.Searched(Metric(row.metric), proposals, marked, row.moving)
+    return trial_figures.Searched(
+        Metric.of(row.metric, [row.diverged_value]), proposals, marked, row.moving
+    )
 
 
 def _fitted(title: str, figure: "Figure") -> str:

@@ -84,7 +84,7 @@ def _candidates(result: StudyResult) -> str:
 
 def _so_far(engine: Engine, row: StudyRow, measured: RangeTestResult) -> list[str]:
     """Return how far a study is that has no result (yet)."""
-    now, metric = overview(engine, row.name), Metric(row.metric)
+    now, metric = overview(engine, row.name), Metric.of(row.metric, [row.diverged_value])
     stages = [(s.name, s.done, s.running + s.waiting, s.given_up) for s in now.stages]
     parts = [table(("stage", "done", "to do", "given up"), stages, gap=_GAP)]
     if now.reason is not None:

@@ -16,8 +16,8 @@ from search.starting.cost import Started
 from search.starting.start import Watch
 from search.text import printable
 from search.views.beside import beside
-from search.views.terminal.answer import plan_text
 from search.views.terminal.live_view import View
+from search.views.terminal.plan import plan_head
 from studies.urls import masked_text
 
 _EVERY_S = 1.0
@@ -47,7 +47,7 @@ def _watched(engine: Engine, started: Started) -> Iterator[None]:
     """Show plan, database and what is under way until the block ends."""
     from IPython.display import display
 
-    head = "\n".join([plan_text(started).splitlines()[0], f"database: {masked_text(engine.url)}"])
+    head = "\n".join([plan_head(started), f"database: {masked_text(engine.url)}"])
     view = View(engine, started)
     view.look()
     shown = display(_picture(view, head), raw=True, display_id=True)  # type: ignore[no-untyped-call]

@@ -5,11 +5,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from search.errors import UsageError
+from search.results.curves import COLUMNS
 from search.results.result import StudyResult
 from search.results.short import call_line, score_text
 from search.results.trials import columns
 from search.text import printable
-from search.views.figures import answer_figures, rate_figures, trial_figures
+from search.views.figures import (
+    answer_figures,
+    curve_figures,
+    curve_lines,
+    rate_figures,
+    trial_figures,
+)
 from search.views.notebook.drawing import drawing
 from search.views.notebook.table import data_frame
 
@@ -21,6 +28,9 @@ _FIGURES: dict[str, Callable[[StudyResult], "Figure"]] = {
     "confirmation": answer_figures.confirmation_figure,
     "search": lambda result: trial_figures.search_figure(
         result.trials, trial_figures.Searched.of(result)
+    ),
+    "curves": lambda result: curve_figures.curves_figure(
+        curve_lines.Learned.of(result), choose=len(result.trials)
     ),
     "range_test": lambda result: rate_figures.range_test_figure(result.measured),
     "schedule": answer_figures.schedule_figure,
@@ -40,7 +50,7 @@ def html(result: StudyResult) -> str:
         f"{drawing(answer_figures.confirmation_figure(result))}"
         '<p style="opacity:.75;font-size:12px"><code>plot()</code> is this figure to explore, '
         f"<code>{'</code>, <code>'.join(map(_safe, others))}</code> are the others; "
-        "<code>to_dataframe()</code> has every trial.</p></div>"
+        "<code>to_dataframe()</code> has every trial, <code>curves()</code> every epoch.</p></div>"
     )
 
 
@@ -57,6 +67,12 @@ def to_dataframe(result: StudyResult) -> "DataFrame":
     """Return a row for each trial, with the columns of the file of trials."""
     rows = [trial.values(result.parameters) for trial in result.trials]
     return data_frame(rows, columns(result.parameters))
+
+
+def curves(result: StudyResult) -> "DataFrame":
+    """Return a row for each epoch and each window of steps of every cycle."""
+    rows = [values for run in result.learned for values in run.values()]
+    return data_frame(rows, COLUMNS)
 
 
 def _safe(text: str) -> str:

@@ -1,5 +1,6 @@
 """The page of a finished study: one self-contained HTML file."""
 
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -29,10 +30,14 @@ from trainers.sweeps.result import baseline_text, conclusion, count, range_name,
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from search.views.figures.curve_lines import Learned
     from search.views.figures.trial_figures import Searched
 
 MOST_ROWS = 2_000
 """Of the table of trials: a browser sorts so many while one waits, and the page stays small."""
+
+MOST_PICKED = 200
+"""Of the trials whose curves can be looked at: they take about 1 kB each."""
 
 _HEAD_BYTES = 65_536  # style sheet, tiles and verdict take 10 kB; names of parameters add little
 
@@ -76,6 +81,8 @@ def page(findings: Findings) -> str:
     """Return the page of a finished study as HTML."""
     from plotly.offline import get_plotlyjs
 
+    from search.views.figures import curve_lines
+
     environment = Environment(
         loader=PackageLoader("search.views.page"),
         # Names, errors and devices come from the database, and are not trusted to hold no HTML.
@@ -87,6 +94,7 @@ def page(findings: Findings) -> str:
         finalize=_shown,
     )
     result = findings.result
+    learned = curve_lines.Learned.of(result)
     return environment.get_template("report.html").render(
         result=result,
         trials=_best_first(findings),
@@ -95,6 +103,12 @@ def page(findings: Findings) -> str:
         train=findings.train,
         provenance=findings.provenance,
         figures=_figures(findings),
+        picked=_picked(learned),
+        n_learned=len(learned.trials),
+        picked_at_most=MOST_PICKED,
+        trial_points=curve_lines.TRIAL_POINTS,
+        curves_by=learned.unit,
+        missing_curves=curve_lines.missing_lines(learned),
         landscape=findings.landscape,
         range_test=[*conclusion(result.proposal), *spread_lines(result.proposal)],
         other_range_tests={
@@ -150,15 +164,25 @@ def _best_first(findings: Findings) -> Sequence[Trial]:
 
 
 def _figures(findings: Findings) -> dict[str, "Drawing"]:
-    from search.views.figures import answer_figures, rate_figures, trial_figures
+    from search.views.figures import (
+        answer_figures,
+        curve_figures,
+        curve_lines,
+        rate_figures,
+        trial_figures,
+    )
 
     result = findings.result
+    learned = curve_lines.Learned.of(result)
     searched = trial_figures.Searched.of(result)
     drawn = {
         "search": trial_figures.search_figure(findings.trials, searched),
         "schedule": answer_figures.schedule_figure(result),
         "confirmation": answer_figures.confirmation_figure(result),
     }
+    if learned.runs:
+        # In steps: the page's script turns them into epochs, and back where that is asked for.
+        drawn["curves"] = curve_figures.curves_figure(learned, unit="step")
     if findings.range_test.points:
         drawn["range_test"] = rate_figures.range_test_figure(findings.range_test)
     for key, measured in findings.range_test.others.items():
@@ -185,6 +209,14 @@ def _expected(
     if landscape.has_map:
         drawn["map"] = map_figure(landscape, trials, searched)
     return {**drawn, "parallel": parallel_figure(landscape, trials, searched)}
+
+
+def _picked(learned: "Learned") -> Markup:
+    """Return the trials whose curves can be looked at, as JSON in which no tag can begin."""
+    from search.views.figures.curve_lines import picked
+
+    text = json.dumps(picked(learned, MOST_PICKED), separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))
 
 
 @dataclass(frozen=True, slots=True)

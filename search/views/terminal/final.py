@@ -17,8 +17,9 @@ from search.final.training import Watch
 from search.starting.cost import duration_text
 from search.text import printable
 from search.views.beside import beside
-from search.views.terminal.answer import on_stdout, open_table, say
+from search.views.terminal.answer import on_stdout, say, say_title
 from search.views.terminal.progress import Progress as SearchProgress
+from search.views.terminal.tables import Column, table_of
 from trainers.run import Run
 
 _LOOK_S = 0.2
@@ -91,7 +92,8 @@ def print_models(models: FinalModels, *, json: bool) -> None:
     for line in _heading(models):
         say(console, line)
     console.print()
-    console.print(_table(models), soft_wrap=True)
+    say_title(console, f"{models.metric.title} of the weights as written")
+    console.print(_table(models, console.width), soft_wrap=True)
     console.print()
     for line in (*_expected(models), *models.notes):
         say(console, line)
@@ -118,16 +120,18 @@ def _heading(models: FinalModels) -> list[str]:
     return lines
 
 
-def _table(models: FinalModels) -> Table:
-    table = open_table(f"{models.metric.title} of the weights as written")
-    table.add_column("seed", no_wrap=True)
-    for split in models.splits:
-        table.add_column(split, justify="right", no_wrap=True)
-    table.add_column("file", overflow="fold")
-    for model in models.models:
-        scores = (models.metric.value(model.facts.scores[split]) for split in models.splits)
-        table.add_row(str(model.facts.seed), *scores, printable(_file(model)))
-    return table
+def _table(models: FinalModels, width: int) -> Table:
+    def scores(split: str) -> list[str]:
+        return [models.metric.value(model.facts.scores[split]) for model in models.models]
+
+    seeds = [str(model.facts.seed) for model in models.models]
+    files = [printable(_file(model)) for model in models.models]
+    columns = [
+        Column(heading="seed", cells=seeds, left=True),
+        *(Column(heading=split, cells=scores(split)) for split in models.splits),
+        Column(heading="file", cells=files, left=True, folds=True),
+    ]
+    return table_of(columns, width)
 
 
 def _file(model: FinalModel) -> str:

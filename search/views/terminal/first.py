@@ -5,8 +5,7 @@ import json as json_module
 from search.results.first import UNCONFIRMED, FirstChoice
 from search.results.provenance import Shell
 from search.stages.first import WHY_FIRST
-from search.text import printable
-from search.views.terminal.answer import on_stdout, say
+from search.views.terminal.answer import on_stdout, say, say_code
 from search.views.wording import CALL_EXPLAINED, code_of, proposal_lines
 
 
@@ -27,8 +26,7 @@ def print_first(first: FirstChoice, shell: Shell, *, json: bool) -> None:
     say(console, f"cost: {measured.n_steps:,} optimizer steps, {measured.seconds:.1f} s")
     console.print()
     say(console, CALL_EXPLAINED)
-    for line in ["", *code_of(first, first.params).splitlines()]:
-        console.print(printable(line), markup=False, soft_wrap=True)
+    say_code(console, code_of(first, first.params))
     console.print()
     say(console, "The search goes on from these sweeps, and confirms its answer:")
     console.print(f"    {search}", markup=False, soft_wrap=True)

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -13,6 +14,9 @@ from sqlalchemy import Engine
 
 from search.results.status import EndedRun, Overview, Running, ended_since, overview
 from search.starting.cost import Started, duration_text
+from search.text import printable
+from search.views.terminal.sparkline import KINDS, learning
+from search.views.terminal.tables import wrapped
 from studies.errors import DatabaseError, StudyError
 from studies.params import CYCLE, parameter
 from studies.states import RunState, Stage
@@ -30,8 +34,6 @@ class View:
         self.engine, self.started = engine, started
         self.now: Overview | None = None
         self.look_s = 0.0
-        self._since: tuple[float, int] | None = None  # a moment of progress: time, images done
-        self._images_at_start = 0
         self._away = False
         self._known: set[int] = set()  # ids of ended runs
         self._told: Counter[Stage] = Counter()
@@ -57,32 +59,20 @@ class View:
         self.look_s = time.monotonic() - began
         self._known |= new.keys()
         if first:
-            self._images_at_start = self.now.images_done
             self._told.update(run.stage for run in new.values())
             self._proposed = self.now.max_lr is not None
         else:
             self._new += new.values()
-        if not first and self._since is None and self.now.images_done > self._images_at_start:
-            self._since = time.monotonic(), self.now.images_done
         return True
 
-    def images_per_s(self) -> float:
-        """Training images per second of all workers as seen so far, at first the warm-up's."""
-        assert self.now is not None
-        if self._since is not None:
-            moment, images = self._since
-            seen = self.now.images_done - images
-            # Too few runs tell no speed: until 2 % of the images are done the warm-up's counts.
-            if seen > 0.02 * self.now.images_total:
-                return seen / (time.monotonic() - moment)
-        return self.started.images_per_s
-
     def speed_text(self) -> str:
-        """Return how fast it goes and how long the rest takes at that rate."""
+        """Return how fast it goes and how long the rest takes, as `status` says it.
+
+        The speed is the warm-up's until a run has ended.
+        """
         assert self.now is not None
-        rate = self.images_per_s()
-        left = (self.now.images_total - self.now.images_done) / rate
-        return f"{rate:,.0f} {self.started.trained_on}/s · {duration_text(left)} left"
+        rate = self.now.images_per_s or self.started.images_per_s
+        return f"{rate:,.0f} {self.started.trained_on}/s · {self.now.time_left or 'nothing left'}"
 
     def news(self) -> list[str]:
         """Return a line for each event since the last call: a run that ended, a proposal."""
@@ -109,9 +99,11 @@ class View:
         words.append(self.speed_text())
         return " · ".join(word for word in words if word)
 
-    def picture(self, *, height: int) -> RenderableType:
+    def picture(self, *, height: int, width: int = 80, plain: bool = False) -> RenderableType:
         """Return bars for the stages, a row for each run under way, the best so far and how
-        long the rest takes, in about `height` lines of 80 columns.
+        long the rest takes, in about `height` lines of `width` columns.
+
+        A row has how far the run is and how it learns; `plain`: in characters of ASCII.
         """
         now = self.now
         if now is None:
@@ -121,47 +113,57 @@ class View:
             failed = f", {stage.given_up} given up" if stage.given_up else ""
             bars.add_row(
                 Text(stage.name, style="bold" if stage.stage == now.stage else ""),
-                ProgressBar(total=max(1, stage.total), completed=stage.done, width=28),
+                ProgressBar(
+                    total=max(1, stage.total), completed=stage.done, width=min(28, width - 48)
+                ),
                 f"{stage.done}/{stage.total_text}{failed}",
             )
         parts: list[RenderableType] = [bars]
         if now.running:
             # Five lines are kept for the headings, 'and n more', two last lines, and the prompt.
             n_shown = max(1, min(_MOST_RUNS, height - len(now.stages) - 5))
-            parts.append(self._running(now.running[:n_shown]))
+            parts += self._running(now.running[:n_shown], width, plain=plain)
             if len(now.running) > n_shown:
                 parts.append(Text(f"and {len(now.running) - n_shown} more"))
-        parts += [Text(line) for line in self._last_lines()]
+        parts += [
+            Text(part) for line in self._last_lines() for part in wrapped(printable(line), width)
+        ]
         return Group(*parts)
 
-    def _running(self, runs: Sequence[Running]) -> Table:
+    def _running(
+        self, runs: Sequence[Running], width: int, *, plain: bool
+    ) -> list[RenderableType]:
+        """Return a row for each run; parameters without room are named below."""
+        values = _values(runs)
+        columns: dict[str, list[str]] = {
+            "running": [f"{run.name} {run.slot}" for run in runs],
+            "done": [done_text(run) for run in runs],
+            "left": [self._left(run) for run in runs],
+            **_learning(runs, plain=plain),
+            **values,
+        }
+        shown = {heading: cells for heading, cells in columns.items() if any(cells)}
+        hidden = list[str]()
+        while _taken(shown) > width and (last := next(reversed(shown))) in values:
+            hidden.insert(0, last)
+            del shown[last]
         table = Table.grid(padding=(0, 2, 0, 0))
-        asked = [tuple(run.params) for run in runs if run.params is not None]
-        names = max(asked, key=len, default=CYCLE)
-        narrow = len(names) > len(CYCLE)  # 80 columns hold no more long headings
-        columns = ("running", "epoch", f"{self.started.trained_on}/s", "left")
-        headings = [*columns, *(_heading(name, narrow) for name in names)]
-        for heading in headings:
-            table.add_column(justify="left" if heading == headings[0] else "right", no_wrap=True)
-        table.add_row(*(Text(heading, style="dim") for heading in headings))
-        for run in runs:
-            table.add_row(*self._cells(run, names))
-        return table
+        for heading in shown:
+            table.add_column(justify="left" if heading in _TO_THE_LEFT else "right", no_wrap=True)
+        table.add_row(*(Text(heading, style="dim") for heading in shown))
+        for cells in zip(*shown.values(), strict=True):
+            table.add_row(*map(Text, cells))
+        if not hidden:
+            return [table]
+        left_out = f"not shown, for want of room: {', '.join(hidden)}; `onecycle trials` has them"
+        return [table, *map(Text, wrapped(left_out, width))]
 
-    def _cells(self, run: Running, names: Sequence[str]) -> list[str]:
-        name = f"{run.name} {run.slot}"
-        if run.stage == Stage.RANGE_TEST:
-            return [name, f"{run.length} steps"]
-        speed, left = "", ""
-        if run.images_per_s:
-            row = self.started.row
-            images = (run.length - run.epoch) * row.steps_per_epoch * row.batch_size
-            speed, left = f"{run.images_per_s:,.0f}", duration_text(images / run.images_per_s)
-        cells = [name, f"{run.epoch}/{run.length}", speed, left]
-        if run.params is None:
-            return [*cells, "asking"]
-        texts = run.params.texts()
-        return [*cells, *(texts.get(each, "") for each in names)]
+    def _left(self, run: Running) -> str:
+        if not run.images_per_s:
+            return ""
+        row = self.started.row
+        images = (run.length - run.epoch) * row.steps_per_epoch * row.batch_size
+        return duration_text(images / run.images_per_s)
 
     def _last_lines(self) -> list[str]:
         assert self.now is not None
@@ -177,5 +179,46 @@ class View:
         return lines
 
 
-def _heading(name: str, narrow: bool) -> str:
-    return parameter(name).heading or name if narrow else name
+_TO_THE_LEFT = ("running", *KINDS)
+
+
+def _taken(columns: Mapping[str, Sequence[str]]) -> int:
+    """Return the columns of characters that a table takes, with two between its columns."""
+    widths = [max(map(cell_len, [heading, *cells])) for heading, cells in columns.items()]
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _learning(runs: Sequence[Running], *, plain: bool) -> dict[str, list[str]]:
+    """Return how the runs learn as two columns; none before there is anything to show."""
+    learned = learning(runs, plain=plain)
+    if not learned:
+        return {}
+    shown = [learned.get(place) for place in range(len(runs))]
+    return {
+        next(iter(learned.values())).kind: [each.line if each else "" for each in shown],
+        "last": [f"{each.last:.4g}" if each else "" for each in shown],
+    }
+
+
+def _values(runs: Sequence[Running]) -> dict[str, list[str]]:
+    """Return a column for each parameter; a heading is short, for 80 columns hold no long ones."""
+    asked = [tuple(run.params) for run in runs if run.params is not None]
+    names = max(asked, key=len, default=CYCLE)
+    texts = [{} if run.params is None else run.params.texts() for run in runs]
+    columns = {
+        printable(parameter(name).heading or name): [
+            printable(each.get(name, "")) for each in texts
+        ]
+        for name in names
+    }
+    for place, run in enumerate(runs):
+        if run.params is None and run.stage != Stage.RANGE_TEST:
+            next(iter(columns.values()))[place] = "asking"
+    return columns
+
+
+def done_text(run: Running) -> str:
+    """Return how far a run is: in epochs once its loop has reported one, else in steps."""
+    if run.epoch:
+        return f"epoch {run.epoch}/{run.length}"
+    return f"step {run.step}/{run.total_steps}"

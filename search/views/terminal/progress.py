@@ -17,8 +17,8 @@ from sqlalchemy import Engine
 from search.starting.cost import Started
 from search.text import printable
 from search.views.beside import beside
-from search.views.terminal.answer import plan_text
 from search.views.terminal.live_view import View
+from search.views.terminal.plan import plan_text
 from studies.urls import masked_text
 
 _SHARE = 10
@@ -58,7 +58,7 @@ class Progress:
     def watch(self, engine: Engine, started: Started) -> Iterator[None]:
         """Print database and plan, then show the study until the block ends."""
         print(f"database: {masked_text(engine.url)}", file=sys.stderr)
-        print(plan_text(started), file=sys.stderr, flush=True)
+        print(plan_text(started, width=self.console.width), file=sys.stderr, flush=True)
         view = View(engine, started)
         view.look()  # what has ended by now is not news, what ends from now on is
         show = self._show_live if self.live else self._print_lines
@@ -80,7 +80,11 @@ class Progress:
         self.console.print(self._picture(view))
 
     def _picture(self, view: View) -> RenderableType:
-        return view.picture(height=self.console.height)
+        return view.picture(
+            height=self.console.height,
+            width=self.console.width,
+            plain=self.console.options.ascii_only,
+        )
 
     def _print_lines(self, view: View, over: threading.Event) -> None:
         ending = False

@@ -128,9 +128,10 @@ def numbers(view: View) -> list[str]:
         "mean rate": f"{seen.mean_lr:.4g} = {seen.mean_lr / s.max_lr:.3f} max_lr",
         "momentum": momentum,
     }
-    call = textwrap.wrap(s.call(view.steps.names), _WIDTH, subsequent_indent=" " * 11)
+    width = _width()
+    call = textwrap.wrap(s.call(view.steps.names), width, subsequent_indent=" " * 11)
     lines = [f"{name:<13}{text}" for name, text in named.items()]
-    return [*call, "", *(textwrap.fill(x, _WIDTH, subsequent_indent=" " * 13) for x in lines)]
+    return [*call, "", *(textwrap.fill(x, width, subsequent_indent=" " * 13) for x in lines)]
 
 
 def _beside(applied: float, meant: float, formula: str, divisor: float) -> str:
@@ -147,7 +148,11 @@ def chart(lrs: Sequence[float]) -> list[str]:
         return ["(no chart: this output is not UTF-8)"]
     from search.views.terminal.charts import schedule_chart
 
-    return schedule_chart(lrs, width=min(_WIDTH, shutil.get_terminal_size().columns)).splitlines()
+    return schedule_chart(lrs, width=_width()).splitlines()
+
+
+def _width() -> int:
+    return min(_WIDTH, shutil.get_terminal_size().columns)
 
 
 def table(view: View) -> list[str]:

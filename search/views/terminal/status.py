@@ -5,8 +5,10 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Protocol
 
+from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 from sqlalchemy import Engine
@@ -22,10 +24,13 @@ from search.results.status import (
     stored_definition,
 )
 from search.starting.catalog import find
-from search.starting.cost import StageCost, duration_text
+from search.starting.cost import StageCost
 from search.text import printable, shell_line
 from search.tracebacks import harmless
 from search.views.terminal.answer import on_stdout
+from search.views.terminal.live_view import done_text
+from search.views.terminal.sparkline import Learning, learning
+from search.views.terminal.tables import wrapped
 from studies.errors import DatabaseUnreachableError
 from studies.states import Stage
 from studies.tables import WorkRow
@@ -34,6 +39,7 @@ log = logging.getLogger(__name__)
 
 # As watch(1) does.
 REPAINT_S = 2.0
+_NARROW = 60  # columns of the narrowest terminal that the counts have to fit
 _COUNTS = ("done", "running", "waiting", "given up", "total")
 
 
@@ -49,7 +55,8 @@ def print_status(engine: Engine, name: str, *, json: bool) -> None:
     if json:
         print(json_module.dumps(now.as_json(), indent=2))
     else:
-        print("\n".join(status_lines(now)))
+        for line in _fitted(on_stdout(), now):
+            print(line)
 
 
 def print_errors(engine: Engine, name: str, *, json: bool) -> None:
@@ -96,25 +103,36 @@ def _plan(engine: Engine, name: str) -> tuple[StageCost, ...]:
 def _screen() -> Iterator[Show]:
     """Repaint on a terminal; print again elsewhere."""
     console = on_stdout()
+    lines = partial(status_lines, plain=console.options.ascii_only)
     if not console.is_terminal:
-        yield lambda now: print("\n".join([*status_lines(now), ""]), flush=True)
+        yield lambda now: print("\n".join([*lines(now), ""]), flush=True)
         return
     with Live(console=console, auto_refresh=False) as live:
         yield lambda now: live.update(
-            Text("\n".join(status_lines(now)), no_wrap=True, overflow="ellipsis"), refresh=True
+            Text("\n".join(_fitted(console, now)), no_wrap=True, overflow="ellipsis"),
+            refresh=True,
         )
 
 
-def status_lines(now: Overview) -> list[str]:
-    """Return a look at a study as lines of text."""
+def _fitted(console: Console, now: Overview) -> list[str]:
+    """Return the lines that status_lines() gives: whole for a file, wrapped for a terminal."""
+    lines = status_lines(now, plain=console.options.ascii_only)
+    if not console.is_terminal:
+        return lines
+    return [part for line in lines for part in wrapped(line, console.width)]
+
+
+def status_lines(now: Overview, *, plain: bool = False) -> list[str]:
+    """Return a look at a study as lines of text; `plain`: its curves in characters of ASCII."""
     lines = [printable(f"study {now.study}: {_where(now)}")]
-    lines.append(f"  {'':<12}" + "".join(f"{heading:>10}" for heading in _COUNTS))
-    for s in now.stages:
-        numbers = (s.done, s.running, s.waiting, s.given_up, s.total_text)
-        lines.append(f"  {s.name:<12}" + "".join(f" {n:>9}" for n in numbers))
+    lines += _counts(now)
     if now.running:
         devices = {worker.name: worker.device for worker in now.workers}
-        shown = (_running_text(run, devices.get(run.owner), now.grace_s) for run in now.running)
+        learned = learning(now.running, plain=plain)
+        shown = (
+            _running_text(run, learned.get(place), devices.get(run.owner), now.grace_s)
+            for place, run in enumerate(now.running)
+        )
         lines += ["running", *(f"  {text}" for text in shown)]
     idle = [worker for worker in now.workers if worker.waits_for is not None]
     if idle:
@@ -135,9 +153,24 @@ def status_lines(now: Overview) -> list[str]:
         lines.append(f"best so far {best.score:.4f} (slot {best.slot}{params})")
     elif now.max_lr is not None:
         lines.append(now.max_lr)
-    if now.seconds_left is not None:
-        lines.append(f"about {duration_text(now.seconds_left)} left")
+    if now.time_left:
+        lines.append(now.time_left)
     return lines
+
+
+def _counts(now: Overview) -> list[str]:
+    """Return the table of the stages, within 60 columns."""
+    rows: list[tuple[str, ...]] = [("", *_COUNTS)]
+    for s in now.stages:
+        numbers = (s.done, s.running, s.waiting, s.given_up)
+        rows.append((s.name, *map(str, numbers), s.total_text))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    gap = " " * (2 if sum(widths) + 2 * len(widths) <= _NARROW else 1)
+    return [
+        f"  {name:<{widths[0]}}"
+        + "".join(f"{gap}{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+        for name, *cells in rows
+    ]
 
 
 def print_reaped(given_back: Sequence[WorkRow], *, n_watched: int) -> None:
@@ -156,11 +189,13 @@ def _where(now: Overview) -> str:
     return now.stage.words
 
 
-def _running_text(run: Running, device: str | None, grace_s: float) -> str:
-    sweep = run.stage == Stage.RANGE_TEST
+def _running_text(
+    run: Running, learned: Learning | None, device: str | None, grace_s: float
+) -> str:
     words = [
         f"{run.name} {run.slot}",
-        f"sweep of {run.length} steps" if sweep else f"epoch {run.epoch}/{run.length}",
+        done_text(run),
+        "" if learned is None else str(learned),
         owner_text(run.owner),
         device or "",
         _silence_text(run, grace_s),

@@ -1,0 +1,1 @@
+"""What a GPU makes of `cifar`: its step in several forms, its repeats, and the whole study."""

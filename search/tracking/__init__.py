@@ -1,0 +1,1 @@
+"""A stored study shown by experiment trackers: TensorBoard, MLflow, W&B."""
