@@ -94,6 +94,16 @@ def test_the_range_test_figure_draws_each_sweep_on_a_plain_log_axis(
     assert 2.3 < high < 3 < np.nanmax(sweep_losses(0))
 
 
+def test_a_loss_that_exploded_lies_within_what_a_browser_draws() -> None:
+    plan = Sweep(start_lr=1e-5, end_lr=10.0, total_steps=120)
+    losses = [sweep_loss(lr) if lr < 5 else 1e30 for lr in plan.lrs()]
+    points = tuple(
+        Point(n, lr, loss) for n, (lr, loss) in enumerate(zip(plan.lrs(), losses, strict=True))
+    )
+    figure = range_test_figure(concluded(plan, (points,), None, seconds=0.0))
+    assert max(y for trace in figure.data[:2] for y in trace.y) == 1e9
+
+
 def test_a_sweep_that_is_never_finite_still_gives_a_figure() -> None:
     plan = Sweep(start_lr=1e-5, end_lr=10.0, total_steps=120)
     broken = tuple(Point(step, lr, float("nan")) for step, lr in enumerate(plan.lrs()))

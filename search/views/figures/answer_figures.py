@@ -168,7 +168,7 @@ def importance_figure(
             orientation="h",
             width=0.6,
             marker={"color": BLUE},
-            name=f"of the expected score, 95 % interval (n = {result.n_trials} configurations)",
+            name=f"expected score, 95 % interval (n = {result.n_trials})",
             hovertemplate="%{y}: %{x:.0f} %<extra></extra>",
         )
     )
@@ -179,7 +179,7 @@ def importance_figure(
             y=list(singles),
             mode="markers",
             marker={"color": ORANGE, "size": 11, "symbol": "diamond-open", "line": {"width": 2}},
-            name=f"of the single scores ({result.explained_by})",
+            name=f"single scores ({result.explained_by})",
             hovertemplate="%{y}: %{x:.0f} % of the single scores<extra></extra>",
         )
     _noise_mark(figure, result)
@@ -226,7 +226,7 @@ def _noise_mark(figure: "Figure", result: StudyResult) -> None:
     """Shade what a seed's noise has of the variance of single scores."""
     floor = result.noise_floor
     if floor is not None:
-        name = f"a seed's noise: at most about {100 * floor:.0f} % of the single scores'"
+        name = f"a seed's noise, of single scores: {100 * floor:.0f} % at most"
         band(figure, (0.0, 100 * floor), "", color=ORANGE)
         vertical(figure, 100 * floor, name, color=ORANGE, dash="dash")
 

@@ -173,7 +173,8 @@ def _little_known(
         for x, half in zip(places, halves, strict=True)
         if 2 * factor * half > wide
     ]
-    look = {"color": "#222222", "size": 3, "opacity": 0.8}
+    outline = {"color": "rgba(255,255,255,0.6)", "width": 0.5}
+    look = {"color": "#222222", "size": 3.5, "opacity": 0.8, "line": outline}
     name = "little is known: the band is wider than the trials lie apart"
     return [
         go.Scatter(

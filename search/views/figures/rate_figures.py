@@ -79,7 +79,7 @@ def _sweep(figure: "Figure", number: int, curve: SmoothedCurve, *, n: int) -> No
     legend = {"showlegend": number == 0}
     figure.add_scatter(
         x=curve.lrs.tolist(),
-        y=curve.losses.tolist(),
+        y=_within_svg(curve.losses),
         mode="markers",
         marker={"color": GREY, "size": 3, "opacity": 0.35},
         name=f"loss of a step (n = {count(n, 'sweep')})",
@@ -89,7 +89,7 @@ def _sweep(figure: "Figure", number: int, curve: SmoothedCurve, *, n: int) -> No
     )
     figure.add_scatter(
         x=curve.lrs.tolist(),
-        y=curve.smoothed.tolist(),
+        y=_within_svg(curve.smoothed),
         mode="lines",
         line={"color": SKY, "width": 1.2},
         name="a sweep, smoothed without lag",
@@ -99,11 +99,18 @@ def _sweep(figure: "Figure", number: int, curve: SmoothedCurve, *, n: int) -> No
     )
 
 
+def _within_svg(losses: NDArray[np.float64]) -> list[float]:
+    """Return losses of which none is written with an exponent: from 1e21 pixels on a browser
+    refuses the place."""
+    values: list[float] = np.clip(losses, -1e9, 1e9).tolist()
+    return values
+
+
 def _slow_sweep(figure: "Figure", curve: SmoothedCurve, *, n_steps: int) -> None:
     """Add the sweep that the drift is read of."""
     figure.add_scatter(
         x=curve.lrs.tolist(),
-        y=curve.smoothed.tolist(),
+        y=_within_svg(curve.smoothed),
         mode="lines",
         line={"color": PURPLE, "width": 1.5, "dash": "dash"},
         name=f"slow sweep, {n_steps} steps (n = 1)",
