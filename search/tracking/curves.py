@@ -1,4 +1,4 @@
-"""The curves of a run for a tracker: by epoch those of a cycle, by step those of a sweep."""
+"""The curves of a run for a tracker: by epoch, of a sweep and of a loop without epochs by step."""
 
 from dataclasses import replace
 from itertools import accumulate
@@ -7,7 +7,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from search.tracking.records import Point, Tracked, TrackedStudy, plain_name
-from studies.tables import EpochRecord, PointRecord
+from studies.tables import EpochRecord, PointRecord, WorkRow
+from trainers.curve import Curve
 
 
 def with_points(session: Session, study: TrackedStudy, run: Tracked) -> Tracked:
@@ -43,4 +44,13 @@ def with_points(session: Session, study: TrackedStudy, run: Tracked) -> Tracked:
         for name, value in (("lr", each.lr), ("loss", each.loss))
         if value is not None
     ]
+    if not points and run.ended is not None:  # a loop without epochs: windows of its steps
+        stored = session.scalar(select(WorkRow.curve).where(WorkRow.id == work_id)) or Curve()
+        values = zip(stored.steps, stored.lrs, stored.losses, strict=True)
+        points = [
+            Point(name, step, value, run.ended)
+            for step, lr, loss in values
+            for name, value in (("lr", lr), ("train_loss", loss))
+            if value is not None
+        ]
     return replace(run, began=began, points=tuple(points))
