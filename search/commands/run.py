@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "onecycle run --study digits",
+    "onecycle run --data photos --model torchvision.models:resnet18",
     "onecycle run --study mine.py --dry-run",
     "onecycle run --study mine.py --budget 2h --workers 2",
     "onecycle run --study mine.py --budget range-test",
