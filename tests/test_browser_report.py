@@ -115,7 +115,7 @@ def test_nothing_is_wider_than_the_screen(report: Path, open_tab: OpenTab, width
 
 
 EDGES = """() => {
-    const tile = document.querySelector('.values .verdict'), style = getComputedStyle(tile);
+    const tile = document.querySelector('.values .answer'), style = getComputedStyle(tile);
     return [style.borderLeftColor, style.borderLeftStyle, tile.innerText];
 }"""
 

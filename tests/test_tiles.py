@@ -62,9 +62,9 @@ def test_each_verdict_has_a_word_an_icon_and_a_look_of_its_own(
         assert len({getattr(look, part) for look in LOOKS.values()}) == len(Verdict)
     for verdict, found in by_verdict.items():
         html, look = page(found), LOOKS[verdict]
-        assert f'<div class="verdict {look.name}' in html
+        assert f'<div class="answer {look.name}' in html
         assert f"{look.icon} {look.word}" in html
-        assert f'<p class="verdict verdict {look.name}">' in html
+        assert f'<p class="verdict answer {look.name}">' in html
         assert f".{look.name}" in html, "the style sheet knows it"
 
 

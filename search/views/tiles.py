@@ -75,7 +75,7 @@ def _answer(result: StudyResult) -> Tile:
     value = "torch's defaults" if result.recommended.is_baseline else result.recommended.name
     colon = ":" if result.outcome is Verdict.BASELINE_PICKED else ""
     note = f"{look.icon} {look.word}{colon} {notes[result.outcome]}"
-    return Tile("the answer", value, note, f"verdict {look.name}")
+    return Tile("the answer", value, note, f"answer {look.name}")
 
 
 def _values(result: StudyResult) -> Iterator[Tile]:

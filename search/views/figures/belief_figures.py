@@ -175,7 +175,7 @@ def _little_known(
     ]
     outline = {"color": "rgba(255,255,255,0.6)", "width": 0.5}
     look = {"color": "#222222", "size": 3.5, "opacity": 0.8, "line": outline}
-    name = "little is known: the band is wider than the trials lie apart"
+    name = "little is known: band wider than all scores"
     return [
         go.Scatter(
             x=[x for x, _ in dots],
