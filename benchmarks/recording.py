@@ -72,6 +72,7 @@ def frames(text: str) -> list[str]:
 def picture(text: str, command: str, *, at: float, n_lines: int) -> Console:
     """Return a recording console: the command, its screen at a share of the way, the answer."""
     *drawn, last = frames(text)
+    drawn = [each for each in drawn if "running" in each] or drawn  # runs show how they learn
     console = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True)
     console.print(f"$ {command}", style="bold", highlight=False)
     console.print(Text.from_ansi(drawn[int(at * (len(drawn) - 1))].strip("\n")))

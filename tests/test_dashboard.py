@@ -210,13 +210,13 @@ def test_a_study_of_ours_has_cards_and_a_note_that_are_stored_nowhere(copy: URL)
         "onecycle-answer",
         "onecycle-confirmation",
         "onecycle-search",
+        "onecycle-curves",
         *(f"onecycle-slice-{name}" for name in ("max_lr", "pct_start", "div_factor")),
         "onecycle-map",
         "onecycle-parallel",
         "onecycle-importance",
         "onecycle-range-test",
         "onecycle-schedules",
-        "onecycle-curves",
     ]
     assert shown["note"]["body"].startswith("## Study `table`: finished")
     assert shown["objective_names"] == ["accuracy"]
@@ -282,7 +282,7 @@ def test_what_somebody_saved_on_the_dashboard_is_kept_beside_the_cards(copy: URL
     shown = study(create_app(copy, password=PASSWORD), 1)
     assert shown["note"] == {"version": 1, "body": "my **own** words"}
     assert [card["id"] for card in shown["plotly_graph_objects"]][-2:] == [
-        "onecycle-curves",
+        "onecycle-schedules",
         "mine",
     ]
 

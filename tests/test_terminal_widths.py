@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from search.params import Params
+from search.results.curves import EpochPoint, StepPoint
 from search.results.status import Overview, overview, plan_of, stored_definition
 from search.results.trials import Trial, trials
 from search.starting.catalog import find
@@ -215,6 +216,10 @@ def running(now: Overview) -> Overview:
             owner=owner,
             silent_s=2.0,
             stale=slot == 1,
+            step=70,
+            total_steps=200,
+            by_epoch=(EpochPoint(1, 50, 0.2, 1.0, None, 1.0, 0.7),),
+            by_step=(StepPoint(40, 0.1, 2.0), StepPoint(70, 0.2, 1.0)),
             **values,
         )
         for slot in range(3)

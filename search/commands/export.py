@@ -46,7 +46,9 @@ def export(
             rich_help_panel=WHERE,
         ),
     ] = False,
-    until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
+    until_stdin_closes: Annotated[
+        bool, typer.Option(hidden=True, help="With --follow: stay until our stdin is closed.")
+    ] = False,
 ) -> None:
     """Print a finished study's answer as code that runs as pasted; or send it to a tracker.
 

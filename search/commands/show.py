@@ -4,7 +4,7 @@ import typer
 
 from search.commands.flags import StorageFlag, StoredFlag
 
-EXAMPLES = ("onecycle show --study digits > mine.py", "onecycle run --study mine.py --name digits")
+EXAMPLES = ("onecycle show --study digits", "onecycle show --study photos-resnet18")
 
 
 def show(study: StoredFlag, storage: StorageFlag = None) -> None:

@@ -30,8 +30,8 @@ class What:
         str | None,
         _option(
             "--study",
-            help="digits, cifar-small, cifar, or the path of your own study file. Without one: "
-            "--data and --model.",
+            help="The study: digits, cifar-small, cifar, or the path of your own study file; "
+            "without one, --data and --model.",
             panel=WHAT,
             autocompletion=complete_definitions,
         ),
@@ -40,8 +40,8 @@ class What:
         str | None,
         _option(
             "--model",
-            help="A study without a file: the model, as in torchvision.models:resnet18, "
-            "mymodule:Net or net.py:Net; its classes are filled in from --data.",
+            help="The model of a study without a file: MODULE:NAME or FILE.py:NAME; its classes "
+            "are filled in from --data.",
         ),
     ] = None
     model_arg: Annotated[
@@ -54,13 +54,16 @@ class What:
     ] = None
     channels: Annotated[
         int | None,
-        _option("--channels", help="1 for grey, 3 for colour. Default: as the images are."),
+        _option(
+            "--channels",
+            help="Channels of the images: 1 for grey, 3 for colour. Default: as they are.",
+        ),
     ] = None
     stem: Annotated[
         str | None,
         _option(
             "--stem",
-            help="own leaves the model's first layers; small makes a 7x7 convolution and its "
+            help="The first layers: own leaves the model's; small makes a 7x7 convolution and its "
             "pooling 3x3 without one. Default: small below 64 pixels.",
         ),
     ] = None
@@ -101,7 +104,8 @@ class What:
     ] = None
     flip: Annotated[bool, _option("--flip", help="Mirror half of the train images.")] = False
     precision: Annotated[
-        str | None, _option("--precision", help="auto, fp32 or bf16. Default: auto.")
+        str | None,
+        _option("--precision", help="The precision: auto, fp32 or bf16. Default: auto."),
     ] = None
     settings: Annotated[
         list[str] | None,

@@ -143,6 +143,9 @@ class View:
             **values,
         }
         shown = {heading: cells for heading, cells in columns.items() if any(cells)}
+        for heading in _DROPPED_FIRST:
+            if _taken(shown) > width:
+                shown.pop(heading, None)
         hidden = list[str]()
         while _taken(shown) > width and (last := next(reversed(shown))) in values:
             hidden.insert(0, last)
@@ -180,6 +183,8 @@ class View:
 
 
 _TO_THE_LEFT = ("running", *KINDS)
+_DROPPED_FIRST = ("left", "last")
+"""Told elsewhere as well: of the whole study, and by the end of the line that is drawn."""
 
 
 def _taken(columns: Mapping[str, Sequence[str]]) -> int:
