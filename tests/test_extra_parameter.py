@@ -147,7 +147,8 @@ def test_the_answer_holds_it_with_importance_and_region(extra: Extra) -> None:
     assert answer["parameters"] == NAMES
     assert answer["importances"].keys() == {RELATIVE_MAX_LR, *NAMES[1:]}
     effects = answer["expected"]["effects"]
-    assert max(effects, key=effects.__getitem__) in NAMES[3:], "the greatest"
+    assert effects.keys() == set(NAMES)
+    assert effects["optimizer"] > 0.02, "0.1 of accuracy in the table"
     assert list(extra.winner) == NAMES
     assert extra.winner["optimizer"] == "adamw"
     region = answer["region"]
