@@ -84,7 +84,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 def rows(n, seed):
     return [
-        {"input_ids": [2 + (each * 7 + seed + at) % 40 for at in range(8)], "labels": each % 2}
+        {"input_ids": [2 + (each * 7 + 2 * seed + at) % 40 for at in range(8)], "labels": each % 2}
         for each in range(n)
     ]
 
