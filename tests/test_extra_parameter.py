@@ -371,10 +371,11 @@ def test_label_smoothing_of_the_bundled_loop_is_searched(main_here: Main, tmp_pa
     protocol = json.loads(query(make_url(url), "SELECT declared FROM study")[0][0])
     assert protocol["baseline.label_smoothing"] == "0.0"
     assert "task.label_smoothing" not in protocol
-    table = main_here("trials", "--study", "smoothed", "--storage", url).out
-    assert [line.split()[-2] for line in table.splitlines()[3:]] == [
-        f"{found[slot]:.2f}" for slot in sorted(found)
-    ]
+    table = main_here("trials", "--study", "smoothed", "--storage", url, "--csv").out
+    shown = {
+        int(row["slot"]): row["label_smoothing"] for row in csv.DictReader(io.StringIO(table))
+    }
+    assert {slot: float(value) for slot, value in shown.items()} == pytest.approx(found)
 
 
 def test_a_parameter_that_the_bundled_loop_has_not_is_refused_in_one_line(

@@ -186,11 +186,12 @@ def test_a_folder_of_images_needs_no_code(tmp_path: Path) -> None:
             folder = tmp_path / "photos" / split / label
             folder.mkdir(parents=True)
             for each in range(n):
-                Image.new("RGB", (32, 32), (brightness + each, 90, 4 * each)).save(
+                Image.new("RGB", (12, 12), (brightness + each, 90, 4 * each)).save(
                     folder / f"{each}.png"
                 )
     (command,) = [line for line in OURS if "--data photos" in line]
-    ended = started(tmp_path, command, more=("--trials", "2", "--json"))
+    few = ("--budget", "range-test", "--set", "n_sweeps=1", "--set", "n_steps=60", "--json")
+    ended = started(tmp_path, command, more=few)
     assert ended.code == 0, ended.err
     assert json.loads(ended.out)["onecycle_lr"]["max_lr"] > 0
 
