@@ -28,6 +28,17 @@ class Flags(argparse.ArgumentParser):
             allow_abbrev=False,
         )
 
+    def add_places(self, kept: str) -> None:
+        """Add --save and --write, of which one is needed; `kept`: what the page is of."""
+        where = self.add_mutually_exclusive_group(required=True)
+        where.add_argument("--save", type=Path, metavar="FILE", help="where results are kept")
+        where.add_argument(
+            "--write",
+            type=Path,
+            metavar="PAGE",
+            help=f"write the page of the kept {kept}, and end",
+        )
+
     def error(self, message: str) -> NoReturn:
         """End the program."""
         self.exit(TO_FIX, f"error: {message}; --help shows all flags\n")

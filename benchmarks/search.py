@@ -223,11 +223,7 @@ def _optimum(task: str) -> float:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     flags = Flags("search", __doc__)
-    where = flags.add_mutually_exclusive_group(required=True)
-    where.add_argument("--save", type=Path, metavar="FILE", help="where results are kept")
-    where.add_argument(
-        "--write", type=Path, metavar="PAGE", help="write the page of the kept searches, and end"
-    )
+    flags.add_places("searches")
     flags.add_argument(
         "--task",
         choices=(*STUDIES, "synthetic"),

@@ -190,11 +190,7 @@ def page() -> Page:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     flags = Flags("trained", __doc__)
-    where = flags.add_mutually_exclusive_group(required=True)
-    where.add_argument("--save", type=Path, metavar="FILE", help="where results are kept")
-    where.add_argument(
-        "--write", type=Path, metavar="PAGE", help="write the page of the kept files, and end"
-    )
+    flags.add_places("files")
     flags.add_argument("--data", type=existing_folder, help="CIFAR-10 as an ImageFolder")
     flags.add_argument("--device", default="cpu", help="cpu, cuda, mps or auto")
     flags.add_argument(

@@ -20,8 +20,8 @@ from search.stages.range_test import measured_at_all, with_stored_range_test
 from search.starting import catalog, slurm
 from search.starting.asked import Asked, asked_of, check_counts, definition_of
 from search.starting.cost import Started, estimate, load_task, warm_up
-from search.starting.following import followed
-from search.starting.here import join_here, stop_at_end_of_stdin
+from search.starting.following import catch_up, followed
+from search.starting.here import leave, stop_at_end_of_stdin, work_here
 from search.starting.opening import opened, settle_ended
 from search.starting.renewal import make_way, start_fresh
 from search.starting.slurm import Batch, batch_script
@@ -134,8 +134,7 @@ def brought_to_end(
         if row is None or (row.stage == only if only else not has_ended(engine, row)):
             row = work_on(engine, asked, row, stop=stop, watch=watch, only=only)
         else:
-            with followed(engine, row.name, asked.track, stop):
-                pass  # what a tracker has not got is sent, though nothing is left to do
+            catch_up(engine, row.name, asked.track, stop)
         settle_ended(engine, row)
         yield engine, row
 
@@ -210,8 +209,7 @@ def range_test(
         if row is None or row.stage == Stage.RANGE_TEST:
             row = work_on(engine, asked, row, stop=stop, watch=watch, only=Stage.RANGE_TEST)
         else:
-            with followed(engine, row.name, asked.track, stop):
-                pass
+            catch_up(engine, row.name, asked.track, stop)
         with reading(engine) as session:
             return measured_at_all(session, row)
 
@@ -419,12 +417,12 @@ def join(
             patiently(catalog.resolve, engine, row, facts_of(trainer))
             row = patiently(catalog.measure_diverged_value, engine, row, definition.study, trainer)
             with followed(engine, row.name, trackers, stop):
-                join_here(
+                ended = work_here(
                     engine, row, definition, trainer=trainer, site=site, stop=stop, only=only
                 )
+                leave(row, ended, site=site, stop=stop, only=only)
         else:
-            with followed(engine, row.name, trackers, stop):
-                pass
+            catch_up(engine, row.name, trackers, stop)
         if patiently(catalog.find, engine, name).stage == Stage.FAILED:
             load_result(engine, name)
 

@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import shlex
-import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from studies.flags import Flags, setting, word_of
 from studies.given import unexpected_argument
 from studies.settings import Settings, changing, with_settings
 from trainers.given import what
+from trainers.module_files import module_of, run_module
 
 BUNDLED = ("digits", "cifar-small", "cifar")
 
@@ -146,18 +146,9 @@ def _no_study(names: dict[str, object]) -> str:
 
 def _module_at(path: Path) -> ModuleType:
     """Import the file at `path`; modules beside it can be imported by it."""
-    name = f"onecycle_study_{path.stem}"
-    module_spec = importlib.util.spec_from_file_location(name, path)
-    assert module_spec is not None
-    assert module_spec.loader is not None
-    if str(path.parent) not in sys.path:
-        # At the end: a file beside it that is named like a package must not hide that package.
-        sys.path.append(str(path.parent))
-    module = importlib.util.module_from_spec(module_spec)
-    # Before it runs: dataclasses look up their module there.
-    sys.modules[name] = module
+    module = module_of(path, f"onecycle_study_{path.stem}")
     try:
-        module_spec.loader.exec_module(module)
+        run_module(module)
     except SyntaxError as error:
         where = f"{error.filename or path}, line {error.lineno or '?'}"
         raise StudyFileError(f"{where}: {error.msg}") from error

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import make_url
 
 from search.params import Params
-from search.results.landscape import Landscape, landscape_of
+from search.results.landscape import Landscape, landscape_later
 from search.results.metric import Metric
 from search.results.trials import Trial
 from search.stages.believed import Belief, Tried, believe
@@ -230,7 +230,7 @@ def test_what_is_stored_says_the_same_as_the_studys_own_file(
     row = catalog.find(engine, "table")
     with reading(engine) as session:
         cycles = cycles_of(session, row)
-        stored = landscape_of(session, row)
+        stored = landscape_later(session, row)()
     engine.dispose()
     assert stored is not None
     assert found.landscape is not None

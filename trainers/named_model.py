@@ -2,7 +2,6 @@
 
 import difflib
 import importlib
-import importlib.util
 import inspect
 import sys
 import sysconfig
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from trainers.errors import TaskError
 from trainers.given import what
+from trainers.module_files import module_of, run_module
 
 if TYPE_CHECKING:
     from torch import nn
@@ -210,15 +210,9 @@ def _file(path: Path) -> ModuleType:
         return known
     if not full.is_file():
         raise TaskError(f"model {path}:...: there is no file {full}")
-    spec = importlib.util.spec_from_file_location(name, full)
-    assert spec is not None
-    assert spec.loader is not None
-    if str(full.parent) not in sys.path:
-        sys.path.append(str(full.parent))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before it runs: dataclasses look up their module there
+    module = module_of(full, name)
     try:
-        spec.loader.exec_module(module)
+        run_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise _unloaded(str(path), error) from error

@@ -97,22 +97,9 @@ def submit(
         partition=partition,
         sbatch=tuple(sbatch or ()),
     )
-    study = what.definition(data)
-    if dry_run:
-        script = api.submitted_script(
-            study,
-            batch,
-            storage=storage,
-            name=name,
-            trials=trials,
-            seed=seed,
-            data=data,
-            track=track,
-        )
-        typer.echo(script, nl=False)
-        return
-    job = api.submit(
-        study,
+    call = api.submitted_script if dry_run else api.submit
+    told = call(
+        what.definition(data),
         batch,
         storage=storage,
         name=name,
@@ -121,8 +108,11 @@ def submit(
         data=data,
         track=track,
     )
-    if job is not None:
+    if dry_run:
+        typer.echo(told, nl=False)
+        return
+    if told is not None:
         typer.echo(
             f"{workers} worker(s) are queued; `scancel JOB` takes them back, job:", err=True
         )
-        typer.echo(job)
+        typer.echo(told)

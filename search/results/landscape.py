@@ -1,8 +1,8 @@
 """What the surrogate expects over the range of a study, cut through one configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
@@ -150,26 +150,32 @@ _NORMAL = 1.96
 """Deviations of a normal distribution to either side that hold 95 %."""
 
 
-def landscape_of(
+def landscape_later(
     session: Session, row: StudyRow, through: Params | None = None
-) -> Landscape | None:
-    """Return what is expected of a study's range, also while it runs.
+) -> Callable[[], Landscape | None]:
+    """Return what makes the landscape of a study, also of one that runs, of what is stored now.
 
-    Without `through` that is the trained configuration that is expected to score best. None where
-    nothing can be expected: before the range is known, while no cycle has a score of its own, and
-    where an earlier version stored a space that this one cannot read.
+    Rows are read now; to believe takes a second or two, and many who read a study draw nothing.
+    Without `through` it is cut through the trained configuration that is expected to score best.
+    None where nothing can be expected: before the range is known, while no cycle has a score of
+    its own, and where an earlier version stored a space that this one cannot read.
     """
-    if row.proposed_max_lr is None or row.bracket_low is None or row.diverged_value is None:
-        return None
-    try:
-        ranges = Ranges.stored(row)
-        cycles = cycles_of(session, row)
-        belief = belief_within(ranges, row, cycles, done_rows(session, row.id, Stage.CONFIRMATION))
-    except (ValueError, KeyError):  # of spaces that trials do not follow
-        return None
-    if belief is None:
-        return None
-    return Landscape(belief, belief.best_trained if through is None else through)
+    cycles = cycles_of(session, row)
+    confirmed = done_rows(session, row.id, Stage.CONFIRMATION)
+
+    @cache
+    def landscape() -> Landscape | None:
+        if row.proposed_max_lr is None or row.bracket_low is None or row.diverged_value is None:
+            return None
+        try:
+            belief = belief_within(Ranges.stored(row), row, cycles, confirmed)
+        except (ValueError, KeyError):  # of spaces that trials do not follow
+            return None
+        if belief is None:
+            return None
+        return Landscape(belief, belief.best_trained if through is None else through)
+
+    return landscape
 
 
 def _values(domain: Domain, n: int = _N_PLACES) -> tuple[Value, ...]:

@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 
 from search.errors import EXIT_FINISHED, EXIT_INTERRUPTED, EXIT_NO_RESULT, ending_of
 from search.starting.cost import Started
-from search.starting.here import join_here, stop_at_end_of_stdin
+from search.starting.here import leave, stop_at_end_of_stdin, work_as_started
 from search.starting.opening import opened
 from search.workers.patience import Patience
 from search.workers.stop import Stop
@@ -183,13 +183,6 @@ def _work(url: str, started: Started) -> int:
     stop = Stop()
     stop_at_end_of_stdin(stop)
     with stop.on_signals(), opened(url, patiently=Patience(stop)) as engine:
-        ended = join_here(
-            engine,
-            started.row,
-            started.definition,
-            trainer=started.trainer,
-            site=started.site,
-            stop=stop,
-            only=started.only,
-        )
+        ended = work_as_started(engine, started, stop)
+        leave(started.row, ended, site=started.site, stop=stop, only=started.only)
     return EXIT_NO_RESULT if ended == WorkEnd.FAILED else EXIT_FINISHED

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from search.errors import GivenBackError
 from search.starting import catalog
+from search.starting.cost import Started
 from search.workers.stop import Stop
 from studies.registry import Definition
 from studies.states import Stage, WorkEnd
@@ -35,22 +36,24 @@ def work_here(
     ).work()
 
 
-def join_here(
-    engine: Engine,
-    row: StudyRow,
-    definition: Definition,
-    *,
-    trainer: Trainer,
-    site: Site,
-    stop: Stop,
-    only: Stage | None,
-) -> WorkEnd:
-    """Be one worker that another program started, or waits for; see raise_if_stopped()."""
-    ended = work_here(engine, row, definition, trainer=trainer, site=site, stop=stop, only=only)
+def work_as_started(engine: Engine, started: Started, stop: Stop) -> WorkEnd:
+    """Be one worker of a start."""
+    return work_here(
+        engine,
+        started.row,
+        started.definition,
+        trainer=started.trainer,
+        site=started.site,
+        stop=stop,
+        only=started.only,
+    )
+
+
+def leave(row: StudyRow, ended: WorkEnd, *, site: Site, stop: Stop, only: Stage | None) -> None:
+    """End as a worker that another program started, or waits for; see raise_if_stopped()."""
     raise_if_stopped(ended, stop)
     if only is None:
         catalog.remove_checkpoints(row.id, site.cache)
-    return ended
 
 
 def raise_if_stopped(ended: WorkEnd, stop: Stop) -> None:

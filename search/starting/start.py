@@ -15,7 +15,7 @@ from search.starting.asked import Asked
 from search.starting.cost import Pace, Started, estimate, load_task, warm_up
 from search.starting.following import followed
 from search.starting.forked import Forked, forked
-from search.starting.here import raise_if_stopped, work_here
+from search.starting.here import raise_if_stopped, work_as_started
 from search.starting.renewal import make_way, with_way_on
 from search.starting.target import RANGE_TEST, Target, n_trials_of
 from search.starting.travel import can_travel
@@ -155,15 +155,7 @@ def _worked(engine: Engine, started: Started, stop: Stop, workers: Sequence[Fork
 
     if started.n_workers > 1:
         return run_workers(engine, started, stop, workers)
-    ended = work_here(
-        engine,
-        started.row,
-        started.definition,
-        trainer=started.trainer,
-        site=started.site,
-        stop=stop,
-        only=started.only,
-    )
+    ended = work_as_started(engine, started, stop)
     if ended == WorkEnd.RENEW and can_travel(started.definition):
         return run_workers(engine, started, stop)
     return ended

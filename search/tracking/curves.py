@@ -6,9 +6,9 @@ from itertools import accumulate
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from search.results.curves import step_points
 from search.tracking.records import Point, Tracked, TrackedStudy, plain_name
 from studies.tables import EpochRecord, PointRecord, WorkRow
-from trainers.curve import Curve
 
 
 def with_points(session: Session, study: TrackedStudy, run: Tracked) -> Tracked:
@@ -45,12 +45,11 @@ def with_points(session: Session, study: TrackedStudy, run: Tracked) -> Tracked:
         if value is not None
     ]
     if not points and run.ended is not None:  # a loop without epochs: windows of its steps
-        stored = session.scalar(select(WorkRow.curve).where(WorkRow.id == work_id)) or Curve()
-        values = zip(stored.steps, stored.lrs, stored.losses, strict=True)
+        stored = session.scalar(select(WorkRow.curve).where(WorkRow.id == work_id))
         points = [
-            Point(name, step, value, run.ended)
-            for step, lr, loss in values
-            for name, value in (("lr", lr), ("train_loss", loss))
+            Point(name, each.step, value, run.ended)
+            for each in step_points(stored)
+            for name, value in (("lr", each.lr), ("train_loss", each.train_loss))
             if value is not None
         ]
     return replace(run, began=began, points=tuple(points))

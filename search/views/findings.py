@@ -1,6 +1,6 @@
 """All that is reported of a finished study, read at one moment: for page, terminal, programs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ from sqlalchemy import URL, Engine, select
 from sqlalchemy.orm import Session
 
 from search.queue.rows import stored_study
-from search.results.landscape import Landscape, landscape_of
+from search.results.landscape import Landscape, landscape_later
 from search.results.provenance import Provenance, Shell, free_name, provenance, storage_flag
 from search.results.result import StudyResult, result_of, with_curves
 from search.results.trials import Trial
@@ -24,17 +24,23 @@ from trainers.sweeps.result import RangeTestResult
 class Findings:
     """The answer, what the sweeps measured, every trial, what to try next, and provenance.
 
-    `landscape`: what is expected over the range, cut through the answer; None where that cannot
-    be told. `train` is the command that trains the final model, '' for a study of an object.
+    `expected` makes the landscape. `train` is the command that trains the final model, '' for a
+    study of an object.
     """
 
     result: StudyResult
     range_test: RangeTestResult
-    landscape: Landscape | None
+    expected: Callable[[], Landscape | None]
     trials: Sequence[Trial]
     hints: tuple[Hint, ...]
     train: str
     provenance: Provenance
+
+    @property
+    def landscape(self) -> Landscape | None:
+        """What is expected over the range, cut through the answer; None where that cannot be
+        told. The first who asks waits for it."""
+        return self.expected()
 
     def as_json(self) -> dict[str, Any]:
         """Return all but the points of the sweeps and the trials as plain JSON values."""
@@ -56,7 +62,7 @@ def findings(engine: Engine, row: StudyRow) -> Findings:
         return Findings(
             result=result,
             range_test=measured,
-            landscape=landscape_of(session, row, result.recommended.params),
+            expected=landscape_later(session, row, result.recommended.params),
             trials=result.trials,
             hints=hints(result, measured, shell),
             train=shell.train(),

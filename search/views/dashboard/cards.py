@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from search.errors import NoResultError
 from search.queue.rows import count_ended
 from search.results.curves import RunCurve, curves_of
-from search.results.landscape import Landscape, landscape_of
+from search.results.landscape import Landscape, landscape_later
 from search.results.metric import Metric
 from search.results.result import StudyResult
 from search.results.trials import Trial, trials_of
@@ -227,7 +227,7 @@ class Cards:
     def _unfinished(self, row: StudyRow) -> Seen:
         with reading(self.engine) as session:
             measured = range_test.measured_at_all(session, row)
-            landscape = landscape_of(session, row)
+            landscape = landscape_later(session, row)()
             rows = trials_of(session, row)
             curves = curves_of(session, row, n_best=MOST_PICKED)
         if row.proposed_max_lr is None:  # what it will be depends on more than the sweeps
