@@ -1,15 +1,25 @@
 """How scores are shown."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url, update
 
 from search.results.metric import Metric
 from search.results.result import StudyResult, load_result
+from search.results.trials import trials_of
 from search.stages.statistics import Comparison, Estimate
+from search.starting import catalog
+from search.views.dashboard.cards import Cards
+from search.views.tiles import so_far
 from search.views.wording import fact_lines
 from studies.answer import Looks
+from studies.database import open_engine, reading, transaction
+from studies.states import Stage
+from studies.tables import StudyRow, WorkRow
 from tests.conftest import Finished
+from tests.finished_rows import NAME, put
 
 
 def test_accuracies_are_percent_and_their_differences_points() -> None:
@@ -135,3 +145,23 @@ def test_a_comparison_that_could_stop_early_says_what_its_interval_allows_for(
     assert "The pairs are of fresh seeds, and the interval holds under stopping early." in said
     assert " With 5 seeds a true difference of 2.00 points would have shown 4 times out " in said
     assert ("; after 4 there was hardly a chance left" in said) is futile
+
+
+def test_a_study_under_way_whose_accuracies_are_counted_to_100_shows_none_100_times_as_large(
+    tmp_path: Path,
+) -> None:
+    engine = open_engine(make_url(f"sqlite:///{tmp_path / 'studies.db'}"))
+    put(engine)
+    with transaction(engine) as session:
+        session.execute(update(WorkRow).values(score=100 * WorkRow.score))
+        session.execute(update(StudyRow).values(stage=Stage.SEARCH, ending=None))
+    row = catalog.find(engine, NAME)
+    with reading(engine) as session:
+        best = so_far(row, trials_of(session, row))[1]
+    shown = Cards(engine).of(row.id)
+    engine.dispose()
+    assert best.value == "98.00 %"
+    assert shown is not None
+    assert "Best so far: 98.00" in shown.note
+    for card in shown.figures.values():
+        assert "9800" not in card

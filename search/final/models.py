@@ -44,7 +44,8 @@ class FinalModels:
     @property
     def metric(self) -> Metric:
         """The study's metric."""
-        return Metric(self.models[0].facts.metric)
+        scores = (score for model in self.models for score in model.facts.scores.values())
+        return Metric.of(self.models[0].facts.metric, scores)
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -52,7 +52,8 @@ def so_far(row: StudyRow, trials: Sequence[Trial]) -> list[Tile]:
     standing = Tile("the study is in its", row.stage.words, told)
     if row.reason is not None:
         standing = Tile("the study ended", "without a result", told)
-    sign, metric = sign_of(row.direction), Metric(row.metric)
+    sign = sign_of(row.direction)
+    metric = Metric.of(row.metric, [row.diverged_value, *(t.score for t in trials)])
     whole = [(sign * t.score, t) for t in trials if t.score is not None and not t.broken]
     if not whole:
         return [standing]

@@ -125,7 +125,8 @@ MOST_PICKED = 30
 
 def _curves(seen: Seen) -> Drawn:
     """Give rate, losses and score; the title says what the loop does not report."""
-    metric, maximize = Metric(seen.row.metric), seen.row.direction == "maximize"
+    metric = _metric(seen.row, seen.trials)
+    maximize = seen.row.direction == "maximize"
     learned = (
         curve_lines.Learned.so_far(seen.curves, metric, maximize=maximize)
         if seen.result is None
@@ -235,7 +236,7 @@ class Cards:
         return Seen(
             row=row,
             measured=measured,
-            searched=_searched(row, measured),
+            searched=_searched(row, measured, rows),
             trials=rows,
             curves=curves,
             landscape=landscape,
@@ -266,7 +267,9 @@ def _choices_of(result: StudyResult) -> frozenset[str]:
     return frozenset((*texts, "batch_size"))
 
 
-def _searched(row: StudyRow, measured: RangeTestResult) -> "Searched | None":
+def _searched(
+    row: StudyRow, measured: RangeTestResult, trials: Sequence[Trial]
+) -> "Searched | None":
     """Return what a search without a result is drawn with; None before there is a bracket."""
     if row.proposed_max_lr is None:
         return None
@@ -276,9 +279,11 @@ def _searched(row: StudyRow, measured: RangeTestResult) -> "Searched | None":
     if len({proposal.max_lr for proposal in proposals.values()}) == 1:
         proposals = {None: next(iter(proposals.values()))}
     marked = {BASELINE_SLOT: "baseline"}
-    return trial_figures.Searched(
-        Metric.of(row.metric, [row.diverged_value]), proposals, marked, row.moving
-    )
+    return trial_figures.Searched(_metric(row, trials), proposals, marked, row.moving)
+
+
+def _metric(row: StudyRow, trials: Sequence[Trial]) -> Metric:
+    return Metric.of(row.metric, [row.diverged_value, *(trial.score for trial in trials)])
 
 
 def _fitted(title: str, figure: "Figure") -> str:
