@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from search import api
 from search.errors import GivenBackError, NoResultError, UsageError
 from search.final.asked import FinalAsked
-from search.final.models import FinalModels
+from search.final.models import FinalModel, FinalModels
 from search.starting import catalog
 from search.starting.opening import opened
 from studies.definition import Screening
@@ -465,6 +465,17 @@ def test_the_lines_that_load_it_run_as_pasted(
         exec(lines, yours)
         assert yours["facts"] == trained.models[0].facts
         assert yours["model"](torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+
+
+def test_accuracies_that_a_loop_counts_to_100_are_shown_as_they_are(trained: FinalModels) -> None:
+    def times_100(model: FinalModel) -> FinalModel:
+        scores = {split: 100 * score for split, score in model.facts.scores.items()}
+        return replace(model, facts=replace(model.facts, scores=scores))
+
+    counted = replace(trained, models=tuple(times_100(model) for model in trained.models))
+    for split in trained.splits:
+        shown, expected = counted.metric.interval(counted.scores(split)), trained.scores(split)
+        assert shown == trained.metric.interval(expected)
 
 
 def test_loading_names_what_is_wrong(trained: FinalModels, tmp_path: Path) -> None:
