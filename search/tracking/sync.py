@@ -44,7 +44,7 @@ LOOK_S = 1.0
 """How soon an epoch is seen at best."""
 _SHARE = 100
 """A look is taken so seldom that it costs at most 1 % of a core: it waits a hundred times as long
-as it took."""
+as this process computed, for libraries send from threads of their own."""
 _LONGEST_S = 60.0
 _CAUSE_LENGTH = 200
 
@@ -188,12 +188,12 @@ class _Follower:
         """Follow until a stop is asked for; return whether all is there."""
         try:
             while True:
-                last, began = stop.asked(), time.thread_time()
+                last, began = stop.asked(), time.process_time()
                 loads = not self._sync.is_open  # its library, once: seconds that say nothing
                 self._look()
                 if last or (until_ended and self._ended and not self._away):
                     return not self._away
-                took = 0.0 if loads else time.thread_time() - began
+                took = 0.0 if loads else time.process_time() - began
                 stop.sleep(min(_LONGEST_S, max(LOOK_S, _SHARE * took)))
         except StudyDeletedError:
             return True
