@@ -28,10 +28,14 @@ _MOST_RUNS = 8
 
 
 class View:
-    """One watcher's picture of a study."""
+    """One watcher's picture of a study.
 
-    def __init__(self, engine: Engine, started: Started) -> None:
+    `tells_answer`: the last picture says what to take; not where the answer is printed below it.
+    """
+
+    def __init__(self, engine: Engine, started: Started, *, tells_answer: bool = True) -> None:
         self.engine, self.started = engine, started
+        self.tells_answer = tells_answer
         self.now: Overview | None = None
         self.look_s = 0.0
         self._away = False
@@ -172,7 +176,7 @@ class View:
         assert self.now is not None
         lines, best = [], self.now.best
         if self.now.answer is not None:
-            lines.append(self.now.answer)
+            lines += [self.now.answer] if self.tells_answer else []
         elif best is not None:
             lines.append(f"best so far {best.score:.4f} (slot {best.slot}: {best.params})")
         elif self.now.max_lr is not None:
