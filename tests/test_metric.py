@@ -135,3 +135,8 @@ def test_a_comparison_that_could_stop_early_says_what_its_interval_allows_for(
     assert "The pairs are of fresh seeds, and the interval holds under stopping early." in said
     assert " With 5 seeds a true difference of 2.00 points would have shown 4 times out " in said
     assert ("; after 4 there was hardly a chance left" in said) is futile
+    same = Comparison(Estimate(0.0, 0.0, 0.0, 4), detectable=0.0, looks=looks)
+    said = dataclasses.replace(result, winner=pick, comparison=same).verdict()
+    assert said.endswith(
+        "All pairs scored the same, which says nothing of what n could have shown."
+    )

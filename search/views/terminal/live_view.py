@@ -82,11 +82,14 @@ class View:
         """Return a line for each event since the last call: a run that ended, a proposal."""
         assert self.now is not None
         totals = {stage.stage: stage.total_text for stage in self.now.stages}
-        lines = [self._line(run, totals) for run in self._new if run.stage in totals]
+        new = [run for run in self._new if run.stage in totals]
+        lines = [self._line(run, totals) for run in new]
         self._new.clear()
         if self.now.max_lr is not None and not self._proposed:
             self._proposed = True
-            lines.append(self.now.max_lr)
+            # Behind the sweeps that it comes of: a slow look sees cycles beside them.
+            n_sweeps = sum(run.stage == Stage.RANGE_TEST for run in new)
+            lines.insert(n_sweeps, self.now.max_lr)
         return lines
 
     def _line(self, run: EndedRun, totals: Mapping[Stage, str]) -> str:
