@@ -16,6 +16,7 @@ def test_accuracies_are_percent_and_their_differences_points() -> None:
     metric = Metric("accuracy")
     assert metric.value(0.97654) == "97.65"
     assert metric.difference(0.0123, sign="+") == "+1.23 points"
+    assert [metric.signed(each) for each in (0.00003, -0.0, 1e-9)] == ["+0.003", "-0.00", "+0.00"]
     assert metric.interval([0.5, 0.5]) == "50.00 ± 0.00"
 
 
