@@ -161,6 +161,13 @@ def test_classes_that_differ_between_splits_are_named(tmp_path: Path) -> None:
     assert words in spoilt(lambda data: None, tmp_path / "data")
 
 
+def test_a_class_that_a_split_lacks_is_named_with_the_way_on(tmp_path: Path) -> None:
+    for name in ("train/ant", "train/bee", "train/cat", "val/ant", "val/bee"):
+        fill(tmp_path / "data" / name)
+    words = "the classes of train: missing: cat; mend it or put it away, and such a split is cut"
+    assert words in spoilt(lambda data: None, tmp_path / "data")
+
+
 def test_images_without_labels_in_test_say_what_to_do(tmp_path: Path) -> None:
     for name in ("train/ant", "train/bee", "test"):
         fill(tmp_path / "data" / name)

@@ -69,6 +69,11 @@ def test_every_flag_is_a_sentence_in_a_panel_of_what_a_person_asks() -> None:
             assert len(option.help.split()) >= 3, said
 
 
+def test_a_flag_that_takes_no_value_names_none(main_here: Callable[..., Ended]) -> None:
+    assert "--dry-run" in (said := main_here("run", "--help").out)
+    assert "<bool>" not in said
+
+
 def test_the_flags_of_run_are_grouped_in_the_order_of_what_a_person_asks() -> None:
     options = [option for option in commands()["run"].params if not option.hidden]
     panels = list(dict.fromkeys(option.rich_help_panel for option in options))

@@ -123,7 +123,7 @@ def test_every_event_is_told_once(view: View, engine: Engine) -> None:
     assert view.look()
     # 10 cycles of 8 s wait and 9 have begun, by 9 workers, of which 8 wait for half a run each.
     assert re.fullmatch(r"450 samples/s · about (18|19|20) s left", view.speed_text())
-    run, proposal = view.news()
+    proposal, run = view.news()
     assert run.startswith("search 1/20 · slot 0 · max_lr 0.123, pct_start 0.30, div_factor 25 · ")
     assert " · score 0.5000 · completed · " in run
     assert run.endswith(" left")

@@ -26,6 +26,7 @@ def test_accuracies_are_percent_and_their_differences_points() -> None:
     metric = Metric("accuracy")
     assert metric.value(0.97654) == "97.65"
     assert metric.difference(0.0123, sign="+") == "+1.23 points"
+    assert [metric.signed(each) for each in (0.00003, -0.0, 1e-9)] == ["+0.003", "-0.00", "+0.00"]
     assert metric.interval([0.5, 0.5]) == "50.00 ± 0.00"
 
 
@@ -145,6 +146,11 @@ def test_a_comparison_that_could_stop_early_says_what_its_interval_allows_for(
     assert "The pairs are of fresh seeds, and the interval holds under stopping early." in said
     assert " With 5 seeds a true difference of 2.00 points would have shown 4 times out " in said
     assert ("; after 4 there was hardly a chance left" in said) is futile
+    same = Comparison(Estimate(0.0, 0.0, 0.0, 4), detectable=0.0, looks=looks)
+    said = dataclasses.replace(result, winner=pick, comparison=same).verdict()
+    assert said.endswith(
+        "All pairs scored the same, which says nothing of what n could have shown."
+    )
 
 
 def test_a_study_under_way_whose_accuracies_are_counted_to_100_shows_none_100_times_as_large(

@@ -83,6 +83,7 @@ def test_the_answer_in_words(found: Findings, capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert_plain(out)
     assert found.result.verdict() in out
+    assert out.count("Take ") == 1
     assert "12 configurations at 4 epochs of which 0 diverged" in out
     assert "of its 95 % interval over fresh seeds" in out
     assert "noise of a seed: sd " in out
@@ -246,6 +247,7 @@ def test_a_terminal_shows_bars_and_runs_and_the_answer_stays_on_stdout(tmp_path:
     assert max(map(len, lines)) <= 80
     assert_plain(out)
     assert table_of(out)[1].split() == HEADINGS
+    assert (shown + out).count("Take ") == 1
 
 
 @pytest.mark.slow

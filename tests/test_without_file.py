@@ -13,6 +13,7 @@ from studies.protocol import declared
 from studies.registry import command_words, load, of_flags, with_set
 from tests.conftest import ROOT, Ended
 from tests.folders import digit_folder
+from trainers.errors import TaskError
 
 Main = Callable[..., Ended]
 
@@ -243,6 +244,8 @@ def test_a_model_gets_classes_channels_and_size_by_the_names_that_it_has(here: P
     assert (stem.model.arguments, stem.model.stem) == ({"num_classes": 7}, "small")
     assert stem.model.channels == 1
     assert "3x3 of stride 1 without pooling" in " ".join(stem.remarks)
+    with pytest.raises(TaskError, match="it takes colour: --channels 3 gives it the grey three"):
+        fitted("net.py:Patches", {"image_size": 32}, grey, stem=None)
     conv = stem.model().get_submodule("conv")
     assert (conv.in_channels, conv.kernel_size, conv.stride) == (1, (3, 3), (1, 1))
     assert fitted("net.py:Stem", {}, colour, stem="own").model.stem == "own"

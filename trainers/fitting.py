@@ -141,9 +141,7 @@ def _checked(model: NamedModel, images: Images) -> list[str]:
     why = _why_not_taken(model, images)
     if why is not None:
         raise TaskError(
-            f"{told} does not take images of {_shape(images)}: {why}; another --size may do, as "
-            f"--size {max(SMALL, 2 * images.size) if images.size < 224 else 224}, or an argument "
-            "of the model: --model-arg NAME=VALUE"
+            f"{told} does not take images of {_shape(images)}: {why}; {_way_on(model, images)}"
         )
     output = _output(net.eval(), images)
     if not isinstance(output, Tensor) or output.ndim != 2:
@@ -183,6 +181,17 @@ def _checked(model: NamedModel, images: Images) -> list[str]:
             "never a target"
         )
     return remarks
+
+
+def _way_on(model: NamedModel, images: Images) -> str:
+    """Return what makes a model take the images, or may."""
+    if images.channels == 1 and _why_not_taken(model, replace(images, channels=3)) is None:
+        return "it takes colour: --channels 3 gives it the grey three times"
+    size = max(SMALL, 2 * images.size) if images.size < 224 else 224
+    return (
+        f"another --size may do, as --size {size}, or an argument of the model: "
+        "--model-arg NAME=VALUE"
+    )
 
 
 def _told(model: NamedModel) -> str:

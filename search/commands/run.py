@@ -136,7 +136,7 @@ def run(
         check_file(default_path(url, "report"), flag="--report")
     with (
         coming_back(),
-        Progress() as progress,
+        Progress(tells_answer=json) as progress,
         api.brought_to_end(asked, watch=progress.watch) as (engine, row),
     ):
         if alone and not row.stage.is_end:

@@ -53,7 +53,12 @@ class Metric:
         return f"{self._digits(estimated.mean)} ± {self._digits(estimated.half_width)}"
 
     def signed(self, difference: float) -> str:
-        """Return a difference with its sign, without its unit."""
+        """Return a difference with its sign, without its unit.
+
+        One below 0.005 points has a third digit: an interval that lies above 0 must not touch it.
+        """
+        if self.name == "accuracy" and 0.0005 <= abs(self.factor * difference) < 0.005:
+            return f"{self.factor * difference:+.3f}"
         return self._digits(difference, sign="+")
 
     def difference(self, size: float, *, sign: str = "") -> str:

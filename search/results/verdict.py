@@ -74,6 +74,8 @@ def _could_show(result: "StudyResult", comparison: Comparison) -> str:
     if result.outcome is not Verdict.NO_DIFFERENCE:
         return ""
     looks, n = comparison.looks, comparison.difference.n
+    if not comparison.detectable:
+        return " All pairs scored the same, which says nothing of what n could have shown."
     at_most = n if looks is None else looks.planned[-1]
     smallest = result.metric.difference(comparison.detectable)
     text = (

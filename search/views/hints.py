@@ -184,9 +184,9 @@ def _n_whole(result: StudyResult) -> int:
 
 
 def _seeds(result: StudyResult, shell: Shell) -> Hint | None:
-    """Say what a difference that is not shown would take."""
+    """Say what a difference that is not shown would take; nothing where all pairs are the same."""
     comparison = result.comparison or result.challenge
-    if comparison is None or comparison.shown:
+    if comparison is None or comparison.shown or not comparison.detectable:
         return None
     n, many = comparison.n_planned, 4 * comparison.n_planned
     smallest = result.metric.difference(comparison.detectable)

@@ -201,7 +201,8 @@ def _common_classes(parts: Mapping[PartName, _Folder]) -> tuple[str, ...]:
         if part.folders.keys() != train.folders.keys():
             raise DataError(
                 f"{part.path} must hold the classes of {train.path.name}: "
-                f"{difference(list(part.folders), list(train.folders))}"
+                f"{difference(list(part.folders), list(train.folders))}; mend it or put it away, "
+                "and such a split is cut from train"
             )
     return tuple(sorted(train.folders))
 
@@ -210,7 +211,8 @@ def difference(got: Sequence[str], wanted: Sequence[str]) -> str:
     """Return which names are missing and which are not wanted, as words."""
     missing = sorted(set(wanted) - set(got))
     unknown = sorted(set(got) - set(wanted))
-    return f"missing: {some(missing)}; not among them: {some(unknown)}"
+    named = {"missing": missing, "not among them": unknown}
+    return "; ".join(f"{words}: {some(names)}" for words, names in named.items() if names)
 
 
 def _class_files(folder: Path, others: Counter[str]) -> list[Path]:

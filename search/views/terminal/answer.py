@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from search.results.result import StudyResult
-from search.results.verdict import short_verdict
 from search.starting.cost import duration_text
 from search.text import printable
 from search.views.findings import Findings
@@ -56,7 +55,6 @@ def print_findings(findings: Findings, page: Path, *, json: bool) -> None:
         for command in hint.commands:  # whole, for whoever pastes them
             console.print(f"    {command}", markup=False, soft_wrap=True)
     console.print()
-    say(console, short_verdict(result))
     say(console, CALL_EXPLAINED)
     say_code(console, call_code(result))
     if findings.train:

@@ -28,10 +28,14 @@ _MOST_RUNS = 8
 
 
 class View:
-    """One watcher's picture of a study."""
+    """One watcher's picture of a study.
 
-    def __init__(self, engine: Engine, started: Started) -> None:
+    `tells_answer`: the last picture says what to take; not where the answer is printed below it.
+    """
+
+    def __init__(self, engine: Engine, started: Started, *, tells_answer: bool = True) -> None:
         self.engine, self.started = engine, started
+        self.tells_answer = tells_answer
         self.now: Overview | None = None
         self.look_s = 0.0
         self._away = False
@@ -78,11 +82,14 @@ class View:
         """Return a line for each event since the last call: a run that ended, a proposal."""
         assert self.now is not None
         totals = {stage.stage: stage.total_text for stage in self.now.stages}
-        lines = [self._line(run, totals) for run in self._new if run.stage in totals]
+        new = [run for run in self._new if run.stage in totals]
+        lines = [self._line(run, totals) for run in new]
         self._new.clear()
         if self.now.max_lr is not None and not self._proposed:
             self._proposed = True
-            lines.append(self.now.max_lr)
+            # Behind the sweeps that it comes of: a slow look sees cycles beside them.
+            n_sweeps = sum(run.stage == Stage.RANGE_TEST for run in new)
+            lines.insert(n_sweeps, self.now.max_lr)
         return lines
 
     def _line(self, run: EndedRun, totals: Mapping[Stage, str]) -> str:
@@ -172,7 +179,7 @@ class View:
         assert self.now is not None
         lines, best = [], self.now.best
         if self.now.answer is not None:
-            lines.append(self.now.answer)
+            lines += [self.now.answer] if self.tells_answer else []
         elif best is not None:
             lines.append(f"best so far {best.score:.4f} (slot {best.slot}: {best.params})")
         elif self.now.max_lr is not None:

@@ -29,10 +29,12 @@ process shares its time."""
 class Progress:
     """Shows a study while it is worked on, by looking at the database.
 
-    CI, and terminals that cannot move their cursor, get plain lines.
+    CI, and terminals that cannot move their cursor, get plain lines. `tells_answer`: the last
+    picture says what to take; not where the answer is printed below it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, tells_answer: bool = True) -> None:
+        self._tells_answer = tells_answer
         # CI systems give their jobs a terminal that nobody watches; most of them set CI.
         live = sys.stderr.isatty() and not os.environ.get("CI")
         self.console = Console(stderr=True, force_terminal=live)
@@ -59,7 +61,7 @@ class Progress:
         """Print database and plan, then show the study until the block ends."""
         print(f"database: {masked_text(engine.url)}", file=sys.stderr)
         print(plan_text(started, width=self.console.width), file=sys.stderr, flush=True)
-        view = View(engine, started)
+        view = View(engine, started, tells_answer=self._tells_answer)
         view.look()  # what has ended by now is not news, what ends from now on is
         show = self._show_live if self.live else self._print_lines
         worker_log = logging.getLogger("search.workers.worker")
