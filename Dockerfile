@@ -5,6 +5,8 @@
 # torch's own wheels bring CUDA, so both variants stand on one base; the host of the second needs
 # NVIDIA's driver and container toolkit. A study refuses another minor version of torch: build an
 # image once and use it for all workers.
+# Behind a mirror: `--build-arg TORCH_INDEX=URL` for the CPU wheels of torch, and
+# `--secret id=pip,src=pip.conf` for all other packages. A secret stays out of the image.
 
 FROM python:3.12.11-slim-bookworm AS base
 
@@ -14,20 +16,26 @@ COPY pyproject.toml README.md LICENSE ./
 COPY trainers trainers
 COPY studies studies
 COPY search search
-RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
 
 FROM base AS cpu-packages
-RUN python -m venv /opt/onecycle \
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python -m venv /opt/onecycle \
     && /opt/onecycle/bin/pip install --no-cache-dir \
-        --index-url https://download.pytorch.org/whl/cpu "torch>=2.9" "torchvision>=0.24"
+        --index-url "$TORCH_INDEX" "torch>=2.9" "torchvision>=0.24"
 COPY --from=wheel /wheel /wheel
-RUN /opt/onecycle/bin/pip install --no-cache-dir "$(echo /wheel/*.whl)[postgres,dashboard]"
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /opt/onecycle/bin/pip install --no-cache-dir "$(echo /wheel/*.whl)[postgres,dashboard]"
 
 FROM base AS cuda-packages
-RUN python -m venv /opt/onecycle \
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python -m venv /opt/onecycle \
     && /opt/onecycle/bin/pip install --no-cache-dir "torch>=2.9" "torchvision>=0.24"
 COPY --from=wheel /wheel /wheel
-RUN /opt/onecycle/bin/pip install --no-cache-dir "$(echo /wheel/*.whl)[postgres,dashboard]"
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /opt/onecycle/bin/pip install --no-cache-dir "$(echo /wheel/*.whl)[postgres,dashboard]"
 
 # What both variants run in: Python, a user, a folder that may be written. No compiler.
 FROM base AS runtime
