@@ -9,6 +9,18 @@
 # `--secret id=pip,src=pip.conf` for all other packages. A secret stays out of the image.
 
 FROM python:3.12.11-slim-bookworm AS base
+# What both variants run in: Python, a user, a folder that may be written. No compiler.
+RUN groupadd --gid 10001 onecycle \
+    && useradd --uid 10001 --gid onecycle --no-create-home --home-dir /tmp onecycle \
+    && install --directory --owner=onecycle --group=onecycle /data
+ENV PATH=/opt/onecycle/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    ONECYCLE_CACHE=/data/cache \
+    XDG_DATA_HOME=/data
+WORKDIR /data
+ENTRYPOINT ["onecycle"]
+CMD ["--help"]
 
 FROM base AS wheel
 WORKDIR /source
@@ -19,41 +31,23 @@ COPY search search
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
 
-FROM base AS cpu-packages
+# torch has a layer of its own: another version of this code pushes and pulls the small one only.
+FROM base AS cuda
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python -m venv /opt/onecycle \
+    && /opt/onecycle/bin/pip install --no-cache-dir "torch>=2.9" "torchvision>=0.24"
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
+    /opt/onecycle/bin/pip install --no-cache-dir "$(echo /wheel/*.whl)[postgres,dashboard]"
+USER 10001:10001
+
+FROM base AS cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python -m venv /opt/onecycle \
     && /opt/onecycle/bin/pip install --no-cache-dir \
         --index-url "$TORCH_INDEX" "torch>=2.9" "torchvision>=0.24"
-COPY --from=wheel /wheel /wheel
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     /opt/onecycle/bin/pip install --no-cache-dir "$(echo /wheel/*.whl)[postgres,dashboard]"
-
-FROM base AS cuda-packages
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    python -m venv /opt/onecycle \
-    && /opt/onecycle/bin/pip install --no-cache-dir "torch>=2.9" "torchvision>=0.24"
-COPY --from=wheel /wheel /wheel
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /opt/onecycle/bin/pip install --no-cache-dir "$(echo /wheel/*.whl)[postgres,dashboard]"
-
-# What both variants run in: Python, a user, a folder that may be written. No compiler.
-FROM base AS runtime
-RUN groupadd --gid 10001 onecycle \
-    && useradd --uid 10001 --gid onecycle --no-create-home --home-dir /tmp onecycle \
-    && install --directory --owner=onecycle --group=onecycle /data
-ENV PATH=/opt/onecycle/bin:$PATH \
-    PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1 \
-    ONECYCLE_CACHE=/data/cache \
-    XDG_DATA_HOME=/data
-WORKDIR /data
 USER 10001:10001
-ENTRYPOINT ["onecycle"]
-CMD ["--help"]
-
-FROM runtime AS cuda
-COPY --from=cuda-packages /opt/onecycle /opt/onecycle
-
-FROM runtime AS cpu
-COPY --from=cpu-packages /opt/onecycle /opt/onecycle
