@@ -12,6 +12,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import random
 import statistics
 import sys
 import tempfile
@@ -49,16 +50,19 @@ BARE = "bare"
 
 
 class Nothing:
-    """A loop that reports eight epochs, and trains nothing."""
+    """A loop that reports eight epochs, and trains nothing; it sleeps for `cycle_s`, from half of
+    that to half more."""
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
+    def __init__(self, site: Site, *, cycle_s: float = 0.0) -> None:
+        self.site, self.cycle_s = site, cycle_s
 
     def fit(self, run: Run) -> RunResult:
-        """Report what a cycle reports, at once."""
+        """Report what a cycle reports."""
+        nap_s = self.cycle_s * random.uniform(0.5, 1.5) / EPOCHS
         for step, lr in enumerate(run.plan.lrs()):
             run.report(step, 1.0, lrs=[lr])
             if (step + 1) % STEPS_PER_EPOCH == 0:
+                time.sleep(nap_s)
                 run.epoch(epoch_row((step + 1) // STEPS_PER_EPOCH, lr))
         return RunResult(
             score=0.5 + run.seed % 1000 / 2500,

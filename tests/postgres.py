@@ -18,16 +18,19 @@ PASSWORD = "p{a}ss%w@rd"
 
 
 class PostgresServer:
-    """One server with its data in a temporary folder; `fsync` is off unless asked for."""
+    """One server with its data in a temporary folder; `fsync` is off unless asked for.
 
-    def __init__(self, *, fsync: bool = False) -> None:
+    `options`: further ones of its command line.
+    """
+
+    def __init__(self, *, fsync: bool = False, options: str = "") -> None:
         self._initdb, self._pg_ctl = program("initdb"), program("pg_ctl")
         self._folder = Path(tempfile.mkdtemp(prefix="onecycle-pg-"))
         self._port = _free_port()
         self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         self._options = (
             f"-p {self._port} -k {self._folder} -c listen_addresses=127.0.0.1 "
-            f"-c fsync={'on' if fsync else 'off'}"
+            f"-c fsync={'on' if fsync else 'off'} {options}"
         )
         self.url = URL.create(
             "postgresql+psycopg", "onecycle", PASSWORD, "127.0.0.1", self._port, "postgres"
@@ -52,6 +55,11 @@ class PostgresServer:
     def stop(self, mode: str = "fast") -> None:
         """Stop the server; 'immediate' is as if it had crashed."""
         self._control("-m", mode, "-w", "stop")
+
+    @property
+    def pid(self) -> int:
+        """The process that all others of the server are children of."""
+        return int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
 
     def start_if_down(self) -> None:
         """Start the server unless it runs."""
