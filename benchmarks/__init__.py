@@ -11,7 +11,7 @@
     python -m benchmarks.diagnose     which mistake `diagnose` names, given its log
     python -m benchmarks.chaos        workers killed at random
     python -m benchmarks.overhead     the time of a configuration beside that of bare Optuna
-    python -m benchmarks.cluster      how many workers one PostgreSQL carries
+    python -m benchmarks.cluster      what a configuration costs PostgreSQL, with 1,000 clients
 
 The head of each module says how to run it, and `--help` its flags. `range_test`, `families`,
 `judge`, `search`, `trained`, `training` and `diagnose` write the pages of docs/benchmarks.

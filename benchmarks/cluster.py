@@ -1,121 +1,289 @@
-"""What limits the number of workers on one PostgreSQL: connections, claims, the sampler.
+"""What a configuration costs the database, and how long a claim takes among a thousand workers.
 
-    python -m benchmarks.cluster                          4, 8 and 16 workers
-    python -m benchmarks.cluster --workers 4 --for-s 10   a short one
+    python -m benchmarks.cluster                             64, 256 and 1,000 clients
+    python -m benchmarks.cluster --clients 8 --cycle-s 0     the capacity: nothing slept
+    python -m benchmarks.cluster --sampler tpe --costs 10    what its dearest statements cost
 
-Workers are the product's own with a loop that sleeps instead of training: claim, ask, three
-suggests, eight epoch rows, finish, tell. Cycles differ in length, so that workers do not march in
-step, and the server counts their connections.
+Clients are threads of a few processes, and each is the product's own worker: look ahead, claim,
+ask, heartbeats, eight epochs, finish, tell. Their loop sleeps instead of training. The clients of
+a process share the connections of two pools, as those of a host do behind a pooler.
+
+The server's CPU time is read from /proc, of all its processes. Its own statistics count
+statements, round trips (BEGIN, COMMIT and pings too), rows and deadlocks. In the end every
+configuration must be claimed once, trained once, bound to one trial and told.
 """
 
 import argparse
 import json
 import multiprocessing
+import os
+import random
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing.queues import SimpleQueue
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import optuna
-from sqlalchemy import URL
+from sqlalchemy import URL, Engine, create_engine, update
 
 from benchmarks.commands import Flags, at_least, ended, seconds
-from benchmarks.overhead import RANGES, STUDY, Nothing, fill, make_both
+from benchmarks.overhead import EPOCHS, RANGES, STUDY, Nothing, fill, make_both
+from search.history.optuna_study import History
 from search.history.samplers import make_sampler
 from search.starting import catalog
 from search.workers.stop import Stop
 from search.workers.worker import Worker
-from studies.database import open_engine
+from studies.database import _engine_arguments, close_optuna, open_engine, transaction
+from studies.definition import SAMPLERS, Screening, Study
+from studies.tables import StudyRow
 from tests.postgres import PostgresServer
 from tests.rows import query
 from trainers.device import Site
-from trainers.run import Run, RunResult
 
-
-class Sleeping(Nothing):
-    """A loop that sleeps for half of `seconds` to half more, by the seed of the run."""
-
-    def __init__(self, site: Site, seconds: float) -> None:
-        super().__init__(site)
-        self.seconds, self.trained_s = seconds, 0.0
-
-    def fit(self, run: Run) -> RunResult:
-        """Sleep, then report what a cycle reports."""
-        slept = self.seconds * (0.5 + run.seed % 1000 / 1000)
-        time.sleep(slept)
-        self.trained_s += slept
-        return super().fit(run)
+PROCESSES = len(os.sched_getaffinity(0))
+CONNECTIONS = 12  # of each of the two pools of a process
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+# 17 configurations a second: the load of 1,000 clients with cycles of a minute.
+SETTINGS = ((64, 4.0), (256, 15.0), (1000, 60.0))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """`trained` is the share of their time that workers trained: median, lowest, highest."""
+    """Of each configuration, unless the name says otherwise.
 
-    workers: int
+    `cores`: that the server kept busy. `capacity_per_s`: configurations a second that one core of
+    the server would do. `load`: of the machine in the end, over a minute.
+    """
+
+    clients: int
     cycle_s: float
-    finished_per_s: float
-    trained: float
-    trained_low: float
-    trained_high: float
+    sampler: str
+    finished: int
+    configurations: int
+    per_s: float
+    server_cpu_ms: float
+    capacity_per_s: float
+    statements: float
+    round_trips: float
+    transactions: float
+    rows_read: float
+    claim_p50_ms: float
+    claim_p99_ms: float
+    claim_most_ms: float
+    cores: float
     connections: int
+    deadlocks: int
+    wrong: int
+    load: float
 
 
-def work(
-    url: URL, cycle_s: float, for_s: float, gate: Barrier, found: "SimpleQueue[tuple[int, float]]"
+def study_with(sampler: str) -> Study:
+    """Return the study that is searched."""
+    screening = Screening(n_trials=2, epochs=EPOCHS, sampler=sampler)
+    return Study(
+        name=STUDY.name, task=STUDY.task, screening=screening, diverged_value=STUDY.diverged_value
+    )
+
+
+def serve(
+    url: URL, study: Study, n: int, *, each: int, cycle_s: float, found: "SimpleQueue[list[float]]"
 ) -> None:
-    """Do configurations for a while; say how many, and for which share of the time it trained."""
+    """Be `n` clients that do `each` configurations; give the seconds that every claim took."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    engine = create_engine(url, **_pooled(url))
+    storage = optuna.storages.RDBStorage(
+        url.render_as_string(hide_password=False),
+        engine_kwargs=_pooled(url),
+        skip_compatibility_check=True,
+    )
+    row = catalog.find(engine, study.name)
+    times: list[float] = []
+
+    def client(number: int) -> None:
+        # Spread over a cycle, so that they do not march in step.
+        time.sleep(random.Random(f"{os.getpid()} {number}").uniform(0, cycle_s))
+        worker = _worker(engine, row, study, cycle_s=cycle_s)
+        worker.history = History(storage, name=row.name, study_id=row.id)
+        for _ in range(each):
+            worker._look_ahead()
+            began = time.perf_counter()
+            claim = worker.queue.claim()
+            times.append(time.perf_counter() - began)
+            assert claim is not None, "too few waiting configurations"
+            worker._perform(claim)
+        storage.remove_session()
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found.put(times)
+    engine.dispose()
+    close_optuna(storage)
+
+
+def _pooled(url: URL) -> dict[str, object]:
+    pool = {"pool_size": CONNECTIONS, "max_overflow": 0, "pool_timeout": 300}
+    return {**_engine_arguments(url), **pool}
+
+
+def _worker(engine: Engine, row: StudyRow, study: Study, *, cycle_s: float) -> Worker:
     site = Site(device="cpu", data=None, cache=Path(tempfile.gettempdir()))
-    engine, trainer = open_engine(url), Sleeping(site, cycle_s)
-    row = catalog.find(engine, STUDY.name)
-    worker = Worker(engine, row, STUDY, trainer=trainer, site=site, stop=Stop())
+    trainer = Nothing(site, cycle_s=cycle_s)
+    return Worker(engine, row, study, trainer=trainer, site=site, stop=Stop())
 
-    def one() -> None:
-        claim = worker.queue.claim()
-        assert claim is not None, "too few waiting configurations"
-        worker._perform(claim)
 
-    one()
-    gate.wait()
-    trainer.trained_s, n, began = 0.0, 0, time.perf_counter()
-    while time.perf_counter() - began < for_s:
-        one()
-        n += 1
+def measure(
+    server: PostgresServer,
+    url: URL,
+    *,
+    clients: int,
+    cycle_s: float,
+    sampler: str,
+    finished: int,
+    each: int,
+) -> Measured:
+    """Let `clients` do `each` configurations and say what one of them cost."""
+    query(url, "SELECT pg_stat_statements_reset()")
+    before, cpu_s = _counters(url), server_cpu_s(server)
+    began = time.perf_counter()
+    times, connections = _all_clients(
+        url, study_with(sampler), clients, each=each, cycle_s=cycle_s
+    )
     took = time.perf_counter() - began
-    found.put((n, trainer.trained_s / took))
+    cpu_s = server_cpu_s(server) - cpu_s
+    after, n = _counters(url), clients * each
+    assert len(times) == n, "clients failed"
+    commits = after["xact_commit"] - before["xact_commit"]
+    cuts = statistics.quantiles(times, n=100)
+    own = "NOT IN ('BEGIN', 'COMMIT', 'ROLLBACK')"
+    return Measured(
+        clients=clients,
+        cycle_s=cycle_s,
+        sampler=sampler,
+        finished=finished,
+        configurations=n,
+        per_s=round(n / took, 1),
+        server_cpu_ms=round(1000 * cpu_s / n, 2),
+        capacity_per_s=round(n / cpu_s, 1),
+        statements=round(_calls(url, f"WHERE query {own}") / n, 1),
+        # A ping is a transaction, and no statement.
+        round_trips=round((_calls(url, "WHERE query != 'COMMIT'") + commits) / n, 1),
+        transactions=round(commits / n, 1),
+        rows_read=round((after["tup_returned"] - before["tup_returned"]) / n),
+        claim_p50_ms=round(1000 * statistics.median(times), 1),
+        claim_p99_ms=round(1000 * cuts[98], 1),
+        claim_most_ms=round(1000 * max(times), 1),
+        cores=round(cpu_s / took, 2),
+        connections=connections,
+        deadlocks=after["deadlocks"] - before["deadlocks"],
+        wrong=count_wrong(url, finished, n),
+        load=round(os.getloadavg()[0], 1),
+    )
 
 
-def measure(url: URL, *, workers: int, cycle_s: float, for_s: float) -> Measured:
-    """Let `workers` work for a while, all at once, and count their connections meanwhile."""
+def _all_clients(
+    url: URL, study: Study, clients: int, *, each: int, cycle_s: float
+) -> tuple[list[float], int]:
+    """Return the seconds of all claims, and the most connections there were."""
     of_this_process = count_connections(url)
-    context = multiprocessing.get_context("fork")
-    gate, found = context.Barrier(workers + 1), context.SimpleQueue()
+    context = multiprocessing.get_context("spawn")
+    found: SimpleQueue[list[float]] = context.SimpleQueue()
+    shares = [(clients + number) // PROCESSES for number in range(PROCESSES)]
     processes = [
-        context.Process(target=work, args=(url, cycle_s, for_s, gate, found))
-        for _ in range(workers)
+        context.Process(
+            target=serve,
+            args=(url, study, share),
+            kwargs={"each": each, "cycle_s": cycle_s, "found": found},
+        )
+        for share in shares
     ]
     for process in processes:
         process.start()
-    gate.wait()
-    connections = 0
+    connections, times = 0, []
     while any(process.is_alive() for process in processes):
         connections = max(connections, count_connections(url) - of_this_process)
-        time.sleep(0.5)
-    counts, shares = zip(*(found.get() for _ in processes), strict=True)
-    return Measured(
-        workers=workers,
-        cycle_s=cycle_s,
-        finished_per_s=round(sum(counts) / for_s, 2),
-        trained=round(statistics.median(shares), 3),
-        trained_low=round(min(shares), 3),
-        trained_high=round(max(shares), 3),
-        connections=connections,
+        while not found.empty():
+            times += found.get()
+        time.sleep(2)
+    while not found.empty():
+        times += found.get()
+    return times, connections
+
+
+def server_cpu_s(server: PostgresServer) -> float:
+    """Return the CPU time of all processes of the server, those that have ended included."""
+    total = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            # After the program's name: field 3 is the state, 4 the parent, 14 to 17 the times.
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended meanwhile
+        own = int(folder.name) == server.pid
+        if own or int(fields[1]) == server.pid:
+            # Of a process itself, and of its children that were waited for.
+            total += sum(int(ticks) for ticks in fields[11 : 15 if own else 13])
+    return total / TICKS_PER_S
+
+
+def count_wrong(url: URL, finished: int, n: int) -> int:
+    """Return how many of `n` configurations were not claimed, bound, trained and told once."""
+    right = query(
+        url,
+        f"""SELECT count(DISTINCT w.trial_number) FROM work w
+        JOIN studies s ON s.study_name = '{STUDY.name}'
+        JOIN trials t ON t.study_id = s.study_id AND t.number = w.trial_number
+        JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'slot'
+        JOIN trial_values v ON v.trial_id = t.trial_id AND v.value = w.score
+        WHERE w.stage = 'search' AND w.slot >= {finished} AND w.state = 'done' AND w.told
+        AND w.token = 1 AND t.state = 'COMPLETE' AND a.value_json = w.slot::text
+        AND (SELECT count(*) FROM epoch e WHERE e.work_id = w.id) = {EPOCHS}
+        AND (SELECT count(*) FROM trial_params p WHERE p.trial_id = t.trial_id) = 3""",
+    )[0][0]
+    claimed = query(url, f"SELECT count(*) FROM work WHERE slot >= {finished} AND token > 0")
+    trials = query(
+        url,
+        "SELECT count(*) FROM trials JOIN studies USING (study_id) "
+        f"WHERE study_name = '{STUDY.name}'",
     )
+    return (
+        abs(n - int(right)) + abs(n - int(claimed[0][0])) + abs(finished + n - int(trials[0][0]))
+    )
+
+
+def _counters(url: URL) -> dict[str, int]:
+    names = ("xact_commit", "tup_returned", "deadlocks")
+    asked = f"SELECT {', '.join(names)} FROM pg_stat_database WHERE datname = current_database()"
+    return dict(zip(names, map(int, query(url, asked)[0]), strict=True))
+
+
+_MINE = "JOIN pg_database d ON d.oid = s.dbid AND d.datname = current_database()"
+
+
+def _calls(url: URL, where: str = "") -> int:
+    return int(query(url, f"SELECT sum(calls) FROM pg_stat_statements s {_MINE} {where}")[0][0])
+
+
+def dearest(url: URL, n: int, *, most: int) -> list[dict[str, object]]:
+    """Return the statements that took the server longest, by milliseconds of a configuration."""
+    rows = query(
+        url,
+        f"""SELECT round((total_exec_time / {n})::numeric, 3), round(calls / {n}::numeric, 2),
+        round((s.rows / {n}::numeric), 1), left(query, 300)
+        FROM pg_stat_statements s {_MINE} ORDER BY total_exec_time DESC LIMIT {most}""",
+    )
+    return [
+        {"ms": float(ms), "calls": float(calls), "rows": float(r), "statement": statement}
+        for ms, calls, r, statement in rows
+    ]
 
 
 def count_connections(url: URL) -> int:
@@ -147,30 +315,60 @@ def sampler_ms(n_finished: int, *, repeats: int = 7) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print one line of JSON per setting; return the exit code."""
     flags = Flags("cluster", __doc__)
-    flags.add_argument("--workers", type=at_least(1), nargs="+", default=[4, 8, 16])
-    flags.add_argument("--cycle-s", type=seconds, nargs="+", default=[0.0, 1.0, 10.0])
-    flags.add_argument("--for-s", type=seconds, default=40.0)
-    flags.add_argument("--finished", type=at_least(1), nargs="+", default=[100, 1000, 10000])
+    flags.add_argument("--clients", type=at_least(1), nargs="+")
+    flags.add_argument("--cycle-s", type=seconds, help="of all of them; else 17 finish a second")
+    flags.add_argument("--each", type=at_least(1), default=3, help="configurations of a client")
+    flags.add_argument("--sampler", choices=SAMPLERS, default="qmc")
+    flags.add_argument("--finished", type=at_least(1), default=100, help="there are before")
+    flags.add_argument("--costs", type=at_least(1), help="show so many statements")
+    flags.add_argument("--sampler-after", type=at_least(1), nargs="*", default=[])
     return ended(partial(_measure_all, flags.parse_args(argv)))
 
 
 def _measure_all(flags: argparse.Namespace) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    server = PostgresServer(fsync=True)
+    settings = SETTINGS
+    if flags.clients:
+        known = dict(SETTINGS)
+        settings = tuple((n, known.get(n, n / 17)) for n in flags.clients)
+    server = PostgresServer(
+        fsync=True, options="-c shared_preload_libraries=pg_stat_statements -c max_connections=200"
+    )
     server.start()
     try:
-        for workers in flags.workers:
-            for cycle_s in flags.cycle_s:
-                with server.database() as url:
-                    make_both(url)
-                    fill(url, first=0, last=100, n_waiting=int(50 * flags.for_s))
-                    found = measure(url, workers=workers, cycle_s=cycle_s, for_s=flags.for_s)
-                    print(json.dumps(asdict(found)), flush=True)
+        for clients, usual_s in settings:
+            cycle_s = usual_s if flags.cycle_s is None else flags.cycle_s
+            _measure_one(server, flags, clients=clients, cycle_s=cycle_s)
     finally:
         server.remove()
-    for n_finished in flags.finished:
+    for n_finished in flags.sampler_after:
         line = {"finished": n_finished, "sampler_ms": sampler_ms(n_finished)}
         print(json.dumps(line), flush=True)
+
+
+def _measure_one(
+    server: PostgresServer, flags: argparse.Namespace, *, clients: int, cycle_s: float
+) -> None:
+    with server.database() as url:
+        make_both(url)
+        fill(url, first=0, last=flags.finished, n_waiting=clients * (flags.each + 1))
+        admin = open_engine(url)
+        with transaction(admin) as session:
+            session.connection().exec_driver_sql("CREATE EXTENSION pg_stat_statements")
+            session.execute(update(StudyRow).values(exact=True))  # scores are equal: it would end
+        admin.dispose()
+        found = measure(
+            server,
+            url,
+            clients=clients,
+            cycle_s=cycle_s,
+            sampler=flags.sampler,
+            finished=flags.finished,
+            each=flags.each,
+        )
+        print(json.dumps(asdict(found)), flush=True)
+        for line in dearest(url, found.configurations, most=flags.costs) if flags.costs else []:
+            print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import random
 import statistics
 import sys
 import tempfile
@@ -32,7 +33,7 @@ from search.stages.space import Ranges
 from search.starting import catalog
 from search.workers.stop import Stop
 from search.workers.worker import Worker
-from studies.database import open_engine, optuna_storage, prepare, transaction
+from studies.database import close_optuna, open_engine, optuna_storage, prepare, transaction
 from studies.definition import Screening, Space, Study
 from studies.registry import Definition
 from studies.tables import EpochRecord, StudyRow, WorkRow
@@ -49,16 +50,19 @@ BARE = "bare"
 
 
 class Nothing:
-    """A loop that reports eight epochs, and trains nothing."""
+    """A loop that reports eight epochs, and trains nothing; it sleeps for `cycle_s`, from half of
+    that to half more."""
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
+    def __init__(self, site: Site, *, cycle_s: float = 0.0) -> None:
+        self.site, self.cycle_s = site, cycle_s
 
     def fit(self, run: Run) -> RunResult:
-        """Report what a cycle reports, at once."""
+        """Report what a cycle reports."""
+        nap_s = self.cycle_s * random.uniform(0.5, 1.5) / EPOCHS
         for step, lr in enumerate(run.plan.lrs()):
             run.report(step, 1.0, lrs=[lr])
             if (step + 1) % STEPS_PER_EPOCH == 0:
+                time.sleep(nap_s)
                 run.epoch(epoch_row((step + 1) // STEPS_PER_EPOCH, lr))
         return RunResult(
             score=0.5 + run.seed % 1000 / 2500,
@@ -106,16 +110,18 @@ def make_both(url: URL) -> None:
         for sweep in session.query(WorkRow):
             sweep.state = "done"
     engine.dispose()
-    optuna.create_study(storage=optuna_storage(url), study_name=BARE, direction="maximize")
+    storage = optuna_storage(url)
+    optuna.create_study(storage=storage, study_name=BARE, direction="maximize")
+    close_optuna(storage)
 
 
 def fill(url: URL, *, first: int, last: int, n_waiting: int) -> None:
     """Store finished configurations `first`..`last` - 1 on both sides, and waiting ones."""
     engine = open_engine(url)
     study_id = catalog.find(engine, STUDY.name).id
+    storage = optuna_storage(url)
     ours, bare = (
-        optuna.load_study(study_name=name, storage=optuna_storage(url))
-        for name in (STUDY.name, BARE)
+        optuna.load_study(study_name=name, storage=storage) for name in (STUDY.name, BARE)
     )
     sampler = optuna.samplers.RandomSampler(seed=first)
     points = []
@@ -136,6 +142,7 @@ def fill(url: URL, *, first: int, last: int, n_waiting: int) -> None:
         attributes = {"slot": slot, "worker": "host:1:a", "device": "cpu", "outcome": "completed"}
         ours.add_trial(optuna.create_trial(**parts, user_attrs=attributes))
         bare.add_trial(optuna.create_trial(**parts, intermediate_values=reported))
+    close_optuna(storage)
     with transaction(engine) as session:
         session.add_all(finished_row(study_id, slot, params) for slot, params in points)
         session.flush()

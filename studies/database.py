@@ -20,6 +20,7 @@ from studies.translation import translated
 from studies.urls import POSTGRESQL_FORM, masked_text, sqlite_file
 
 if TYPE_CHECKING:
+    import psycopg
     from optuna.storages import RDBStorage
 
 # A first start makes all tables under the write lock, which took seconds on slow disks.
@@ -42,7 +43,9 @@ def _engine_arguments(url: URL) -> dict[str, Any]:
             "keepalives_idle": 30,
             "keepalives_interval": 10,
             "keepalives_count": 3,
-            "options": "-c timezone=UTC",
+            # A prepared statement is its connection's, and a pooler that lends a connection for
+            # each transaction (PgBouncer before 1.21) does not know of it.
+            "prepare_threshold": None,
         },
     }
 
@@ -51,6 +54,16 @@ def _set_up_sqlite(connection: sqlite3.Connection, record: object) -> None:
     connection.isolation_level = None  # we begin transactions ourselves
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _use_utc(connection: "psycopg.Connection", record: object) -> None:
+    """Let now() be UTC, which our columns hold.
+
+    Not by a startup parameter, which PgBouncer refuses; what a SET changes it follows.
+    """
+    connection.autocommit = True
+    connection.execute("SET timezone TO 'UTC'")
+    connection.autocommit = False
 
 
 def _begin(connection: Connection) -> None:
@@ -93,7 +106,10 @@ def open_engine(url: URL) -> Engine:
 
 def _made_engine(url: URL, **arguments: Any) -> Engine:
     try:
-        return create_engine(url, **arguments)
+        engine = create_engine(url, **arguments)
+        if engine.dialect.name == "postgresql":
+            event.listen(engine, "connect", _use_utc)
+        return engine
     except ImportError as error:  # psycopg raises it where it has no libpq either
         raise DatabaseError(
             f"storage {masked_text(url)!r} needs {error.name or 'psycopg'}: "
@@ -262,16 +278,13 @@ def schema_lock(engine: Engine) -> Iterator[None]:
     lock = _made_engine(
         engine.url,
         poolclass=NullPool,
-        isolation_level="AUTOCOMMIT",
         connect_args=_engine_arguments(engine.url)["connect_args"],
     )
-    with translated(engine.url), lock.connect() as connection:
+    # A transaction's lock, not a session's, which would not pass a pooler of transactions.
+    with translated(engine.url), lock.begin() as connection:
         key = {"name": _LOCK_NAME}
-        connection.execute(text("SELECT pg_advisory_lock(hashtext(:name))"), key)
-        try:
-            yield
-        finally:
-            connection.execute(text("SELECT pg_advisory_unlock(hashtext(:name))"), key)
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), key)
+        yield
 
 
 def optuna_storage(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from optuna.trial import Trial
+    from optuna.trial import BaseTrial
 
 Value = float | int | str | bool
 """What a parameter may be: a plain JSON value."""
@@ -67,7 +67,7 @@ class Range:
             return math.log(number / self.low) / math.log(self.high / self.low)
         return (number - self.low) / (self.high - self.low)
 
-    def suggest(self, trial: "Trial", name: str) -> Value:
+    def suggest(self, trial: "BaseTrial", name: str) -> Value:
         """Ask Optuna for a value."""
         if self.is_whole:
             return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
@@ -117,7 +117,7 @@ class Choice:
             return math.log(float(value) / low) / math.log(high / low)
         return self.values.index(value) / (len(self.values) - 1)
 
-    def suggest(self, trial: "Trial", name: str) -> Value:
+    def suggest(self, trial: "BaseTrial", name: str) -> Value:
         """Ask Optuna for a value."""
         return trial.suggest_categorical(name, self.values)  # type: ignore[return-value]
 

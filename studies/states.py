@@ -24,7 +24,7 @@ class Stage(StrEnum):
     @property
     def is_end(self) -> bool:
         """Whether the study has no more work."""
-        return self in (Stage.FINISHED, Stage.FAILED)
+        return self in ENDS
 
     @property
     def words(self) -> str:
@@ -50,6 +50,7 @@ class RunState(StrEnum):
         return self in ENDED_RUNS
 
 
+ENDS = (Stage.FINISHED, Stage.FAILED)
 ENDED_RUNS = (RunState.DONE, RunState.FAILED)
 OPEN_RUNS = (RunState.WAITING, RunState.RUNNING)
 

@@ -18,16 +18,19 @@ PASSWORD = "p{a}ss%w@rd"
 
 
 class PostgresServer:
-    """One server with its data in a temporary folder; `fsync` is off unless asked for."""
+    """One server with its data in a temporary folder; `fsync` is off unless asked for.
 
-    def __init__(self, *, fsync: bool = False) -> None:
+    `options`: further ones of its command line.
+    """
+
+    def __init__(self, *, fsync: bool = False, options: str = "") -> None:
         self._initdb, self._pg_ctl = program("initdb"), program("pg_ctl")
         self._folder = Path(tempfile.mkdtemp(prefix="onecycle-pg-"))
-        self._port = _free_port()
-        self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        self._port = free_port()
+        self._as_user = as_postgres()
         self._options = (
             f"-p {self._port} -k {self._folder} -c listen_addresses=127.0.0.1 "
-            f"-c fsync={'on' if fsync else 'off'}"
+            f"-c fsync={'on' if fsync else 'off'} {options}"
         )
         self.url = URL.create(
             "postgresql+psycopg", "onecycle", PASSWORD, "127.0.0.1", self._port, "postgres"
@@ -53,6 +56,11 @@ class PostgresServer:
         """Stop the server; 'immediate' is as if it had crashed."""
         self._control("-m", mode, "-w", "stop")
 
+    @property
+    def pid(self) -> int:
+        """The process that all others of the server are children of."""
+        return int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+
     def start_if_down(self) -> None:
         """Start the server unless it runs."""
         if not self.is_running():
@@ -60,8 +68,7 @@ class PostgresServer:
 
     def is_running(self) -> bool:
         """Whether the server accepts connections."""
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self._port)) == 0
+        return listens(self._port)
 
     def restart(self, mode: str = "fast") -> None:
         """Stop the server under whoever uses it, and start it again."""
@@ -104,6 +111,17 @@ class PostgresServer:
         _quiet(*self._as_user, self._pg_ctl, "-D", str(self._folder / "data"), *arguments)
 
 
+def as_postgres() -> list[str]:
+    """Return what goes before a command that refuses to run as root."""
+    return ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+
+
+def listens(port: int) -> bool:
+    """Whether somebody listens on a port of 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def program(name: str) -> str | None:
     """Return where a program of PostgreSQL is; Debian keeps them off the PATH."""
     found = shutil.which(name)
@@ -120,7 +138,8 @@ def _quiet(*command: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import optuna
@@ -73,9 +74,9 @@ def test_a_new_trial_is_stored_with_all_its_attributes(study: optuna.Study) -> N
         user_attrs={"slot": 4, "worker": "a:1:b"},
         system_attrs={"fixed_params": {"x": 0.25}},
     )
-    trial_id = optuna_private.new_trial(study, template)
+    made = optuna_private.new_trial(study, template)
     (found,) = study.get_trials(deepcopy=False)
-    assert optuna_private.id_of(found) == trial_id
+    assert optuna_private.id_of(found) == optuna_private.id_of(made)
     assert (found.number, found.state) == (0, TrialState.RUNNING)
     assert found.user_attrs == {"slot": 4, "worker": "a:1:b"}
     assert found.system_attrs == {"fixed_params": {"x": 0.25}}
@@ -99,7 +100,8 @@ def test_a_killed_process_leaves_a_whole_trial_or_none(tmp_path: Path) -> None:
 
 
 def test_an_id_is_not_a_number_and_each_is_found_from_the_other(study: optuna.Study) -> None:
-    ids = [optuna_private.new_trial(study, running(slot=slot)) for slot in range(3)]
+    made = [optuna_private.new_trial(study, running(slot=slot)) for slot in range(3)]
+    ids = [optuna_private.id_of(trial) for trial in made]
     trials = study.get_trials(deepcopy=False)
     assert [trial.number for trial in trials] == [0, 1, 2]
     assert [optuna_private.id_of(trial) for trial in trials] == ids
@@ -107,29 +109,110 @@ def test_an_id_is_not_a_number_and_each_is_found_from_the_other(study: optuna.St
     assert ids != [0, 1, 2], "the other study's trials come first"
 
 
-def test_a_bound_trial_asks_the_studys_sampler_and_takes_fixed_values(
+def asked_for_x(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> float:
+    with optuna_private.asking(study, trial) as asked:
+        return asked.suggest_float("x", 0, 1)
+
+
+def test_a_stored_trial_asks_the_studys_sampler_and_takes_fixed_values(
     study: optuna.Study,
 ) -> None:
     fixed = create_trial(state=TrialState.RUNNING, system_attrs={"fixed_params": {"x": 0.25}})
     study.sampler = optuna.samplers.RandomSampler(seed=3)
-    trial = optuna_private.bound(study, optuna_private.new_trial(study, fixed))
-    assert trial.suggest_float("x", 0, 1) == 0.25
-    free = [
-        optuna_private.bound(study, optuna_private.new_trial(study, running())) for _ in range(2)
-    ]
-    drawn = [each.suggest_float("x", 0, 1) for each in free]
+    assert asked_for_x(study, optuna_private.new_trial(study, fixed)) == 0.25
+    free = [optuna_private.new_trial(study, running()) for _ in range(2)]
+    drawn = [asked_for_x(study, trial) for trial in free]
     assert [t.params["x"] for t in study.trials] == [0.25, *drawn], "and they are stored"
     assert len({0.25, *drawn}) == 3
     assert [each.number for each in free] == [1, 2]
 
 
-def test_a_trial_that_was_begun_before_is_bound_again_with_what_it_has(
+def test_a_trial_that_was_begun_before_is_asked_again_with_what_it_has(
     study: optuna.Study,
 ) -> None:
-    trial_id = optuna_private.new_trial(study, running())
-    first = optuna_private.bound(study, trial_id).suggest_float("x", 0, 1)
+    first = asked_for_x(study, optuna_private.new_trial(study, running()))
     study.sampler = optuna.samplers.RandomSampler(seed=99)
-    assert optuna_private.bound(study, trial_id).suggest_float("x", 0, 1) == first
+    (stored,) = study.trials
+    assert asked_for_x(study, stored) == first
+
+
+def test_what_a_trial_is_asked_for_is_stored_in_one_commit(tmp_path: Path) -> None:
+    from sqlalchemy import event
+
+    storage = RDBStorage(f"sqlite:///{tmp_path}/optuna.db")
+    study = optuna.create_study(storage=storage, study_name="ours")
+    trial = optuna_private.new_trial(study, running(slot=1))
+    commits: list[int] = []
+    with optuna_private.asking(study, trial) as asked:
+        asked.suggest_float("x", 0, 1)
+        asked.suggest_categorical("n", [16, 32])
+        asked.set_user_attr("more", 2)
+        event.listen(storage.engine, "commit", lambda connection: commits.append(1))
+    written = len(commits)
+    (stored,) = optuna.load_study(study_name="ours", storage=storage).trials
+    close_optuna(storage)
+    assert stored.params == asked.params
+    assert stored.user_attrs == {"slot": 1, "more": 2}
+    assert written == 1
+
+
+def test_parameters_that_an_earlier_owner_stored_are_kept(storage: BaseStorage) -> None:
+    study = optuna.create_study(storage=storage, study_name="ours")
+    if not isinstance(storage, RDBStorage):
+        pytest.skip("in memory there is one owner")
+    trial = optuna_private.new_trial(study, running())
+    first = asked_for_x(study, trial)
+    study.sampler = optuna.samplers.RandomSampler(seed=99)
+    assert asked_for_x(study, trial) != first
+    assert study.trials[0].params == {"x": first}
+
+
+def test_a_new_trial_is_as_optuna_itself_stores_it(study: optuna.Study) -> None:
+    distribution = optuna.distributions.FloatDistribution(0.1, 2, log=True)
+    chosen = optuna.distributions.CategoricalDistribution([16, 32])
+    template = create_trial(
+        state=TrialState.RUNNING,
+        params={"x": 0.5, "n": 32},
+        distributions={"x": distribution, "n": chosen},
+        user_attrs={"slot": 4},
+    )
+    study.add_trial(template)
+    ours = optuna_private.new_trial(study, template)
+    theirs, found = study.get_trials()
+    assert (ours.number, found.number) == (1, 1)
+    for name in ("state", "params", "distributions", "user_attrs", "system_attrs"):
+        assert getattr(found, name) == getattr(theirs, name) == getattr(ours, name)
+    assert found.datetime_start is not None
+    assert abs((found.datetime_start - datetime.now()).total_seconds()) < 60
+    third = study.ask()
+    assert third.number == 2, "Optuna goes on from there"
+
+
+def test_a_trial_ends_as_optuna_itself_ends_it(study: optuna.Study) -> None:
+    ours, theirs = (optuna_private.new_trial(study, running(slot=n)) for n in (0, 1))
+    optuna_private.end(study, ours.number, 0.25, {"slot": 7, "outcome": "completed"})
+    study.tell(theirs.number, 0.25)
+    found, other = study.trials
+    assert (found.state, found.value) == (other.state, other.value) == (TrialState.COMPLETE, 0.25)
+    assert found.user_attrs == {"slot": 7, "outcome": "completed"}
+    assert found.datetime_complete is not None
+    assert abs((found.datetime_complete - datetime.now()).total_seconds()) < 60
+    assert study.best_value == 0.25
+
+
+def test_a_trial_that_has_ended_is_left_as_it_is(study: optuna.Study) -> None:
+    trial = optuna_private.new_trial(study, running(slot=0))
+    optuna_private.end(study, trial.number, None, {"outcome": "bug"})
+    optuna_private.end(study, trial.number, 0.5, {"outcome": "completed"})
+    (found,) = study.trials
+    assert (found.state, found.value) == (TrialState.FAIL, None)
+    assert found.user_attrs == {"slot": 0, "outcome": "bug"}
+
+
+def test_a_trial_that_is_not_there_is_a_key_error(storage: BaseStorage) -> None:
+    study = optuna.create_study(storage=storage, study_name="ours")
+    with pytest.raises(KeyError):
+        optuna_private.end(study, 3, 0.5, {})
 
 
 class _Counting(optuna.samplers.RandomSampler):
@@ -145,15 +228,17 @@ class _Counting(optuna.samplers.RandomSampler):
         return super().sample_relative(study, trial, search_space)
 
 
-def test_samplers_of_a_bound_trial_see_what_others_told_since(study: optuna.Study) -> None:
+def test_samplers_of_a_stored_trial_see_what_others_told_since(study: optuna.Study) -> None:
     sampler = _Counting()
     study.sampler = sampler
     storage = optuna_private.storage_of(study)
     for n in range(3):
-        trial_id = optuna_private.new_trial(study, running())
-        optuna_private.bound(study, trial_id).suggest_float("x", 0, 1)
+        trial = optuna_private.new_trial(study, running())
+        asked_for_x(study, trial)
         # told behind this study's back, as another worker does
-        storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [float(n)])
+        storage.set_trial_state_values(
+            optuna_private.id_of(trial), TrialState.COMPLETE, [float(n)]
+        )
     assert sampler.seen == [0, 1, 2]
 
 

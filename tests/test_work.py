@@ -457,3 +457,20 @@ def test_epochs_are_written_with_the_end_of_their_run(engine: Engine) -> None:
     with reading(engine) as session:
         epochs = session.scalars(select(EpochRecord.epoch).order_by(EpochRecord.epoch)).all()
     assert epochs == [1, 2, 3]
+
+
+def test_a_sqlite_that_knows_no_returning_claims_and_fences_as_well(
+    engine: Engine,
+) -> None:
+    if engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL always knew it")
+    engine.dialect.update_returning = False  # before SQLite 3.35
+    queue, other = queue_on(engine), queue_on(engine)
+    claim, second = claimed(queue), claimed(other)
+    assert (claim.slot, second.slot, claim.token) == (0, 1, 1)
+    queue.beat(claim, [EPOCH])
+    with transaction(engine) as session:
+        session.get_one(WorkRow, claim.work_id).token += 1
+    with pytest.raises(FencedOffError):
+        queue.finish(claim, ended())
+    assert other.finish(second, ended(), [EPOCH]).state == "done"

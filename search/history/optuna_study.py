@@ -7,9 +7,9 @@ from functools import cached_property, wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 import optuna
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState, create_trial
 from sqlalchemy import URL
 from sqlalchemy.exc import IntegrityError
 
@@ -141,42 +141,27 @@ class History:
         """
         study, told = self.study, fixed or proposed
         assert told is not None or screening.sampler != "kg"  # Optuna has no sampler of that name
-        bound = self._trial_of(slot) if asked_before else None
-        if bound is None:
-            template = create_trial(
-                state=TrialState.RUNNING,
-                user_attrs={"slot": slot, **attributes},
-                system_attrs={} if told is None else {"fixed_params": ranges.sampled(told)},
-            )
-            trial_id = optuna_private.new_trial(study, template)
-        else:
-            trial_id = optuna_private.id_of(bound)
+        trial = self._trial_of(slot) if asked_before else None
+        attributes = {"slot": slot, **attributes}
+        if trial is None and told is not None:
+            template, params = _known(attributes, told, ranges=ranges, fixed=fixed)
+            return optuna_private.new_trial(study, template).number, params
+        if trial is None:
+            template = create_trial(state=TrialState.RUNNING, user_attrs=attributes)
+            trial = optuna_private.new_trial(study, template)
         study.sampler = make_sampler(
             screening.sampler if fixed is None else "random",
             seed=seed_for(study_seed, "ask", slot),
             n_initial=screening.n_initial,
         )
-        trial = optuna_private.bound(study, trial_id)
-        suggested = ranges.suggest(trial)
-        params = fixed or suggested  # a multiple of the proposal may be off by its last digit
-        if ranges.relative and trial.user_attrs.get("max_lr") != params.max_lr:
-            trial.set_user_attr("max_lr", params.max_lr)
+        with optuna_private.asking(study, trial) as asked:
+            params = _suggested(asked, ranges=ranges, fixed=fixed)
         return trial.number, params
 
     @_translated
     def tell(self, number: int, value: float | None, attributes: Mapping[str, object]) -> None:
         """Finish a trial, once or again: COMPLETE with its value, FAIL without one."""
-        storage = optuna_private.storage_of(self.study)
-        trial_id = optuna_private.id_of_number(self.study, number)
-        try:
-            for name, content in attributes.items():
-                storage.set_trial_user_attr(trial_id, name, content)
-            if value is None:
-                storage.set_trial_state_values(trial_id, TrialState.FAIL)
-            else:
-                storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [value])
-        except UpdateFinishedTrialError:
-            pass  # told before, by the owner or by another repair
+        optuna_private.end(self.study, number, value, attributes)
 
     @_translated
     def drop_unbound(self, bound: Mapping[int, int]) -> None:
@@ -233,6 +218,32 @@ class History:
     def _trial_of(self, slot: int) -> FrozenTrial | None:
         trials = self.study.get_trials(deepcopy=False)
         return next((t for t in trials if t.user_attrs.get("slot") == slot), None)
+
+
+def _known(
+    attributes: Mapping[str, object], told: Params, *, ranges: Ranges, fixed: Params | None
+) -> tuple[FrozenTrial, Params]:
+    """Return a trial to store with its parameters, which need no sampler, and these."""
+    sampled = ranges.sampled(told)
+    trial = FixedTrial(sampled)
+    params = _suggested(trial, ranges=ranges, fixed=fixed)
+    template = create_trial(
+        state=TrialState.RUNNING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs={**attributes, **trial.user_attrs},
+        system_attrs={"fixed_params": sampled},
+    )
+    return template, params
+
+
+def _suggested(trial: BaseTrial, *, ranges: Ranges, fixed: Params | None) -> Params:
+    """Ask a trial for its parameters, and note max_lr where a multiple of it is sampled."""
+    suggested = ranges.suggest(trial)
+    params = fixed or suggested  # a multiple of the proposal may be off by its last digit
+    if ranges.relative and trial.user_attrs.get("max_lr") != params.max_lr:
+        trial.set_user_attr("max_lr", params.max_lr)
+    return params
 
 
 def repair(queue: Queue, history: History) -> None:

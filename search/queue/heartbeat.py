@@ -12,6 +12,10 @@ from trainers.run import EpochRow, Run
 
 log = logging.getLogger(__name__)
 
+_TOGETHER_S = 1.0
+"""Epochs that end within so long are written together: a person reads no faster, and with many
+workers they are most of what the database does."""
+
 
 class Heartbeat:
     """Beats for one claim and writes what its run reports: training never waits for the database.
@@ -26,7 +30,7 @@ class Heartbeat:
         self._epochs: deque[EpochRow] = deque()
         self._run: Run | None = None
         self._away = False
-        self._over = False
+        self._over = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -40,7 +44,7 @@ class Heartbeat:
         error: BaseException | None,
         where: TracebackType | None,
     ) -> None:
-        self._over = True
+        self._over.set()
         self._wake.set()
         self._thread.join()
 
@@ -69,12 +73,14 @@ class Heartbeat:
         return tuple(self._epochs)
 
     def _beat(self) -> None:
+        together_s = min(_TOGETHER_S, self._beat_s / 2)
         while not self.lost:
-            self._wake.wait(self._beat_s)
+            self._wake.wait(self._beat_s - together_s)
             self._wake.clear()
-            if self._over:
+            if self._over.is_set():
                 return
             self._beat_once()
+            self._over.wait(together_s)
 
     def _beat_once(self) -> None:
         epochs = self.unwritten

@@ -7,7 +7,19 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Protocol
 
-from sqlalchemy import ColumnElement, Engine, Select, and_, delete, func, insert, select
+from sqlalchemy import (
+    ColumnElement,
+    Dialect,
+    Engine,
+    Insert,
+    Select,
+    Table,
+    Update,
+    and_,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.orm import Session
 
 from search.params import Params
@@ -15,6 +27,7 @@ from search.queue.roster import forget_worker
 from studies.database import reading, transaction
 from studies.errors import StudyDeletedError
 from studies.protocol import has_long_seeds, has_seed_of_slots
+from studies.statements import upsert
 from studies.states import ENDED_RUNS, FailureKind, RunState, Stage
 from studies.tables import EpochRecord, PointRecord, StudyRow, WorkRow
 from trainers.run import EpochRow, Point
@@ -167,19 +180,55 @@ def release(engine: Engine, row: WorkRow) -> bool:
         return True
 
 
-def write_epochs(session: Session, work_id: int, epochs: Sequence[EpochRow]) -> bool:
-    """Write epochs in place of earlier rows; return whether one is further than any before."""
+def changed(session: Session, change: Update) -> WorkRow | None:
+    """Do an UPDATE of at most one run; return that as it is then, None where it met none.
+
+    The session must hold no changes of that run.
+    """
+    change = change.execution_options(synchronize_session=False)
+    if session.get_bind().dialect.update_returning:
+        changed = change.returning(WorkRow).execution_options(populate_existing=True)
+        return session.scalars(changed).one_or_none()
+    # SQLite before 3.35: transaction() holds its write lock, so nothing changes in between.
+    assert change.whereclause is not None
+    met = session.scalar(select(WorkRow.id).where(change.whereclause))
+    if met is not None:
+        session.execute(change)
+    return None if met is None else session.get(WorkRow, met, populate_existing=True)
+
+
+def is_waiting() -> ColumnElement[bool]:
+    """Return the condition that a run waits, in the words of the index ix_work_next.
+
+    As a parameter of a prepared statement it would not be known to be the index's.
+    """
+    return WorkRow.state == literal(RunState.WAITING, literal_execute=True)
+
+
+def write_epochs(session: Session, row: WorkRow, epochs: Sequence[EpochRow]) -> bool:
+    """Write epochs in place of earlier rows; return whether one is further than any before.
+
+    That is asked of the database only where the run's owners died: else nobody wants to know.
+    """
     if not epochs:
         return False
-    of_run = EpochRecord.work_id == work_id
-    furthest = session.scalar(select(func.max(EpochRecord.epoch)).where(of_run))
-    # Deleted and written again: an upsert is spelled differently for SQLite and for PostgreSQL.
-    again = EpochRecord.epoch.in_([epoch.epoch for epoch in epochs])
-    session.execute(delete(EpochRecord).where(of_run, again))
+    of_run = EpochRecord.work_id == row.id
+    furthest = row.deaths and session.scalar(select(func.max(EpochRecord.epoch)).where(of_run))
     # A run that resumed reports its epochs again: the last report of each counts.
     by_number = {epoch.epoch: epoch for epoch in epochs}
-    session.execute(insert(EpochRecord), [_epoch_values(work_id, e) for e in by_number.values()])
-    return furthest is None or max(by_number) > furthest
+    session.execute(
+        _new_epoch(session.get_bind().dialect),
+        [_epoch_values(row.id, each) for each in by_number.values()],
+    )
+    return bool(row.deaths) and (furthest is None or max(by_number) > furthest)
+
+
+def _new_epoch(dialect: Dialect) -> Insert:
+    table = EpochRecord.__table__
+    assert isinstance(table, Table)
+    key = [column.name for column in table.primary_key]
+    values = [column.name for column in table.columns if column.name not in key]
+    return upsert(dialect, table, key=key, values=values)
 
 
 def _epoch_values(work_id: int, epoch: EpochRow) -> dict[str, float | None]:

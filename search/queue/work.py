@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import CursorResult, Engine, Select, func, select, update
+from sqlalchemy import ColumnElement, Engine, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from search.params import Params
@@ -13,7 +13,9 @@ from search.queue.leases import Leases
 from search.queue.roster import is_gone
 from search.queue.rows import (
     SUSPICIOUS_DEATHS,
+    changed,
     has_waiting,
+    is_waiting,
     params_of,
     point_record,
     release,
@@ -25,7 +27,7 @@ from studies.answer import Answer, NoAnswer
 from studies.database import reading, transaction
 from studies.errors import DatabaseUnreachableError
 from studies.params import Value
-from studies.states import ENDED_RUNS, FailureKind, RunOutcome, RunState, Stage
+from studies.states import ENDED_RUNS, ENDS, FailureKind, RunOutcome, RunState, Stage
 from studies.tables import StudyRow, WorkRow
 from trainers.curve import Curve
 from trainers.groups import Driven
@@ -37,6 +39,10 @@ MAX_FAILURES = 3
 MAX_BUGS_IN_A_ROW = 6
 """So many attempts of a study, over all workers, that ended in a bug with no finished run between
 them stop the study: the code is broken, not one configuration."""
+
+
+_AS_ENDED = ("outcome", "score", "sealed_score", "n_steps", "n_images", "seconds", "device")
+"""The columns of a run that are written as they are in Ended."""
 
 
 class FencedOffError(Exception):
@@ -129,12 +135,24 @@ class Queue:
         # SQLite has no FOR UPDATE; there transaction() takes the write lock at its beginning.
         # Without that, eight processes took 28 of 200 waiting trials of Optuna twice.
         with transaction(self.engine) as session:
-            if self._is_over(session):
-                return None
-            waiting = next_waiting(self.study_id, only=self.only)
+            over = exists().where(StudyRow.id == self.study_id, StudyRow.stage.in_(ENDS))
             # A row that another worker is taking is passed over, not waited for.
-            row = session.scalars(waiting.with_for_update(skip_locked=True)).first()
-            return None if row is None else self._take(row)
+            chosen = next_waiting(self.study_id, ~over, only=self.only, lock=True)
+            take = update(WorkRow).where(WorkRow.id == chosen)
+            row = changed(
+                session,
+                take.values(
+                    state=RunState.RUNNING,
+                    owner=self.owner,
+                    process=self.process,
+                    # The fencing token: what an earlier owner still writes matches no row any
+                    # more (_hold).
+                    token=WorkRow.token + 1,
+                    beat=0,
+                    beat_at=func.now(),
+                ),
+            )
+            return None if row is None else _claim_of(row)
 
     def _claim_stale(self) -> Claim | None:
         with reading(self.engine) as session:
@@ -144,17 +162,6 @@ class Queue:
         for row in stale:
             release(self.engine, row)
         return self._claim_waiting() if stale else None
-
-    def _is_over(self, session: Session) -> bool:
-        stage = session.scalar(select(StudyRow.stage).where(StudyRow.id == self.study_id))
-        return stage is not None and stage.is_end
-
-    def _take(self, row: WorkRow) -> Claim:
-        row.state, row.owner, row.process = RunState.RUNNING, self.owner, self.process
-        # The fencing token: what an earlier owner still writes matches no row any more (_hold).
-        row.token += 1
-        row.beat, row.beat_at = 0, func.now()
-        return _claim_of(row)
 
     def beat(
         self, claim: Claim, epochs: Sequence[EpochRow] = (), reached: Reached | None = None
@@ -170,8 +177,7 @@ class Queue:
     def bind(self, claim: Claim, number: int, params: Params) -> None:
         """Write which Optuna trial and parameters a slot has."""
         with transaction(self.engine) as session:
-            row = self._hold(session, claim)
-            row.trial_number, row.params = number, dict(params)
+            self._hold(session, claim, trial_number=number, params=dict(params))
 
     def finish(
         self,
@@ -182,15 +188,21 @@ class Queue:
     ) -> WorkRow:
         """Write how the run ended, with its last epochs, curve and points, in one commit."""
         with transaction(self.engine) as session:
-            row = self._hold(session, claim, epochs, reached)
-            row.state = RunState.DONE
-            for name in ("outcome", "score", "sealed_score", "n_steps", "n_images"):
-                setattr(row, name, getattr(ended, name))
-            row.seconds, row.device = ended.seconds, ended.device
-            row.optimizer = None if ended.driven is None else asdict(ended.driven)
-            row.failure = row.traceback = None
-            if ended.diverged is not None:
-                row.diverged_step, row.diverged_lr = ended.diverged.step, ended.diverged.lr
+            diverged, driven = ended.diverged, ended.driven
+            row = self._hold(
+                session,
+                claim,
+                epochs,
+                reached,
+                state=RunState.DONE,
+                **{name: getattr(ended, name) for name in _AS_ENDED},
+                optimizer=None if driven is None else asdict(driven),
+                failure=None,
+                traceback=None,
+                **{}
+                if diverged is None
+                else {"diverged_step": diverged.step, "diverged_lr": diverged.lr},
+            )
             session.execute(
                 update(StudyRow)
                 # Where it is 0 the study's row stays unlocked: all workers would queue for it.
@@ -205,8 +217,8 @@ class Queue:
     ) -> None:
         """Let any worker resume this run at once."""
         with transaction(self.engine) as session:
-            row = self._hold(session, claim, epochs, reached)
-            row.state, row.owner, row.process = RunState.WAITING, None, None
+            back = {"state": RunState.WAITING, "owner": None, "process": None}
+            self._hold(session, claim, epochs, reached, **back)
 
     def fail(
         self, claim: Claim, kind: FailureKind, traceback: str, reached: Reached | None = None
@@ -290,45 +302,51 @@ class Queue:
         claim: Claim,
         epochs: Sequence[EpochRow] = (),
         reached: Reached | None = None,
+        **values: object,
     ) -> WorkRow:
         """Return the row, locked and beaten, if it is still ours; raise FencedOffError if not.
 
-        The curve is part of the same statement, so that it costs none of its own.
+        The curve and further `values` are part of the same statement, and cost none of their own.
         """
-        curve = {} if reached is None else {"step": reached.step, "curve": reached.curve}
-        held = session.execute(
-            update(WorkRow)
-            .where(
-                WorkRow.id == claim.work_id,
-                WorkRow.token == claim.token,
-                WorkRow.state == RunState.RUNNING,
-            )
-            .values(beat=WorkRow.beat + 1, beat_at=func.now(), **curve)
+        if reached is not None:
+            values |= {"step": reached.step, "curve": reached.curve}
+        # One conditional UPDATE locks the row; that it met one tells that the token is still ours.
+        held = update(WorkRow).where(
+            WorkRow.id == claim.work_id,
+            WorkRow.token == claim.token,
+            WorkRow.state == RunState.RUNNING,
         )
-        # One conditional UPDATE locks the row; its count tells whether the token is still ours.
-        assert isinstance(held, CursorResult)
-        if held.rowcount != 1:
+        beaten = held.values(beat=WorkRow.beat + 1, beat_at=func.now(), **values)
+        row = changed(session, beaten)
+        if row is None:
             raise FencedOffError(f"run {claim.work_id} has another owner")
-        got_further = write_epochs(session, claim.work_id, epochs)
-        # The UPDATE went past the session, which may know the row as it was.
-        row = session.get_one(WorkRow, claim.work_id, populate_existing=True)
-        if got_further:
+        if write_epochs(session, row, epochs):
             row.deaths = 0
         return row
 
 
-def next_waiting(study_id: str, *, only: Stage | None = None) -> Select[WorkRow]:
-    """Return the query of the run that is claimed next; `only`: of that stage."""
-    return (
-        select(WorkRow)
-        .where(
-            WorkRow.study_id == study_id,
-            WorkRow.state == RunState.WAITING,
-            *([] if only is None else [WorkRow.stage == only]),
-        )
-        # False sorts before True.
-        .order_by(WorkRow.deaths >= SUSPICIOUS_DEATHS, WorkRow.round, WorkRow.slot)
+def next_waiting(
+    study_id: str, *more: ColumnElement[bool], only: Stage | None = None, lock: bool = False
+) -> ColumnElement[int]:
+    """Return the id of the run that is claimed next; `only`: of that stage, `lock`: passing over
+    those that another worker has locked.
+
+    One that may kill its owners comes after all others.
+    """
+    waiting = (
+        select(WorkRow.id)
+        .where(WorkRow.study_id == study_id, is_waiting(), *more)
+        .where(*([] if only is None else [WorkRow.stage == only]))
+        .order_by(WorkRow.round, WorkRow.slot)  # the order of the index ix_work_next
         .limit(1)
+        .correlate(None)
+    )
+    if lock:
+        waiting = waiting.with_for_update(skip_locked=True)
+    suspicious = WorkRow.deaths >= SUSPICIOUS_DEATHS
+    # The second is looked for where the first finds nothing.
+    return func.coalesce(
+        waiting.where(~suspicious).scalar_subquery(), waiting.where(suspicious).scalar_subquery()
     )
 
 

@@ -30,7 +30,8 @@ def end_if_enough(engine: Engine, study_id: str, study: Study) -> Known | None:
     while True:
         with reading(engine) as session:
             # The run before the study: where the search opens in between, its range is read too.
-            waiting = session.scalars(next_waiting(study_id)).first()
+            next_one = select(WorkRow).where(WorkRow.id == next_waiting(study_id))
+            waiting = session.scalars(next_one).first()
             if waiting is None or not _is_new(waiting):
                 return None
             row = session.get_one(StudyRow, study_id)

@@ -14,7 +14,7 @@ from studies.space import Space
 from studies.tables import StudyRow
 
 if TYPE_CHECKING:
-    from optuna.trial import Trial
+    from optuna.trial import BaseTrial
 
 # A trial with another range drops a parameter from TPE's joint space (Optuna 5.0, measured).
 RELATIVE_MAX_LR = "max_lr_over_proposal"
@@ -182,7 +182,7 @@ class Ranges:
             for shift in sobol(n, self.n_dimensions, seed=seed)
         ]
 
-    def suggest(self, trial: "Trial") -> Params:
+    def suggest(self, trial: "BaseTrial") -> Params:
         """Ask Optuna for one configuration; the ranges never change within a study."""
         low, high = self.reach if self.relative else self.bracket
         name = RELATIVE_MAX_LR if self.relative else "max_lr"

@@ -158,7 +158,8 @@ class Worker:
 
     def _look_ahead(self) -> None:
         """End the search before the next claim where one more cycle would gain too little."""
-        if self.only in (None, Stage.SEARCH):
+        # An exact number stays exact: nothing has to be asked.
+        if self.only in (None, Stage.SEARCH) and not self.row.exact:
             self._seen = end_if_enough(self.engine, self.row.id, self.study)
 
     def _wait(self, stage: Stage) -> None:
