@@ -8,10 +8,10 @@ each: 60 round trips for a trial, where 20 do the same.
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from optuna import Study
 from optuna.distributions import BaseDistribution, distribution_to_json
@@ -21,6 +21,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from studies.statements import insert_or_keep, upsert
+
+_T = TypeVar("_T")
 
 
 def storage_of(study: Study) -> BaseStorage:
@@ -66,6 +68,29 @@ def new_trial(study: Study, template: FrozenTrial) -> FrozenTrial:
             _write_attributes(connection, trial._trial_id, attributes, kind=kind)
     _remember(storage, study._study_id, trial)
     return trial
+
+
+def new_asked_trial(
+    study: Study, template: FrozenTrial, ask: Callable[[Trial], _T]
+) -> tuple[FrozenTrial, _T]:
+    """Store a trial like `template` with all that `ask` asks it for, in one commit.
+
+    For parameters that are fixed: the study's sampler knows no number and no id yet. Return the
+    trial and what `ask` returns.
+    """
+    collecting = _Collecting(study._storage, template)
+    answer = ask(Trial(_over(study, collecting), template._trial_id))
+    whole = copy.deepcopy(template)
+    whole.params, whole.distributions = collecting.asked()
+    whole.user_attrs = {**template.user_attrs, **collecting.user_attrs}
+    return new_trial(study, whole), answer
+
+
+def _over(study: Study, storage: "_Collecting") -> Study:
+    """Return the study with another storage."""
+    asked = copy.copy(study)
+    asked._storage = storage  # type: ignore[assignment]
+    return asked
 
 
 def _next_number(connection: Connection, study_id: int) -> int:
@@ -209,6 +234,14 @@ class _Collecting:
         """Keep an attribute."""
         self.user_attrs[key] = value
 
+    def asked(self) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+        """Return the parameters that were asked for, and their distributions."""
+        distributions = {name: each for name, (_, each) in self.params.items()}
+        params = {
+            name: each.to_external_repr(value) for name, (value, each) in self.params.items()
+        }
+        return params, distributions
+
 
 @contextmanager
 def asking(study: Study, trial: FrozenTrial) -> Iterator[Trial]:
@@ -219,9 +252,7 @@ def asking(study: Study, trial: FrozenTrial) -> Iterator[Trial]:
     """
     study._thread_local.cached_all_trials = None
     collecting = _Collecting(study._storage, trial)
-    asked = copy.copy(study)
-    asked._storage = collecting  # type: ignore[assignment]
-    yield Trial(asked, trial._trial_id)
+    yield Trial(_over(study, collecting), trial._trial_id)
     _write_asked(study, trial._trial_id, collecting)
 
 
@@ -233,10 +264,7 @@ def _write_asked(study: Study, trial_id: int, collected: _Collecting) -> None:
         for key, content in collected.user_attrs.items():
             storage.set_trial_user_attr(trial_id, key, content)
     elif collected.params or collected.user_attrs:
-        distributions = {name: each for name, (_, each) in collected.params.items()}
-        params = {
-            name: each.to_external_repr(value) for name, (value, each) in collected.params.items()
-        }
+        params, distributions = collected.asked()
         with database.engine.begin() as connection:
             _write_params(connection, trial_id, params, distributions)
             _write_attributes(connection, trial_id, collected.user_attrs, kind="user")

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cached_property, wraps
+from functools import cached_property, partial, wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState, create_trial
+from optuna.trial import BaseTrial, FrozenTrial, TrialState, create_trial
 from sqlalchemy import URL
 from sqlalchemy.exc import IntegrityError
 
@@ -142,20 +142,24 @@ class History:
         study, told = self.study, fixed or proposed
         assert told is not None or screening.sampler != "kg"  # Optuna has no sampler of that name
         trial = self._trial_of(slot) if asked_before else None
-        attributes = {"slot": slot, **attributes}
-        if trial is None and told is not None:
-            template, params = _known(attributes, told, ranges=ranges, fixed=fixed)
-            return optuna_private.new_trial(study, template).number, params
-        if trial is None:
-            template = create_trial(state=TrialState.RUNNING, user_attrs=attributes)
-            trial = optuna_private.new_trial(study, template)
         study.sampler = make_sampler(
             screening.sampler if fixed is None else "random",
             seed=seed_for(study_seed, "ask", slot),
             n_initial=screening.n_initial,
         )
+        suggested = partial(_suggested, ranges=ranges, fixed=fixed)
+        if trial is None:
+            template = create_trial(
+                state=TrialState.RUNNING,
+                user_attrs={"slot": slot, **attributes},
+                system_attrs={} if told is None else {"fixed_params": ranges.sampled(told)},
+            )
+            if told is not None:
+                trial, params = optuna_private.new_asked_trial(study, template, suggested)
+                return trial.number, params
+            trial = optuna_private.new_trial(study, template)
         with optuna_private.asking(study, trial) as asked:
-            params = _suggested(asked, ranges=ranges, fixed=fixed)
+            params = suggested(asked)
         return trial.number, params
 
     @_translated
@@ -218,23 +222,6 @@ class History:
     def _trial_of(self, slot: int) -> FrozenTrial | None:
         trials = self.study.get_trials(deepcopy=False)
         return next((t for t in trials if t.user_attrs.get("slot") == slot), None)
-
-
-def _known(
-    attributes: Mapping[str, object], told: Params, *, ranges: Ranges, fixed: Params | None
-) -> tuple[FrozenTrial, Params]:
-    """Return a trial to store with its parameters, which need no sampler, and these."""
-    sampled = ranges.sampled(told)
-    trial = FixedTrial(sampled)
-    params = _suggested(trial, ranges=ranges, fixed=fixed)
-    template = create_trial(
-        state=TrialState.RUNNING,
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs={**attributes, **trial.user_attrs},
-        system_attrs={"fixed_params": sampled},
-    )
-    return template, params
 
 
 def _suggested(trial: BaseTrial, *, ranges: Ranges, fixed: Params | None) -> Params:
