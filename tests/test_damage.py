@@ -200,6 +200,9 @@ CHECKSUMS = {
     "0011_learning_curves.py": (
         "949e15607feb017ce9050c5f6a2739056e2009a7dafb1721fd04089e74947a68"
     ),
+    "0012_the_next_run_by_an_index.py": (
+        "12f69b8c7a1bea61d7e0b18dc729df667c68114f6433da9d14527bc5656c923d"
+    ),
 }
 
 
