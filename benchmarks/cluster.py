@@ -39,7 +39,7 @@ from search.history.samplers import make_sampler
 from search.starting import catalog
 from search.workers.stop import Stop
 from search.workers.worker import Worker
-from studies.database import _engine_arguments, close_optuna, open_engine, transaction
+from studies.database import close_optuna, engine_arguments, open_engine, transaction
 from studies.definition import SAMPLERS, Screening, Study
 from studies.tables import StudyRow
 from tests.postgres import PostgresServer
@@ -108,8 +108,7 @@ def serve(
     def client(number: int) -> None:
         # Spread over a cycle, so that they do not march in step.
         time.sleep(random.Random(f"{os.getpid()} {number}").uniform(0, cycle_s))
-        worker = _worker(engine, row, study, cycle_s=cycle_s)
-        worker.history = History(storage, name=row.name, study_id=row.id)
+        worker = client_worker(engine, storage, row, study, cycle_s=cycle_s)
         for _ in range(each):
             worker._look_ahead()
             began = time.perf_counter()
@@ -131,13 +130,23 @@ def serve(
 
 def _pooled(url: URL) -> dict[str, object]:
     pool = {"pool_size": CONNECTIONS, "max_overflow": 0, "pool_timeout": 300}
-    return {**_engine_arguments(url), **pool}
+    return {**engine_arguments(url), **pool}
 
 
-def _worker(engine: Engine, row: StudyRow, study: Study, *, cycle_s: float) -> Worker:
+def client_worker(
+    engine: Engine,
+    storage: optuna.storages.BaseStorage,
+    row: StudyRow,
+    study: Study,
+    *,
+    cycle_s: float,
+) -> Worker:
+    """Return the product's worker with a loop that sleeps, over the pools of its process."""
     site = Site(device="cpu", data=None, cache=Path(tempfile.gettempdir()))
     trainer = Nothing(site, cycle_s=cycle_s)
-    return Worker(engine, row, study, trainer=trainer, site=site, stop=Stop())
+    worker = Worker(engine, row, study, trainer=trainer, site=site, stop=Stop())
+    worker.history = History(storage, name=row.name, study_id=row.id)
+    return worker
 
 
 def measure(

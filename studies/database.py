@@ -29,7 +29,7 @@ _LOCK_NAME = "onecycle-schema"
 UPGRADE = "run `onecycle db upgrade`, with the same --storage"
 
 
-def _engine_arguments(url: URL) -> dict[str, Any]:
+def engine_arguments(url: URL) -> dict[str, Any]:
     """Return what our engine and Optuna's have in common."""
     if url.get_backend_name() == "sqlite":
         return {"pool_size": 2, "connect_args": {"timeout": _BUSY_TIMEOUT_S}}
@@ -111,7 +111,7 @@ def open_engine(url: URL) -> Engine:
                 )
     except OSError as error:
         raise DatabaseError(f"no database at {file}: {error.strerror or error}") from error
-    engine = _made_engine(url, **_engine_arguments(url))
+    engine = _made_engine(url, **engine_arguments(url))
     _own_transactions(engine)
     return engine
 
@@ -155,7 +155,7 @@ def looking(url: URL) -> Iterator[Engine]:
     read-only, makes -wal and -shm files.
     """
     file = sqlite_file(url)
-    options: dict[str, Any] = {"connect_args": _engine_arguments(url)["connect_args"]}
+    options: dict[str, Any] = {"connect_args": engine_arguments(url)["connect_args"]}
     if file is not None:
         alone = not Path(f"{file}-wal").exists()
         uri = f"{file.absolute().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
@@ -290,7 +290,7 @@ def schema_lock(engine: Engine) -> Iterator[None]:
     lock = _made_engine(
         engine.url,
         poolclass=NullPool,
-        connect_args=_engine_arguments(engine.url)["connect_args"],
+        connect_args=engine_arguments(engine.url)["connect_args"],
     )
     # A transaction's lock, not a session's, which would not pass a pooler of transactions.
     with translated(engine.url), lock.begin() as connection:
@@ -317,7 +317,7 @@ def optuna_storage(
     with translated(url, starting=True, also=optuna_errors()):
         storage = optuna.storages.RDBStorage(
             url.render_as_string(hide_password=False),
-            engine_kwargs=_engine_arguments(url),
+            engine_kwargs=engine_arguments(url),
             skip_compatibility_check=True,
         )
         if not any_version:

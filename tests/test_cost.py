@@ -1,20 +1,14 @@
 """What a configuration costs the database, and that clients at once share the work exactly."""
 
 import multiprocessing
-import tempfile
-from pathlib import Path
 
 from sqlalchemy import URL, Engine, event, update
 
-from benchmarks.cluster import count_wrong, serve, study_with
-from benchmarks.overhead import STUDY, Nothing, fill, make_both
-from search.history.optuna_study import History
+from benchmarks.cluster import client_worker, count_wrong, serve, study_with
+from benchmarks.overhead import STUDY, fill, make_both
 from search.starting import catalog
-from search.workers.stop import Stop
-from search.workers.worker import Worker
 from studies.database import open_engine, optuna_storage, transaction
 from studies.tables import StudyRow
-from trainers.device import Site
 
 N = 6
 
@@ -35,12 +29,10 @@ def round_trips(engine: Engine) -> list[str]:
 def test_a_configuration_costs_no_more_round_trips_than_it_did(postgres_url: URL) -> None:
     make_both(postgres_url)
     fill(postgres_url, first=0, last=4, n_waiting=2 * N)
-    site = Site(device="cpu", data=None, cache=Path(tempfile.gettempdir()))
     engine, storage = open_engine(postgres_url), optuna_storage(postgres_url)
     row = catalog.find(engine, STUDY.name)
     row.exact = True
-    worker = Worker(engine, row, study_with("qmc"), trainer=Nothing(site), site=site, stop=Stop())
-    worker.history = History(storage, name=row.name, study_id=row.id)
+    worker = client_worker(engine, storage, row, study_with("qmc"), cycle_s=0.0)
 
     def one() -> None:
         worker._look_ahead()

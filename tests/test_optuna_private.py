@@ -43,8 +43,8 @@ def running(**attributes: object) -> optuna.trial.FrozenTrial:
 
 def test_the_storage_of_a_study_reads_and_writes_its_trials(study: optuna.Study) -> None:
     trial = study.ask()
-    storage = optuna_private.storage_of(study)
-    trial_id = optuna_private.id_of(study.trials[0])
+    storage = study._storage
+    trial_id = study.trials[0]._trial_id
     storage.set_trial_user_attr(trial_id, "slot", 7)
     storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5])
     (found,) = study.trials
@@ -76,7 +76,7 @@ def test_a_new_trial_is_stored_with_all_its_attributes(study: optuna.Study) -> N
     )
     made = optuna_private.new_trial(study, template)
     (found,) = study.get_trials(deepcopy=False)
-    assert optuna_private.id_of(found) == optuna_private.id_of(made)
+    assert found._trial_id == made._trial_id
     assert (found.number, found.state) == (0, TrialState.RUNNING)
     assert found.user_attrs == {"slot": 4, "worker": "a:1:b"}
     assert found.system_attrs == {"fixed_params": {"x": 0.25}}
@@ -101,10 +101,10 @@ def test_a_killed_process_leaves_a_whole_trial_or_none(tmp_path: Path) -> None:
 
 def test_an_id_is_not_a_number_and_each_is_found_from_the_other(study: optuna.Study) -> None:
     made = [optuna_private.new_trial(study, running(slot=slot)) for slot in range(3)]
-    ids = [optuna_private.id_of(trial) for trial in made]
+    ids = [trial._trial_id for trial in made]
     trials = study.get_trials(deepcopy=False)
     assert [trial.number for trial in trials] == [0, 1, 2]
-    assert [optuna_private.id_of(trial) for trial in trials] == ids
+    assert [trial._trial_id for trial in trials] == ids
     assert [optuna_private.id_of_number(study, number) for number in range(3)] == ids
     assert ids != [0, 1, 2], "the other study's trials come first"
 
@@ -231,14 +231,12 @@ class _Counting(optuna.samplers.RandomSampler):
 def test_samplers_of_a_stored_trial_see_what_others_told_since(study: optuna.Study) -> None:
     sampler = _Counting()
     study.sampler = sampler
-    storage = optuna_private.storage_of(study)
+    storage = study._storage
     for n in range(3):
         trial = optuna_private.new_trial(study, running())
         asked_for_x(study, trial)
         # told behind this study's back, as another worker does
-        storage.set_trial_state_values(
-            optuna_private.id_of(trial), TrialState.COMPLETE, [float(n)]
-        )
+        storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [float(n)])
     assert sampler.seen == [0, 1, 2]
 
 

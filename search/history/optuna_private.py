@@ -25,11 +25,6 @@ from studies.statements import insert_or_keep, upsert
 _T = TypeVar("_T")
 
 
-def storage_of(study: Study) -> BaseStorage:
-    """Return the storage of a study; with RDBStorage, Optuna's cache over it."""
-    return study._storage
-
-
 def _database_of(study: Study) -> RDBStorage | None:
     """Return the database of a study's storage; None where it is in memory."""
     backend = getattr(study._storage, "_backend", None)
@@ -187,11 +182,6 @@ def _end(
         row = {"trial_id": trial_id, "objective": 0, "value": value, "value_type": "FINITE"}
         connection.execute(insert(_table("trial_values")).values(row))
     _write_attributes(connection, trial_id, attributes, kind="user")
-
-
-def id_of(trial: FrozenTrial) -> int:
-    """Return the id of a trial in its storage, which is not its number."""
-    return trial._trial_id
 
 
 def id_of_number(study: Study, number: int) -> int:

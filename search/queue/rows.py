@@ -187,8 +187,8 @@ def changed(session: Session, change: Update) -> WorkRow | None:
     """
     change = change.execution_options(synchronize_session=False)
     if session.get_bind().dialect.update_returning:
-        changed = change.returning(WorkRow).execution_options(populate_existing=True)
-        return session.scalars(changed).one_or_none()
+        returning = change.returning(WorkRow).execution_options(populate_existing=True)
+        return session.scalars(returning).one_or_none()
     # SQLite before 3.35: transaction() holds its write lock, so nothing changes in between.
     assert change.whereclause is not None
     met = session.scalar(select(WorkRow.id).where(change.whereclause))
@@ -212,15 +212,20 @@ def write_epochs(session: Session, row: WorkRow, epochs: Sequence[EpochRow]) -> 
     """
     if not epochs:
         return False
-    of_run = EpochRecord.work_id == row.id
-    furthest = row.deaths and session.scalar(select(func.max(EpochRecord.epoch)).where(of_run))
     # A run that resumed reports its epochs again: the last report of each counts.
     by_number = {epoch.epoch: epoch for epoch in epochs}
+    got_further = row.deaths > 0 and _is_furthest(session, row, max(by_number))
     session.execute(
         _new_epoch(session.get_bind().dialect),
         [_epoch_values(row.id, each) for each in by_number.values()],
     )
-    return bool(row.deaths) and (furthest is None or max(by_number) > furthest)
+    return got_further
+
+
+def _is_furthest(session: Session, row: WorkRow, epoch: int) -> bool:
+    stored = select(func.max(EpochRecord.epoch)).where(EpochRecord.work_id == row.id)
+    furthest = session.scalar(stored)
+    return furthest is None or epoch > furthest
 
 
 def _new_epoch(dialect: Dialect) -> Insert:

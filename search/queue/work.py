@@ -199,9 +199,8 @@ class Queue:
                 optimizer=None if driven is None else asdict(driven),
                 failure=None,
                 traceback=None,
-                **{}
-                if diverged is None
-                else {"diverged_step": diverged.step, "diverged_lr": diverged.lr},
+                diverged_step=None if diverged is None else diverged.step,
+                diverged_lr=None if diverged is None else diverged.lr,
             )
             session.execute(
                 update(StudyRow)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from search.stages.statistics import estimate
 from studies.answer import Estimate
+from studies.tables import StudyRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,11 @@ class Metric:
     def of(cls, name: str, scores: Iterable[float | None]) -> "Metric":
         """Return a metric of which these are scores; accuracies above 1 are counted up to 100."""
         return cls(name, of_100=any(score is not None and score > 1 for score in scores))
+
+    @classmethod
+    def of_study(cls, row: StudyRow, scores: Iterable[float | None]) -> "Metric":
+        """Return the metric of a stored study with these scores."""
+        return cls.of(row.metric, [row.diverged_value, *scores])
 
     @property
     def factor(self) -> float:

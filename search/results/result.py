@@ -300,7 +300,7 @@ def result_of(session: Session, row: StudyRow, measured: RangeTestResult) -> Stu
         name=row.name,
         spec=row.spec,
         direction=row.direction,
-        metric=Metric.of(row.metric, [row.diverged_value, *scores.values()]),
+        metric=Metric.of_study(row, scores.values()),
         parameters=tuple(winner.params),
         proposal=measured.proposal,
         proposals=_proposals(row, measured),

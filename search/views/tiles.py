@@ -53,7 +53,7 @@ def so_far(row: StudyRow, trials: Sequence[Trial]) -> list[Tile]:
     if row.reason is not None:
         standing = Tile("the study ended", "without a result", told)
     sign = sign_of(row.direction)
-    metric = Metric.of(row.metric, [row.diverged_value, *(t.score for t in trials)])
+    metric = Metric.of_study(row, [t.score for t in trials])
     whole = [(sign * t.score, t) for t in trials if t.score is not None and not t.broken]
     if not whole:
         return [standing]

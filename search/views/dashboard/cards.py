@@ -125,7 +125,7 @@ MOST_PICKED = 30
 
 def _curves(seen: Seen) -> Drawn:
     """Give rate, losses and score; the title says what the loop does not report."""
-    metric = _metric(seen.row, seen.trials)
+    metric = Metric.of_study(seen.row, [trial.score for trial in seen.trials])
     maximize = seen.row.direction == "maximize"
     learned = (
         curve_lines.Learned.so_far(seen.curves, metric, maximize=maximize)
@@ -279,11 +279,8 @@ def _searched(
     if len({proposal.max_lr for proposal in proposals.values()}) == 1:
         proposals = {None: next(iter(proposals.values()))}
     marked = {BASELINE_SLOT: "baseline"}
-    return trial_figures.Searched(_metric(row, trials), proposals, marked, row.moving)
-
-
-def _metric(row: StudyRow, trials: Sequence[Trial]) -> Metric:
-    return Metric.of(row.metric, [row.diverged_value, *(trial.score for trial in trials)])
+    metric = Metric.of_study(row, [trial.score for trial in trials])
+    return trial_figures.Searched(metric, proposals, marked, row.moving)
 
 
 def _fitted(title: str, figure: "Figure") -> str:

@@ -85,9 +85,7 @@ def _candidates(result: StudyResult) -> str:
 def _so_far(engine: Engine, row: StudyRow, measured: RangeTestResult) -> list[str]:
     """Return how far a study is that has no result (yet)."""
     now = overview(engine, row.name)
-    metric = Metric.of(
-        row.metric, [row.diverged_value, None if now.best is None else now.best.score]
-    )
+    metric = Metric.of_study(row, [] if now.best is None else [now.best.score])
     stages = [(s.name, s.done, s.running + s.waiting, s.given_up) for s in now.stages]
     parts = [table(("stage", "done", "to do", "given up"), stages, gap=_GAP)]
     if now.reason is not None:
