@@ -188,6 +188,7 @@ def test_two_processes_take_turns_and_a_killed_one_loses_its_turn(url: URL) -> N
         third = Turn(engine, "id", "wandb:p")
         assert not third.is_ours()
         ours.end()
+        wait_for(third.is_ours)  # a server frees a lock once it has seen its connection end
         assert third.is_ours()
         third.end()
         other.end()
