@@ -245,6 +245,26 @@ def test_of_many_cycles_an_even_part_is_read_for_a_proposal(engine: Engine) -> N
     assert slots_read == [slot for slot in ended if slot % 3 == 0]
 
 
+def test_what_was_read_once_is_not_read_again(engine: Engine) -> None:
+    begun(engine)
+    with reading(engine) as session:
+        first = known(session, session.get_one(StudyRow, "s"), STUDY, slot=8)
+    with transaction(engine) as session:
+        next_one = session.scalars(select(WorkRow).where(WorkRow.slot == 8)).one()
+        next_one.params = dict(first.cycles[3].params or {}) | {"max_lr": 0.05}
+        next_one.state, next_one.score = RunState.DONE, 0.9
+    with reading(engine) as session:
+        row = session.get_one(StudyRow, "s")
+        later = known(session, row, STUDY, slot=9, before=first)
+        fresh = known(session, row, STUDY, slot=9)
+    assert list(later.cycles) == list(range(9))
+    assert all(later.cycles[slot] is first.cycles[slot] for slot in range(8))
+    assert later.belief is not None
+    assert fresh.belief is not None
+    assert later.belief.tried == fresh.belief.tried
+    assert later.belief.candidates == fresh.belief.candidates
+
+
 def test_nothing_is_decided_while_a_run_that_had_an_owner_waits(engine: Engine) -> None:
     begun(engine)
     with transaction(engine) as session:

@@ -72,6 +72,18 @@ def test_who_waits_says_why_and_shows_life(engine: Engine) -> None:
     assert row(engine, "a:1:x").waits_for == "2 runs"
 
 
+def test_who_waits_learns_how_many_wait(engine: Engine) -> None:
+    first, second, third = (roster(engine, f"a:{number}:x") for number in range(3))
+    for each in (first, second, third):
+        each.join()
+    assert first.wait("3 runs") == 1
+    assert second.wait("3 runs") == 2
+    assert first.wait("3 runs") == 1, "not asked before the next beat"
+    assert first.wait("2 runs") == 2
+    age(engine, "a:1:x", 50)
+    assert third.wait("2 runs") == 2, "the second has been at work since, or is gone"
+
+
 def test_joining_drops_the_killed_of_this_host_and_no_one_else(engine: Engine) -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     roster(engine, "a:killed", process_identity(process.pid)).join()

@@ -3,8 +3,8 @@
 from sqlalchemy import Engine, select
 
 from search.queue.roster import is_gone
-from search.queue.rows import database_now, running_rows
-from studies.database import reading
+from search.queue.rows import running_rows
+from studies.database import database_now, reading
 from studies.tables import StudyRow, WorkerRow
 
 

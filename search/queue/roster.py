@@ -4,12 +4,13 @@ import os
 import socket
 import time
 import uuid
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from studies.database import transaction
+from studies.database import database_now, transaction
 from studies.errors import DatabaseError, DatabaseUnreachableError
 from studies.states import RunState
 from studies.tables import StudyRow, WorkerRow, WorkRow
@@ -72,6 +73,7 @@ class Roster:
         self.name, self.process, self.device = name, process, device
         self._shown: str | None = None
         self._shown_at = -float("inf")
+        self._n_waiting = 1
 
     def join(self) -> None:
         """Enter this worker and drop those of this host that were killed.
@@ -117,17 +119,29 @@ class Roster:
                     f"{POSTGRESQL_FORM}, or wait {self.study.grace_s:g} s if that worker has ended"
                 )
 
-    def wait(self, reason: str) -> None:
-        """Show that this worker lives, and why it waits."""
+    def wait(self, reason: str) -> int:
+        """Show that this worker lives, and why it waits; return how many of the study's wait.
+
+        The database is told and asked where the reason is another one, and once a beat.
+        """
         if reason == self._shown and time.monotonic() - self._shown_at < self.study.beat_s:
-            return
+            return self._n_waiting
         with transaction(self.engine) as session:
             session.execute(
                 update(WorkerRow)
                 .where(WorkerRow.name == self.name)
                 .values(waits_for=reason, seen_at=func.now())
             )
+            # Who has work again shows that elsewhere, and is not seen here any more.
+            lately = database_now(session) - timedelta(seconds=2 * self.study.beat_s)
+            waiting = select(func.count()).where(
+                WorkerRow.study_id == self.study.id,
+                WorkerRow.waits_for.is_not(None),
+                WorkerRow.seen_at >= lately,
+            )
+            self._n_waiting = session.scalar(waiting) or 1
         self._shown, self._shown_at = reason, time.monotonic()
+        return self._n_waiting
 
     def leave(self) -> None:
         """Drop the row; one that an outage leaves behind is dropped by the next join here."""

@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Protocol
 
 from sqlalchemy import (
@@ -53,12 +52,6 @@ def stored_study(session: Session, row: StudyRow, *, lock: bool = False) -> Stud
     if now is None or now.reason == DELETED:
         raise StudyDeletedError(f"study {row.name!r} was deleted")
     return now
-
-
-def database_now(session: Session) -> datetime:
-    """Return the database's clock as its DateTime columns hold it: UTC, without a zone."""
-    moment = session.execute(select(func.now())).scalar_one()
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def running_rows(session: Session, study_id: str) -> list[WorkRow]:

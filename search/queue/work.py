@@ -24,7 +24,7 @@ from search.queue.rows import (
 )
 from search.tracebacks import headline
 from studies.answer import Answer, NoAnswer
-from studies.database import reading, transaction
+from studies.database import one_statement, reading, transaction
 from studies.errors import DatabaseUnreachableError
 from studies.params import Value
 from studies.states import ENDED_RUNS, ENDS, FailureKind, RunOutcome, RunState, Stage
@@ -134,7 +134,7 @@ class Queue:
     def _claim_waiting(self) -> Claim | None:
         # SQLite has no FOR UPDATE; there transaction() takes the write lock at its beginning.
         # Without that, eight processes took 28 of 200 waiting trials of Optuna twice.
-        with transaction(self.engine) as session:
+        with one_statement(self.engine) as session:
             over = exists().where(StudyRow.id == self.study_id, StudyRow.stage.in_(ENDS))
             # A row that another worker is taking is passed over, not waited for.
             chosen = next_waiting(self.study_id, ~over, only=self.only, lock=True)
@@ -171,12 +171,13 @@ class Queue:
         An epoch trained again by a later owner replaces the earlier row, and its curve the
         earlier curve. Raises FencedOffError where another one has taken over.
         """
-        with self._contact(), transaction(self.engine) as session:
+        writes = transaction if epochs else one_statement
+        with self._contact(), writes(self.engine) as session:
             self._hold(session, claim, epochs, reached)
 
     def bind(self, claim: Claim, number: int, params: Params) -> None:
         """Write which Optuna trial and parameters a slot has."""
-        with transaction(self.engine) as session:
+        with one_statement(self.engine) as session:
             self._hold(session, claim, trial_number=number, params=dict(params))
 
     def finish(
@@ -265,7 +266,7 @@ class Queue:
 
     def told(self, work_id: int) -> None:
         """Write that Optuna knows the end of this run."""
-        with transaction(self.engine) as session:
+        with one_statement(self.engine) as session:
             session.execute(update(WorkRow).where(WorkRow.id == work_id).values(told=True))
 
     def untold(self) -> list[WorkRow]:

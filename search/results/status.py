@@ -10,7 +10,7 @@ from sqlalchemy import Engine, case, func, or_, select
 from sqlalchemy.orm import Session, undefer
 
 from search.params import Params
-from search.queue.rows import database_now, params_of, search_rows, stored_study
+from search.queue.rows import params_of, search_rows, stored_study
 from search.results.curves import EpochPoint, StepPoint, epoch_points, step_points
 from search.results.remaining import remaining
 from search.results.result import StudyResult, result_of
@@ -21,7 +21,7 @@ from search.starting.catalog import find
 from search.starting.cost import StageCost, costs
 from search.tracebacks import headline
 from studies.answer import SearchEnd
-from studies.database import reading
+from studies.database import database_now, reading
 from studies.definition import Study
 from studies.registry import load
 from studies.states import ENDED_RUNS, STAGES, FailureKind, RunOutcome, RunState, Stage

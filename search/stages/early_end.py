@@ -20,12 +20,15 @@ from studies.tables import StudyRow, WorkRow
 log = logging.getLogger(__name__)
 
 
-def end_if_enough(engine: Engine, study_id: str, study: Study) -> Known | None:
+def end_if_enough(
+    engine: Engine, study_id: str, study: Study, *, before: Known | None = None
+) -> Known | None:
     """Remove what nobody has claimed of a search whose next cycle is expected to gain too little.
 
     Any worker calls this before it claims. It does nothing while a run that had an owner waits:
     a worker that was killed in mid-cycle then decides on what it would have known without that.
-    Return what is known of a search that goes on; None where nothing was read.
+    `before` is what was known earlier. Return what is known of a search that goes on; None where
+    nothing was read.
     """
     while True:
         with reading(engine) as session:
@@ -37,7 +40,7 @@ def end_if_enough(engine: Engine, study_id: str, study: Study) -> Known | None:
             row = session.get_one(StudyRow, study_id)
             if not row.may_end_search:
                 return None
-            seen = known(session, row, study, slot=waiting.slot)
+            seen = known(session, row, study, slot=waiting.slot, before=before)
         gain = is_enough(seen.belief, study.screening, pending=seen.pending)
         if gain is None:
             return seen

@@ -1,6 +1,7 @@
 """What a worker reads before it proposes: the finished cycles of a search, and those under way."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -22,12 +23,14 @@ class Known:
     of its runs had ended then.
 
     `pending` are the configurations that have no score: under way, given back or given up.
+    `cycles` are the finished ones that were read, by slot: how one ended stays as it is.
     """
 
     slot: int
     belief: Belief | None
     pending: tuple[Params, ...]
     n_ended: int
+    cycles: Mapping[int, WorkRow]
 
 
 def known(
@@ -35,16 +38,22 @@ def known(
 ) -> Known:
     """Return what is known before the configuration of a slot is proposed.
 
-    `before` is what was known a moment ago: its belief holds as long as no other run has ended.
+    `before` is what was known earlier: only cycles that have finished since are read, and its
+    belief holds as long as no other run has ended.
     """
     ended = n_ended(session, row.id)
+    open_ = pending(session, row, slot)
     if before is not None and (before.slot, before.n_ended) == (slot, ended):
-        return Known(slot, before.belief, pending(session, row, slot), ended)
+        return replace(before, pending=open_)
     every = max(1, -(-ended // _MOST_READ))
-    of_slots = search_rows(row).where(WorkRow.slot % every == 0).order_by(WorkRow.slot)
-    cycles = session.scalars(of_slots.where(WorkRow.state == RunState.DONE))
-    belief = belief_of(row, study, cycles, slot=slot)
-    return Known(slot, belief, pending(session, row, slot), ended)
+    read = {} if before is None else before.cycles
+    read = {number: cycle for number, cycle in read.items() if number % every == 0}
+    new = search_rows(row).where(
+        WorkRow.state == RunState.DONE, WorkRow.slot % every == 0, WorkRow.slot.not_in(read)
+    )
+    read |= {cycle.slot: cycle for cycle in session.scalars(new)}
+    cycles = {number: read[number] for number in sorted(read)}
+    return Known(slot, belief_of(row, study, cycles.values(), slot=slot), open_, ended, cycles)
 
 
 def pending(session: Session, row: StudyRow, slot: int) -> tuple[Params, ...]:

@@ -44,6 +44,9 @@ log = logging.getLogger(__name__)
 # How soon a worker that waits sees what others opened or gave back: after a tenth of what it has
 # waited, between these. Cycles may take half a second, or hours.
 _LEAST_POLL_S, _POLL_S = 0.02, 0.2
+# Many that wait ask no more often than that together (but each once a beat): the first that asks
+# opens what comes next, and what is open is claimed by those that ask within the same moment.
+_POLLS_PER_S = 100
 _SIGNALS_TOGETHER_S = 0.5  # systemd and Slurm signal a whole group, in any order
 
 MAX_PLACE_FAILURES = 3
@@ -160,7 +163,8 @@ class Worker:
         """End the search before the next claim where one more cycle would gain too little."""
         # An exact number stays exact: nothing has to be asked.
         if self.only in (None, Stage.SEARCH) and not self.row.exact:
-            self._seen = end_if_enough(self.engine, self.row.id, self.study)
+            seen = end_if_enough(self.engine, self.row.id, self.study, before=self._seen)
+            self._seen = seen or self._seen
 
     def _wait(self, stage: Stage) -> None:
         """Wait a moment for the runs that others hold, and say so."""
@@ -168,7 +172,7 @@ class Worker:
         if not held:
             return
         reason = f"{held} {stage.words} run(s) of other workers"
-        self.patiently(self.roster.wait, reason)
+        n_waiting = self.patiently(self.roster.wait, reason)
         if self._waits_in != stage:
             log.info("waiting for %s to end", reason)
         self._waits_in = stage
@@ -176,7 +180,8 @@ class Worker:
         if self._waits_since is None:
             self._waits_since = now
         nap = max(_LEAST_POLL_S, (now - self._waits_since) / 10)
-        self.stop.sleep(min(nap, _POLL_S, self.row.beat_s))
+        longest = max(_POLL_S, n_waiting / _POLLS_PER_S)
+        self.stop.sleep(min(nap, longest, self.row.beat_s))
 
     def _perform(self, claim: Claim) -> None:
         """Do one run and write how it ended; every way out leaves the row in a state to resume."""
