@@ -3,14 +3,16 @@
     python -m benchmarks.cluster                             64, 256 and 1,000 clients
     python -m benchmarks.cluster --clients 8 --cycle-s 0     the capacity: nothing slept
     python -m benchmarks.cluster --sampler tpe --costs 10    what its dearest statements cost
+    python -m benchmarks.cluster --waiting 1000              clients that wait for one run
 
 Clients are threads of a few processes, and each is the product's own worker: look ahead, claim,
 ask, heartbeats, eight epochs, finish, tell. Their loop sleeps instead of training. The clients of
 a process share the connections of two pools, as those of a host do behind a pooler.
 
 The server's CPU time is read from /proc, of all its processes. Its own statistics count
-statements, round trips (BEGIN, COMMIT and pings too), rows and deadlocks. In the end every
-configuration must be claimed once, trained once, bound to one trial and told.
+statements, round trips (BEGIN and COMMIT too; pings, which come only after a rest, are not seen),
+rows and deadlocks. In the end every configuration must be claimed once, trained once, bound to one
+trial and told.
 """
 
 import argparse
@@ -36,6 +38,8 @@ from benchmarks.commands import Flags, at_least, ended, seconds
 from benchmarks.overhead import EPOCHS, RANGES, STUDY, Nothing, fill, make_both
 from search.history.optuna_study import History
 from search.history.samplers import make_sampler
+from search.queue.heartbeat import Heartbeat
+from search.queue.work import Queue
 from search.starting import catalog
 from search.workers.stop import Stop
 from search.workers.worker import Worker
@@ -183,8 +187,7 @@ def measure(
         server_cpu_ms=round(1000 * cpu_s / n, 2),
         capacity_per_s=round(n / cpu_s, 1),
         statements=round(_calls(url, f"WHERE query {own}") / n, 1),
-        # A ping is a transaction, and no statement.
-        round_trips=round((_calls(url, "WHERE query != 'COMMIT'") + commits) / n, 1),
+        round_trips=round(_calls(url) / n, 1),
         transactions=round(commits / n, 1),
         rows_read=round((after["tup_returned"] - before["tup_returned"]) / n),
         claim_p50_ms=round(1000 * statistics.median(times), 1),
@@ -196,6 +199,71 @@ def measure(
         wrong=count_wrong(url, finished, n),
         load=round(os.getloadavg()[0], 1),
     )
+
+
+def wait_in(url: URL, study: Study, n: int, *, for_s: float) -> None:
+    """Be `n` workers that find nothing to do for so many seconds."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    engine = create_engine(url, **_pooled(url))
+    storage = optuna.storages.RDBStorage(
+        url.render_as_string(hide_password=False),
+        engine_kwargs=_pooled(url),
+        skip_compatibility_check=True,
+    )
+    row = catalog.find(engine, study.name)
+
+    def client() -> None:
+        worker = client_worker(engine, storage, row, study, cycle_s=0.0)
+        worker.stop = Stop(timeout_s=for_s)
+        worker.work()
+
+    threads = [threading.Thread(target=client) for _ in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    engine.dispose()
+    close_optuna(storage)
+
+
+def measure_waiting(
+    server: PostgresServer, url: URL, *, n: int, settle_s: float = 30.0, for_s: float = 60.0
+) -> dict[str, float]:
+    """Let `n` workers wait for the one run that another holds; say what that costs the server."""
+    engine = open_engine(url)
+    row = catalog.find(engine, STUDY.name)
+    queue = Queue(engine, row, owner="holder", process=None)
+    claim = queue.claim()
+    assert claim is not None
+    context = multiprocessing.get_context("spawn")
+    shares = [(n + number) // PROCESSES for number in range(PROCESSES)]
+    processes = [
+        context.Process(
+            target=wait_in,
+            args=(url, study_with("qmc"), share),
+            kwargs={"for_s": 2 * settle_s + for_s},
+        )
+        for share in shares
+    ]
+    with Heartbeat(queue, claim, beat_s=row.beat_s):
+        for process in processes:
+            process.start()
+        time.sleep(settle_s)
+        query(url, "SELECT pg_stat_statements_reset()")
+        cpu_s, began = server_cpu_s(server), time.perf_counter()
+        time.sleep(for_s)
+        cpu_s, took = server_cpu_s(server) - cpu_s, time.perf_counter() - began
+        round_trips = _calls(url)
+        for process in processes:
+            process.terminate()
+            process.join()
+    engine.dispose()
+    return {
+        "waiting": n,
+        "cores": round(cpu_s / took, 3),
+        "round_trips_per_s": round(round_trips / took),
+        "load": round(os.getloadavg()[0], 1),
+    }
 
 
 def _all_clients(
@@ -330,6 +398,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.add_argument("--sampler", choices=SAMPLERS, default="qmc")
     flags.add_argument("--finished", type=at_least(1), default=100, help="there are before")
     flags.add_argument("--costs", type=at_least(1), help="show so many statements")
+    flags.add_argument(
+        "--waiting", type=at_least(1), nargs="*", default=[], help="and nothing else"
+    )
     flags.add_argument("--sampler-after", type=at_least(1), nargs="*", default=[])
     return ended(partial(_measure_all, flags.parse_args(argv)))
 
@@ -345,7 +416,13 @@ def _measure_all(flags: argparse.Namespace) -> None:
     )
     server.start()
     try:
-        for clients, usual_s in settings:
+        for n in flags.waiting:
+            with server.database() as url:
+                make_both(url)
+                fill(url, first=0, last=flags.finished, n_waiting=1)
+                _count_statements(url)
+                print(json.dumps(measure_waiting(server, url, n=n)), flush=True)
+        for clients, usual_s in () if flags.waiting else settings:
             cycle_s = usual_s if flags.cycle_s is None else flags.cycle_s
             _measure_one(server, flags, clients=clients, cycle_s=cycle_s)
     finally:
@@ -355,17 +432,21 @@ def _measure_all(flags: argparse.Namespace) -> None:
         print(json.dumps(line), flush=True)
 
 
+def _count_statements(url: URL) -> None:
+    admin = open_engine(url)
+    with transaction(admin) as session:
+        session.connection().exec_driver_sql("CREATE EXTENSION pg_stat_statements")
+        session.execute(update(StudyRow).values(exact=True))  # scores are equal: it would end
+    admin.dispose()
+
+
 def _measure_one(
     server: PostgresServer, flags: argparse.Namespace, *, clients: int, cycle_s: float
 ) -> None:
     with server.database() as url:
         make_both(url)
         fill(url, first=0, last=flags.finished, n_waiting=clients * (flags.each + 1))
-        admin = open_engine(url)
-        with transaction(admin) as session:
-            session.connection().exec_driver_sql("CREATE EXTENSION pg_stat_statements")
-            session.execute(update(StudyRow).values(exact=True))  # scores are equal: it would end
-        admin.dispose()
+        _count_statements(url)
         found = measure(
             server,
             url,
