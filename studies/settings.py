@@ -216,6 +216,12 @@ def _replaced(held: Any, changed: dict[str, Any]) -> Any:
         held = held.at(batch_size=_whole("batch_size", changed.pop("batch_size")))
     if isinstance(held, ImageFolder):
         changed["counted"] = None
+    if isinstance(held, Study) and "task" in changed:
+        # What the study took from its task's score follows the task.
+        scored = getattr(held.task, "scored", None)
+        for name in ("metric", "direction", "diverged_value"):
+            if scored is not None and getattr(held, name) == getattr(scored, name):
+                changed.setdefault(name, None)
     return dataclasses.replace(held, **changed) if changed else held
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from studies.definition import Study
 from studies.errors import StudyError
 from studies.flags import Flags
 from studies.protocol import declared
 from studies.registry import command_words, load, of_flags, with_set
+from studies.settings import with_settings
 from tests.conftest import ROOT, Ended
 from tests.folders import digit_folder
 from trainers.errors import TaskError
+from trainers.training import Training
 
 Main = Callable[..., Ended]
 
@@ -175,6 +178,32 @@ def test_set_changes_one_field_and_comes_back_from_what_is_stored(
     assert {field.partition(".")[0] for field in others - {"code of the study file"}} == {
         field.partition(".")[0] for field in says
     }
+
+
+@pytest.mark.parametrize(
+    ("score", "metric", "direction"),
+    [("loss", "loss", "minimize"), ("macro F1", "macro F1", "maximize")],
+)
+def test_another_score_brings_its_metric_and_direction(
+    score: str, metric: str, direction: str
+) -> None:
+    import torch
+    from torch.utils.data import TensorDataset
+
+    rows = TensorDataset(torch.zeros(64, 2), torch.zeros(64, dtype=torch.long))
+    task = Training(
+        model=lambda: torch.nn.Linear(2, 2),
+        optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=0.1),
+        data={"train": rows, "validation": rows, "test": rows},
+        batch_size=1,
+        loss=lambda model, batch: torch.nn.functional.cross_entropy(model(batch[0]), batch[1]),
+        score="accuracy",
+    )
+    study = Study(name="scored", task=task, epochs=2)
+    changed = with_settings(study, {"score": score})
+    assert (changed.metric, changed.direction) == (metric, direction)
+    with pytest.raises(StudyError, match="metric must be"):
+        with_settings(study, {"score": score, "metric": "accuracy"})
 
 
 def test_set_to_what_a_study_says_already_is_the_same_study() -> None:

@@ -196,13 +196,8 @@ def _seeds(result: StudyResult, shell: Shell) -> Hint | None:
         f"If one of {half} matters, it takes about {many} seeds: a new study with "
         f"confirmation=Confirmation(n_seeds={many})"
     )
-    if shell.spec.startswith("-"):
-        told = shell.run("--set", f"n_seeds={many}", name=shell.new_name)
-        return Hint("seeds", f"{text}.", (told,))
-    if not shell.spec.endswith(".py"):
-        return Hint("seeds", f"{text} in a study file of your own.")
-    command = shell.run(name=shell.new_name)
-    return Hint("seeds", f"{text} in {shell.spec}.", (command,))
+    told = shell.run("--set", f"n_seeds={many}", name=shell.new_name)
+    return Hint("seeds", f"{text}.", _only_known(shell, told))
 
 
 def _only_known(shell: Shell, *commands: str) -> tuple[str, ...]:
