@@ -285,8 +285,11 @@ def _searched(
 
 def _fitted(title: str, figure: "Figure") -> str:
     """Return a figure as JSON that fills its card, which has no heading of its own."""
+    # What comes after a comma stands in a line of its own: at 400 pixels one line is too long.
+    head, _, rest = title.partition(", ")
+    text = f'{head}<br><span style="font-size:12px">{rest}</span>' if rest else title
     figure.update_layout(
-        title={"text": title, "font": {"size": 17, "weight": 700}, "x": 0, "pad": {"l": 8}},
+        title={"text": text, "font": {"size": 15, "weight": 700}, "x": 0, "pad": {"l": 8}},
         legend={"yref": "container", "y": 0, "yanchor": "bottom", "font": {"size": 12}},
         margin={"t": 56},
         height=None,

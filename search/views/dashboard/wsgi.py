@@ -174,6 +174,10 @@ _STYLE = f"""
 }}
 @media (max-width: 700px) {{
   {_GRID} > * {{ flex-basis: 100%; max-width: 100%; }}
+  {_OURS} {{ height: 600px !important; }}  /* legends take as many lines as they have names */
+  [id$=":onecycle-answer"] {{ height: 760px !important; }}
+  main {{ min-width: 0; }}  /* its row of switches held the whole page 714 pixels wide */
+  main fieldset.MuiFormControl-root {{ flex-wrap: wrap; }}
 }}
 """
 """The page of optuna-dashboard 0.21: history, then a grid of importances, timeline, plots that a

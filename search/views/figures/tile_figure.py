@@ -32,7 +32,7 @@ def tile_figure(tiles: Sequence[Tile], result: StudyResult | None = None) -> "Fi
     texts = [list(map(plain, labels)), values, list(map(plain, notes))]
     figure = go.Figure(
         go.Table(
-            columnwidth=[2, 2, 5],
+            columnwidth=[6, 6, 8],  # a parameter's name fits at 400 pixels
             header={"values": ["", "", ""], "height": 1, "line": {"width": 0}, "fill": _CLEAR},
             cells={
                 "values": texts,
