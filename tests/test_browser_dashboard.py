@@ -116,9 +116,15 @@ def test_our_card_is_the_first_on_the_page_and_says_what_best_trial_says(
     tops = page.locator(".MuiCard-root").evaluate_all(
         "cards => cards.map(c => [c.getBoundingClientRect().top, c.innerText.slice(0, 40)])"
     )
-    assert ours.bounding_box() is not None
+    box = ours.bounding_box()
+    assert box is not None
+    cells = "all => Math.max(...all.map(e => e.getBoundingClientRect().bottom))"
+    lowest = ours.locator(".table .cell-text").evaluate_all(cells)
+    assert lowest <= box["y"] + box["height"], "the verdict, which is the last row, is cut"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     first = min(tops)
-    assert "the answer" in first[1].lower(), sorted(tops)[:3]
+    # A label that wraps is read without its space.
+    assert "theanswer" in first[1].lower().replace(" ", ""), sorted(tops)[:3]
     engine = open_engine(finished_digits.url)
     result = load_result(engine, "digits")
     engine.dispose()
