@@ -10,14 +10,19 @@ from sqlalchemy import (
     ColumnElement,
     Dialect,
     Engine,
+    Executable,
     Insert,
     Select,
     Table,
     Update,
     and_,
+    cast,
+    column,
     func,
     literal,
     select,
+    true,
+    values,
 )
 from sqlalchemy.orm import Session
 
@@ -215,6 +220,26 @@ def write_epochs(session: Session, row: WorkRow, epochs: Sequence[EpochRow]) -> 
     return got_further
 
 
+def with_epochs(held: Update, session: Session, epochs: Sequence[EpochRow]) -> Executable:
+    """Return one statement of PostgreSQL that changes a run and writes these epochs.
+
+    It returns the epochs' numbers, and none where `held` met no run: then nothing is written.
+    """
+    run = held.returning(WorkRow.id).cte("held")
+    record = EpochRecord.__table__
+    assert isinstance(record, Table)
+    own = [column for column in record.columns if column.name != "work_id"]
+    by_number = {epoch.epoch: _epoch_values(0, epoch) for epoch in epochs}
+    reported = values(*(column(each.name, each.type) for each in own), name="reported").data(
+        [tuple(row[each.name] for each in own) for row in by_number.values()]
+    )
+    # A column of nothing but NULL is text to PostgreSQL until it is told otherwise.
+    rows = select(run.c.id, *(cast(reported.c[each.name], each.type) for each in own))
+    new = _new_epoch(session.get_bind().dialect)
+    names = ["work_id", *(each.name for each in own)]
+    return new.from_select(names, rows.join_from(run, reported, true())).returning(record.c.epoch)
+
+
 def _is_furthest(session: Session, row: WorkRow, epoch: int) -> bool:
     stored = select(func.max(EpochRecord.epoch)).where(EpochRecord.work_id == row.id)
     furthest = session.scalar(stored)
@@ -224,9 +249,9 @@ def _is_furthest(session: Session, row: WorkRow, epoch: int) -> bool:
 def _new_epoch(dialect: Dialect) -> Insert:
     table = EpochRecord.__table__
     assert isinstance(table, Table)
-    key = [column.name for column in table.primary_key]
-    values = [column.name for column in table.columns if column.name not in key]
-    return upsert(dialect, table, key=key, values=values)
+    key = [each.name for each in table.primary_key]
+    replaced = [each.name for each in table.columns if each.name not in key]
+    return upsert(dialect, table, key=key, values=replaced)
 
 
 def _epoch_values(work_id: int, epoch: EpochRow) -> dict[str, float | None]:

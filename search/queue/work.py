@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, Engine, exists, func, select, update
+from sqlalchemy import ColumnElement, Engine, Update, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from search.params import Params
@@ -20,6 +20,7 @@ from search.queue.rows import (
     point_record,
     release,
     running_rows,
+    with_epochs,
     write_epochs,
 )
 from search.tracebacks import headline
@@ -171,9 +172,16 @@ class Queue:
         An epoch trained again by a later owner replaces the earlier row, and its curve the
         earlier curve. Raises FencedOffError where another one has taken over.
         """
-        writes = transaction if epochs else one_statement
+        # Most of what is written is this, so it takes one round trip where it can. Where earlier
+        # owners died, more has to be asked.
+        at_once = not epochs or (self.engine.dialect.name != "sqlite" and not claim.had_owner)
+        writes = one_statement if at_once else transaction
         with self._contact(), writes(self.engine) as session:
-            self._hold(session, claim, epochs, reached)
+            if epochs and at_once:
+                together = with_epochs(_beaten(claim, reached), session, epochs)
+                _check_held(claim, session.execute(together).first())
+            else:
+                self._hold(session, claim, epochs, reached)
 
     def bind(self, claim: Claim, number: int, params: Params) -> None:
         """Write which Optuna trial and parameters a slot has."""
@@ -304,25 +312,34 @@ class Queue:
         reached: Reached | None = None,
         **values: object,
     ) -> WorkRow:
-        """Return the row, locked and beaten, if it is still ours; raise FencedOffError if not.
-
-        The curve and further `values` are part of the same statement, and cost none of their own.
-        """
-        if reached is not None:
-            values |= {"step": reached.step, "curve": reached.curve}
-        # One conditional UPDATE locks the row; that it met one tells that the token is still ours.
-        held = update(WorkRow).where(
-            WorkRow.id == claim.work_id,
-            WorkRow.token == claim.token,
-            WorkRow.state == RunState.RUNNING,
-        )
-        beaten = held.values(beat=WorkRow.beat + 1, beat_at=func.now(), **values)
-        row = changed(session, beaten)
-        if row is None:
-            raise FencedOffError(f"run {claim.work_id} has another owner")
+        """Return the row, locked and beaten, if it is still ours; raise FencedOffError if not."""
+        row = changed(session, _beaten(claim, reached, **values))
+        _check_held(claim, row)
+        assert row is not None
         if write_epochs(session, row, epochs):
             row.deaths = 0
         return row
+
+
+def _beaten(claim: Claim, reached: Reached | None, **values: object) -> Update:
+    """Return the UPDATE that beats for a run which is still ours, and meets none that is not.
+
+    It locks the row. The curve and further `values` are part of it, and cost no statement.
+    """
+    if reached is not None:
+        values |= {"step": reached.step, "curve": reached.curve}
+    held = update(WorkRow).where(
+        WorkRow.id == claim.work_id,
+        WorkRow.token == claim.token,
+        WorkRow.state == RunState.RUNNING,
+    )
+    return held.values(beat=WorkRow.beat + 1, beat_at=func.now(), **values)
+
+
+def _check_held(claim: Claim, met: object | None) -> None:
+    """Raise FencedOffError where the UPDATE of a run met nothing."""
+    if met is None:
+        raise FencedOffError(f"run {claim.work_id} has another owner")
 
 
 def next_waiting(
