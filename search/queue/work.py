@@ -20,6 +20,7 @@ from search.queue.rows import (
     point_record,
     release,
     running_rows,
+    unflushed,
     with_epochs,
     write_epochs,
 )
@@ -180,8 +181,11 @@ class Queue:
             if epochs and at_once:
                 together = with_epochs(_beaten(claim, reached), session, epochs)
                 _check_held(claim, session.execute(together).first())
-            else:
+            elif epochs:
                 self._hold(session, claim, epochs, reached)
+            else:
+                alone = _beaten(claim, reached)
+                _check_held(claim, changed(session, unflushed(alone, self.engine)))
 
     def bind(self, claim: Claim, number: int, params: Params) -> None:
         """Write which Optuna trial and parameters a slot has."""
