@@ -84,7 +84,12 @@ def test_a_winner_at_a_bound_of_the_bracket(found: Findings, max_lr: float, side
     there = replace(winner, params=Params(**{**winner.params, "max_lr": max_lr}))
     hint = told(found, winner=there)["bound"]
     assert f"lies at the {side} bound of the bracket 0.025 to 0.4" in hint.text
-    assert flags_of(hint.commands[0])[1]["name"] == "digits-2"
+    flags = flags_of(hint.commands[0])[1]
+    around = f"space.max_lr=({max_lr / 4:.3g},{max_lr * 4:.3g})"
+    assert (flags["name"], flags["settings"]) == ("digits-2", [around])
+    both = {"64": found.result.proposal, "128": found.result.proposal}
+    several = told(found, winner=there, proposals=both)["bound"]
+    assert flags_of(several.commands[0])[1]["seed"] == 1
     assert "bound" not in told(found, winner=replace(winner, params=winner.params))
 
 

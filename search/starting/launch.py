@@ -128,7 +128,7 @@ def _restart(engine: Engine, started: Started, worker: Local, stop: Stop) -> Non
         if worker.restarts == _MAX_RESTARTS:
             raise UserError(
                 f"worker {worker.number} died {_MAX_RESTARTS + 1} times in a row, last of "
-                f"{cause}; its log: {worker.log_file}"
+                f"{cause}; its log: {worker.log_file}; the same command resumes the study"
             )
         log.warning("worker %d died (%s); started again", worker.number, cause)
         worker.restarts += 1

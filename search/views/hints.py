@@ -56,13 +56,17 @@ def _bound(result: StudyResult, shell: Shell) -> Hint | None:
         f"The max_lr {value:.3g} of {result.winner.name} lies at the {side} bound of the "
         f"{searched} {low:.3g} to {high:.3g}: a better one may lie beyond."
     )
-    if name != "bracket":
-        return Hint("bound", f"{text} In a new study Space(max_lr=(low, high)) reaches further.")
+    if len(result.proposals) > 1:  # one range for all would be the bracket of none
+        return Hint(
+            "bound",
+            f"{text} A new study with another seed measures brackets of its own.",
+            _only_known(shell, shell.run("--seed", "1", name=shell.new_name)),
+        )
+    around = f"space.max_lr=({value / BRACKET_FACTOR:.3g},{value * BRACKET_FACTOR:.3g})"
     return Hint(
         "bound",
-        f"{text} The bracket of a study is frozen; a new study with another seed measures its "
-        "own.",
-        _only_known(shell, shell.run("--seed", "1", name=shell.new_name)),
+        f"{text} A new study can search around it.",
+        _only_known(shell, shell.run("--set", around, name=shell.new_name)),
     )
 
 
