@@ -17,12 +17,10 @@ from sqlalchemy import (
     Update,
     and_,
     cast,
-    column,
     func,
     literal,
     select,
-    true,
-    values,
+    union_all,
 )
 from sqlalchemy.orm import Session
 
@@ -241,14 +239,15 @@ def with_epochs(held: Update, session: Session, epochs: Sequence[EpochRow]) -> E
     assert isinstance(record, Table)
     own = [column for column in record.columns if column.name != "work_id"]
     by_number = {epoch.epoch: _epoch_values(0, epoch) for epoch in epochs}
-    reported = values(*(column(each.name, each.type) for each in own), name="reported").data(
-        [tuple(row[each.name] for each in own) for row in by_number.values()]
-    )
-    # A column of nothing but NULL is text to PostgreSQL until it is told otherwise.
-    rows = select(run.c.id, *(cast(reported.c[each.name], each.type) for each in own))
+    # A NULL of a row that is selected is text to PostgreSQL until it is told otherwise.
+    rows = [
+        select(run.c.id, *(cast(literal(row[each.name], each.type), each.type) for each in own))
+        for row in by_number.values()
+    ]
     new = _new_epoch(session.get_bind().dialect)
     names = ["work_id", *(each.name for each in own)]
-    return new.from_select(names, rows.join_from(run, reported, true())).returning(record.c.epoch)
+    every = rows[0] if len(rows) == 1 else union_all(*rows)
+    return new.from_select(names, every).returning(record.c.epoch)
 
 
 def _is_furthest(session: Session, row: WorkRow, epoch: int) -> bool:
