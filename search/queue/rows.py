@@ -20,7 +20,6 @@ from sqlalchemy import (
     func,
     literal,
     select,
-    union_all,
 )
 from sqlalchemy.orm import Session
 
@@ -229,25 +228,21 @@ def write_epochs(session: Session, row: WorkRow, epochs: Sequence[EpochRow]) -> 
     return got_further
 
 
-def with_epochs(held: Update, session: Session, epochs: Sequence[EpochRow]) -> Executable:
-    """Return one statement of PostgreSQL that changes a run and writes these epochs.
+def with_epoch(held: Update, session: Session, epoch: EpochRow) -> Executable:
+    """Return one statement of PostgreSQL that changes a run and writes this epoch of it.
 
-    It returns the epochs' numbers, and none where `held` met no run: then nothing is written.
+    It returns the epoch's number; nothing where `held` met no run, and then nothing is written.
     """
     run = held.returning(WorkRow.id).cte("held")
     record = EpochRecord.__table__
     assert isinstance(record, Table)
     own = [column for column in record.columns if column.name != "work_id"]
-    by_number = {epoch.epoch: _epoch_values(0, epoch) for epoch in epochs}
-    # A NULL of a row that is selected is text to PostgreSQL until it is told otherwise.
-    rows = [
-        select(run.c.id, *(cast(literal(row[each.name], each.type), each.type) for each in own))
-        for row in by_number.values()
-    ]
+    reported = _epoch_values(0, epoch)
+    # A NULL that is selected is text to PostgreSQL until it is told otherwise.
+    row = (cast(literal(reported[each.name], each.type), each.type) for each in own)
     new = _new_epoch(session.get_bind().dialect)
     names = ["work_id", *(each.name for each in own)]
-    every = rows[0] if len(rows) == 1 else union_all(*rows)
-    return new.from_select(names, every).returning(record.c.epoch)
+    return new.from_select(names, select(run.c.id, *row)).returning(record.c.epoch)
 
 
 def _is_furthest(session: Session, row: WorkRow, epoch: int) -> bool:

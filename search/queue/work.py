@@ -21,7 +21,7 @@ from search.queue.rows import (
     release,
     running_rows,
     unflushed,
-    with_epochs,
+    with_epoch,
     write_epochs,
 )
 from search.tracebacks import headline
@@ -174,13 +174,13 @@ class Queue:
         earlier curve. Raises FencedOffError where another one has taken over.
         """
         # Most of what is written is this, so it takes one round trip where it can. Where earlier
-        # owners died, more has to be asked.
-        at_once = not epochs or (self.engine.dialect.name != "sqlite" and not claim.had_owner)
-        writes = one_statement if at_once else transaction
+        # owners died more has to be asked, and several epochs cost more to put in than they save.
+        one = self.engine.dialect.name != "sqlite" and not claim.had_owner and len(epochs) == 1
+        writes = one_statement if one or not epochs else transaction
         with self._contact(), writes(self.engine) as session:
-            if epochs and at_once:
-                together = with_epochs(_beaten(claim, reached), session, epochs)
-                _check_held(claim, session.execute(together).first())
+            if one:
+                both = with_epoch(_beaten(claim, reached), session, epochs[0])
+                _check_held(claim, session.execute(both).first())
             elif epochs:
                 self._hold(session, claim, epochs, reached)
             else:
