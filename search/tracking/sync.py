@@ -43,9 +43,9 @@ log = logging.getLogger(__name__)
 LOOK_S = 1.0
 """How soon an epoch is seen at best."""
 _SHARE = 150
-"""A look is taken so seldom that all costs at most 1 % of a core: it waits 150 times as long as this
-process computed since the last one, in all its threads, for libraries send from threads of their
-own. What is left of the 1 % is for W&B's second process, which took a third of it."""
+"""A look is taken so seldom that all costs at most 1 % of a core: it waits 150 times as long as
+this process computed since the last one, in all its threads, for libraries send from threads of
+their own. What is left of the 1 % is for W&B's second process, which took a third of it."""
 _LONGEST_S = 60.0
 _CAUSE_LENGTH = 200
 
