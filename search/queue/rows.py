@@ -10,13 +10,11 @@ from sqlalchemy import (
     ColumnElement,
     Dialect,
     Engine,
-    Executable,
     Insert,
     Select,
     Table,
     Update,
     and_,
-    cast,
     func,
     literal,
     select,
@@ -192,17 +190,6 @@ def changed(session: Session, change: Update) -> WorkRow | None:
     return None if met is None else session.get(WorkRow, met, populate_existing=True)
 
 
-def unflushed(change: Update, engine: Engine) -> Update:
-    """Return an UPDATE whose commit does not wait for the disk.
-
-    For a beat: one that a crash of the server loses was never seen. It costs half of the server's
-    time of one that waits.
-    """
-    if engine.dialect.name == "sqlite":  # as all that we write there: synchronous=NORMAL
-        return change
-    return change.where(func.set_config("synchronous_commit", "off", True) == "off")
-
-
 def is_waiting() -> ColumnElement[bool]:
     """Return the condition that a run waits, in the words of the index ix_work_next.
 
@@ -228,23 +215,6 @@ def write_epochs(session: Session, row: WorkRow, epochs: Sequence[EpochRow]) -> 
     return got_further
 
 
-def with_epoch(held: Update, session: Session, epoch: EpochRow) -> Executable:
-    """Return one statement of PostgreSQL that changes a run and writes this epoch of it.
-
-    It returns the epoch's number; nothing where `held` met no run, and then nothing is written.
-    """
-    run = held.returning(WorkRow.id).cte("held")
-    record = EpochRecord.__table__
-    assert isinstance(record, Table)
-    own = [column for column in record.columns if column.name != "work_id"]
-    reported = _epoch_values(0, epoch)
-    # A NULL that is selected is text to PostgreSQL until it is told otherwise.
-    row = (cast(literal(reported[each.name], each.type), each.type) for each in own)
-    new = _new_epoch(session.get_bind().dialect)
-    names = ["work_id", *(each.name for each in own)]
-    return new.from_select(names, select(run.c.id, *row)).returning(record.c.epoch)
-
-
 def _is_furthest(session: Session, row: WorkRow, epoch: int) -> bool:
     stored = select(func.max(EpochRecord.epoch)).where(EpochRecord.work_id == row.id)
     furthest = session.scalar(stored)
@@ -254,9 +224,9 @@ def _is_furthest(session: Session, row: WorkRow, epoch: int) -> bool:
 def _new_epoch(dialect: Dialect) -> Insert:
     table = EpochRecord.__table__
     assert isinstance(table, Table)
-    key = [each.name for each in table.primary_key]
-    replaced = [each.name for each in table.columns if each.name not in key]
-    return upsert(dialect, table, key=key, values=replaced)
+    key = [column.name for column in table.primary_key]
+    values = [column.name for column in table.columns if column.name not in key]
+    return upsert(dialect, table, key=key, values=values)
 
 
 def _epoch_values(work_id: int, epoch: EpochRow) -> dict[str, float | None]:

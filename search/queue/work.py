@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, Engine, Update, exists, func, select, update
+from sqlalchemy import ColumnElement, Engine, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from search.params import Params
@@ -20,8 +20,6 @@ from search.queue.rows import (
     point_record,
     release,
     running_rows,
-    unflushed,
-    with_epoch,
     write_epochs,
 )
 from search.tracebacks import headline
@@ -173,19 +171,9 @@ class Queue:
         An epoch trained again by a later owner replaces the earlier row, and its curve the
         earlier curve. Raises FencedOffError where another one has taken over.
         """
-        # Most of what is written is this, so it takes one round trip where it can. Where earlier
-        # owners died more has to be asked, and several epochs cost more to put in than they save.
-        one = self.engine.dialect.name != "sqlite" and not claim.had_owner and len(epochs) == 1
-        writes = one_statement if one or not epochs else transaction
+        writes = transaction if epochs else one_statement
         with self._contact(), writes(self.engine) as session:
-            if one:
-                both = with_epoch(_beaten(claim, reached), session, epochs[0])
-                _check_held(claim, session.execute(both).first())
-            elif epochs:
-                self._hold(session, claim, epochs, reached)
-            else:
-                alone = _beaten(claim, reached)
-                _check_held(claim, changed(session, unflushed(alone, self.engine)))
+            self._hold(session, claim, epochs, reached)
 
     def bind(self, claim: Claim, number: int, params: Params) -> None:
         """Write which Optuna trial and parameters a slot has."""
@@ -316,34 +304,25 @@ class Queue:
         reached: Reached | None = None,
         **values: object,
     ) -> WorkRow:
-        """Return the row, locked and beaten, if it is still ours; raise FencedOffError if not."""
-        row = changed(session, _beaten(claim, reached, **values))
-        _check_held(claim, row)
-        assert row is not None
+        """Return the row, locked and beaten, if it is still ours; raise FencedOffError if not.
+
+        The curve and further `values` are part of the same statement, and cost none of their own.
+        """
+        if reached is not None:
+            values |= {"step": reached.step, "curve": reached.curve}
+        # One conditional UPDATE locks the row; that it met one tells that the token is still ours.
+        held = update(WorkRow).where(
+            WorkRow.id == claim.work_id,
+            WorkRow.token == claim.token,
+            WorkRow.state == RunState.RUNNING,
+        )
+        beaten = held.values(beat=WorkRow.beat + 1, beat_at=func.now(), **values)
+        row = changed(session, beaten)
+        if row is None:
+            raise FencedOffError(f"run {claim.work_id} has another owner")
         if write_epochs(session, row, epochs):
             row.deaths = 0
         return row
-
-
-def _beaten(claim: Claim, reached: Reached | None, **values: object) -> Update:
-    """Return the UPDATE that beats for a run which is still ours, and meets none that is not.
-
-    It locks the row. The curve and further `values` are part of it, and cost no statement.
-    """
-    if reached is not None:
-        values |= {"step": reached.step, "curve": reached.curve}
-    held = update(WorkRow).where(
-        WorkRow.id == claim.work_id,
-        WorkRow.token == claim.token,
-        WorkRow.state == RunState.RUNNING,
-    )
-    return held.values(beat=WorkRow.beat + 1, beat_at=func.now(), **values)
-
-
-def _check_held(claim: Claim, met: object | None) -> None:
-    """Raise FencedOffError where the UPDATE of a run met nothing."""
-    if met is None:
-        raise FencedOffError(f"run {claim.work_id} has another owner")
 
 
 def next_waiting(
