@@ -99,13 +99,7 @@ def serve(
     url: URL, study: Study, n: int, *, each: int, cycle_s: float, found: "SimpleQueue[list[float]]"
 ) -> None:
     """Be `n` clients that do `each` configurations; give the seconds that every claim took."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    engine = create_engine(url, **_pooled(url))
-    storage = optuna.storages.RDBStorage(
-        url.render_as_string(hide_password=False),
-        engine_kwargs=_pooled(url),
-        skip_compatibility_check=True,
-    )
+    engine, storage = _pools(url)
     row = catalog.find(engine, study.name)
     times: list[float] = []
 
@@ -130,6 +124,17 @@ def serve(
     found.put(times)
     engine.dispose()
     close_optuna(storage)
+
+
+def _pools(url: URL) -> tuple[Engine, optuna.storages.RDBStorage]:
+    """Return the connections that the clients of a process share, ours and Optuna's."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = optuna.storages.RDBStorage(
+        url.render_as_string(hide_password=False),
+        engine_kwargs=_pooled(url),
+        skip_compatibility_check=True,
+    )
+    return create_engine(url, **_pooled(url)), storage
 
 
 def _pooled(url: URL) -> dict[str, object]:
@@ -203,13 +208,7 @@ def measure(
 
 def wait_in(url: URL, study: Study, n: int, *, for_s: float) -> None:
     """Be `n` workers that find nothing to do for so many seconds."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    engine = create_engine(url, **_pooled(url))
-    storage = optuna.storages.RDBStorage(
-        url.render_as_string(hide_password=False),
-        engine_kwargs=_pooled(url),
-        skip_compatibility_check=True,
-    )
+    engine, storage = _pools(url)
     row = catalog.find(engine, study.name)
 
     def client() -> None:

@@ -57,16 +57,16 @@ def legend(drawn: dict[str, Any]) -> str:
 def test_every_card_has_a_title_a_legend_below_and_the_height_of_its_box(engine: Engine) -> None:
     seen = shown(engine)
     titles = [json.loads(text)["layout"]["title"]["text"] for text in seen.figures.values()]
-    held = f"all else as in {answer_name(engine)}"
+    held = f'<br><span style="font-size:12px">all else as in {answer_name(engine)}</span>'
     assert titles == [
         "The answer",
         "Confirmation with fresh seeds",
         "Search: cycles of 4 epochs",
         "Learning curves",
-        f"max_lr, {held}",
-        f"pct_start, {held}",
-        f"div_factor, {held}",
-        f"max_lr and pct_start, {held}",
+        f"max_lr{held}",
+        f"pct_start{held}",
+        f"div_factor{held}",
+        f"max_lr and pct_start{held}",
         "All parameters side by side",
         "Importance",
         "Range test",
