@@ -398,7 +398,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.add_argument("--finished", type=at_least(1), default=100, help="there are before")
     flags.add_argument("--costs", type=at_least(1), help="show so many statements")
     flags.add_argument(
-        "--waiting", type=at_least(1), nargs="*", default=[], help="and nothing else"
+        "--waiting", type=at_least(1), nargs="*", default=[], help="so many find no work"
     )
     flags.add_argument("--sampler-after", type=at_least(1), nargs="*", default=[])
     return ended(partial(_measure_all, flags.parse_args(argv)))
