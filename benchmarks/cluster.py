@@ -43,7 +43,8 @@ from search.queue.work import Queue
 from search.starting import catalog
 from search.workers.stop import Stop
 from search.workers.worker import Worker
-from studies.database import close_optuna, engine_arguments, open_engine, transaction
+from studies.connections import engine_arguments
+from studies.database import close_optuna, open_engine, transaction
 from studies.definition import SAMPLERS, Screening, Study
 from studies.tables import StudyRow
 from tests.postgres import PostgresServer

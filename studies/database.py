@@ -1,19 +1,24 @@
-"""The study database: engine, transactions, first start; every error translated here."""
+"""The study database: where it lies, transactions, first start; every error translated here."""
 
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, func, inspect, select, text
-from sqlalchemy.exc import ArgumentError, InvalidatePoolError
+from sqlalchemy import URL, Connection, Engine, inspect, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from studies.columns import missing_columns
+from studies.connections import (
+    BUSY_TIMEOUT_S,
+    engine_arguments,
+    made_engine,
+    own_transactions,
+    ping_after_rest,
+)
 from studies.errors import DatabaseError, cause_line
 from studies.mounts import file_system_here, is_network
 from studies.tables import HEAD, VERSION_TABLE
@@ -21,106 +26,10 @@ from studies.translation import translated
 from studies.urls import POSTGRESQL_FORM, masked_text, sqlite_file
 
 if TYPE_CHECKING:
-    import psycopg
     from optuna.storages import RDBStorage
 
-# A first start makes all tables under the write lock, which took seconds on slow disks.
-_BUSY_TIMEOUT_S = 60
 _LOCK_NAME = "onecycle-schema"
-# Beats come every 5 s: a connection that is in use is not asked each time whether it still lives,
-# which was a fifth of all that was sent to the server.
-_RESTED_S = 10.0
 UPGRADE = "run `onecycle db upgrade`, with the same --storage"
-
-
-def engine_arguments(url: URL) -> dict[str, Any]:
-    """Return what our engine and Optuna's have in common."""
-    if url.get_backend_name() == "sqlite":
-        return {"pool_size": 2, "connect_args": {"timeout": _BUSY_TIMEOUT_S}}
-    return {
-        "pool_size": 2,
-        "pool_use_lifo": True,  # one connection in use and one that rests, not both half used
-        "pool_recycle": 1800,
-        "connect_args": {
-            "connect_timeout": 5,
-            "keepalives": 1,
-            "keepalives_idle": 30,
-            "keepalives_interval": 10,
-            "keepalives_count": 3,
-            **_unprepared(url),
-        },
-    }
-
-
-def _unprepared(url: URL) -> dict[str, None]:
-    """Return what keeps psycopg from preparing statements, where the URL asks for that.
-
-    A prepared statement is its connection's, and a pooler that lends connections for a transaction
-    (PgBouncer before 1.21) knows nothing of it. Prepared ones save a quarter of the server's time.
-    """
-    asked = url.query.get("prepare_threshold")
-    if asked not in (None, "none"):
-        raise DatabaseError(
-            f"storage {masked_text(url)!r}: prepare_threshold may be none, got {asked!r}"
-        )
-    return {} if asked is None else {"prepare_threshold": None}
-
-
-def _set_up_sqlite(connection: sqlite3.Connection, record: object) -> None:
-    connection.isolation_level = None  # we begin transactions ourselves
-    connection.execute("PRAGMA synchronous=NORMAL")
-    connection.execute("PRAGMA foreign_keys=ON")
-
-
-def _use_utc(connection: "psycopg.Connection", record: object) -> None:
-    """Let now() be UTC, which our columns hold.
-
-    Not by a startup parameter, which PgBouncer refuses; what a SET changes it follows.
-    """
-    connection.autocommit = True
-    connection.execute("SET timezone TO 'UTC'")
-    connection.autocommit = False
-
-
-def ping_after_rest(engine: Engine) -> None:
-    """Let a connection that was not used for a while answer once before it is used again.
-
-    A server that was restarted meanwhile is then met by a new connection, not by an error.
-    """
-    if engine.dialect.name == "sqlite":
-        return
-    error = engine.dialect.loaded_dbapi.Error
-
-    def rests(connection: object, record: Any) -> None:
-        record.info["onecycle_rests_since"] = time.monotonic()
-
-    def ping(connection: Any, record: Any, fairy: object) -> None:
-        since = record.info.get("onecycle_rests_since")
-        if since is None or time.monotonic() - since < _RESTED_S:
-            return
-        try:
-            engine.dialect.do_ping(connection)
-        except error as gone:
-            # All connections of before are gone with it; SQLAlchemy then makes a new one.
-            raise InvalidatePoolError from gone
-
-    event.listen(engine, "checkin", rests)
-    event.listen(engine, "checkout", ping)
-
-
-def _begin(connection: Connection) -> None:
-    reading = connection.get_execution_options().get("onecycle_reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-
-def _own_transactions(engine: Engine) -> None:
-    """Make every writing transaction of a SQLite engine take the write lock when it begins.
-
-    Without it two processes read the same free row before either writes.
-    """
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin)
 
 
 def open_engine(url: URL) -> Engine:
@@ -141,28 +50,9 @@ def open_engine(url: URL) -> Engine:
                 )
     except OSError as error:
         raise DatabaseError(f"no database at {file}: {error.strerror or error}") from error
-    engine = _made_engine(url, **engine_arguments(url))
-    _own_transactions(engine)
+    engine = made_engine(url, **engine_arguments(url))
+    own_transactions(engine)
     return engine
-
-
-def _made_engine(url: URL, **arguments: Any) -> Engine:
-    try:
-        engine = create_engine(url, **arguments)
-        if engine.dialect.name == "postgresql":
-            event.listen(engine, "connect", _use_utc)
-        ping_after_rest(engine)
-        return engine
-    except ImportError as error:  # psycopg raises it where it has no libpq either
-        raise DatabaseError(
-            f"storage {masked_text(url)!r} needs {error.name or 'psycopg'}: "
-            "pip install 'onecycle-search[postgres]'"
-        ) from error
-    except (ArgumentError, TypeError, ValueError):
-        # Not chained: the words of these may quote the URL.
-        raise DatabaseError(
-            f"storage {masked_text(url)!r} has options that its driver does not take"
-        ) from None
 
 
 def refuse_network(file: Path) -> None:
@@ -191,7 +81,7 @@ def looking(url: URL) -> Iterator[Engine]:
         alone = not Path(f"{file}-wal").exists()
         uri = f"{file.absolute().as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
         options = {"creator": lambda: sqlite3.connect(uri, uri=True, timeout=5)}
-    engine = _made_engine(url, poolclass=NullPool, **options)
+    engine = made_engine(url, poolclass=NullPool, **options)
     try:
         yield engine
     finally:
@@ -240,12 +130,6 @@ def _session(engine: Engine) -> Iterator[Session]:
         yield session
 
 
-def database_now(session: Session) -> datetime:
-    """Return the database's clock as its DateTime columns hold it: UTC, without a zone."""
-    moment = session.execute(select(func.now())).scalar_one()
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
-
-
 def prepare(engine: Engine) -> None:
     """Make the schemas on the first start; afterwards check that ours is the one we know.
 
@@ -286,8 +170,8 @@ def _use_wal(file: Path) -> None:
 
     Tried again while others look at the file: of all statements, this one does not wait for them.
     """
-    connection = sqlite3.connect(file, timeout=_BUSY_TIMEOUT_S)
-    until = time.monotonic() + _BUSY_TIMEOUT_S
+    connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT_S)
+    until = time.monotonic() + BUSY_TIMEOUT_S
     try:
         while True:
             try:
@@ -343,7 +227,7 @@ def schema_lock(engine: Engine) -> Iterator[None]:
         finally:
             lock_file.release()
         return
-    lock = _made_engine(
+    lock = made_engine(
         engine.url,
         poolclass=NullPool,
         connect_args=engine_arguments(engine.url)["connect_args"],
@@ -382,7 +266,7 @@ def optuna_storage(
     if url.get_backend_name() == "sqlite":
         storage.engine.dispose()  # the connection that the constructor opened has no listeners
         if not only_reads:
-            _own_transactions(storage.engine)
+            own_transactions(storage.engine)
     return storage
 
 

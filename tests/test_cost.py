@@ -13,7 +13,7 @@ from search.queue.heartbeat import Heartbeat
 from search.queue.work import Claim, Queue, Reached
 from search.starting import catalog
 from search.workers.stop import Stop
-from studies import database
+from studies import connections
 from studies.database import open_engine, optuna_storage, reading, transaction
 from studies.errors import DatabaseUnreachableError
 from studies.tables import StudyRow, WorkerRow, WorkRow
@@ -140,7 +140,7 @@ def test_a_claim_finds_its_run_in_the_order_of_the_index(engine: Engine) -> None
 def test_only_a_connection_that_rested_is_asked_whether_it_lives(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, rested: bool
 ) -> None:
-    monkeypatch.setattr(database, "_RESTED_S", 0.0 if rested else 3600.0)
+    monkeypatch.setattr(connections, "_RESTED_S", 0.0 if rested else 3600.0)
     queue = queue_on(engine)
     claim = queue.claim()
     assert claim is not None

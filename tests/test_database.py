@@ -3,14 +3,18 @@
 import multiprocessing
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import optuna
 import pytest
-from sqlalchemy import URL, Engine, inspect, make_url, text
+from sqlalchemy import URL, Engine, inspect, make_url, select, text, update
 from sqlalchemy.exc import OperationalError
 
+from studies.clock import database_now, now
 from studies.database import (
     close_optuna,
     open_engine,
@@ -133,6 +137,24 @@ def test_a_transaction_that_raises_writes_nothing(engine: Engine) -> None:
         assert session.query(StudyRow).count() == 0
 
 
+def test_moments_within_a_second_are_told_apart(engine: Engine) -> None:
+    with transaction(engine) as session:
+        session.add(study_row())
+    written = list[datetime]()
+    for _ in range(3):
+        with transaction(engine) as session:
+            session.execute(update(StudyRow).values(finished_at=now()))
+        with reading(engine) as session:
+            at = session.scalars(select(StudyRow.finished_at)).one()
+            assert at is not None
+            assert at <= database_now(session)
+            written.append(at)
+        time.sleep(0.02)
+    gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(written)]
+    assert all(gap >= 0.01 for gap in gaps), written
+    assert (datetime.now(UTC).replace(tzinfo=None) - written[0]).total_seconds() < 600
+
+
 def test_sqlite_runs_in_wal_mode(sqlite_url: URL) -> None:
     engine = open_engine(sqlite_url)
     prepare(engine)
@@ -154,7 +176,7 @@ def test_a_reader_does_not_wait_for_a_writer(engine: Engine) -> None:
 def test_two_sqlite_writers_take_turns(sqlite_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = open_engine(sqlite_url)
     prepare(engine)
-    monkeypatch.setattr("studies.database._BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("studies.connections.BUSY_TIMEOUT_S", 0.05)
     impatient = open_engine(sqlite_url)
     with transaction(engine) as session:
         session.execute(text("SELECT 1"))  # a read: the turn is taken before anything is written

@@ -19,19 +19,19 @@ from search.results.time_left import (
 )
 from studies.states import Stage
 
-BETWEEN_S = 0.3  # seconds that a worker takes between two runs
 EPOCHS, STEPS = 8, 400
 ORDER = (Stage.RANGE_TEST, Stage.SEARCH, Stage.CONFIRMATION)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A workload by what its runs take; `counts`: its loop reports epochs."""
+    """A workload by what its runs take, and a worker between two; `counts`: it reports epochs."""
 
     sweep_s: float
     cycle_s: float
     confirmed_s: float
     counts: bool = True
+    between_s: float = 0.3
 
 
 KINDS = {
@@ -40,6 +40,7 @@ KINDS = {
     "scored for long": Kind(3.0, 40.0, 55.0),
     "a loop that counts nothing": Kind(2.0, 12.0, 12.0, counts=False),
     "seconds": Kind(1.0, 1.4, 1.5),
+    "less than a second": Kind(0.3, 0.4, 0.4, between_s=0.1),
 }
 
 
@@ -74,7 +75,7 @@ def looks(
                 began, worker = heapq.heappop(free)
                 waiting -= 1
                 took = seconds[stage] * math.exp(rng.gauss(0, 0.08))
-                heapq.heappush(held, (began + BETWEEN_S + took, took, worker))
+                heapq.heappush(held, (began + kind.between_s + took, took, worker))
             now, took, worker = heapq.heappop(held)
             ended.append(
                 Taken(
@@ -82,7 +83,7 @@ def looks(
                     seconds=took,
                     n_steps=STEPS // 2 if stage == Stage.RANGE_TEST else STEPS,
                     owner=worker,
-                    end_s=math.floor(now),  # as SQLite has it
+                    end_s=now,
                 )
             )
             said = time_left(
@@ -255,6 +256,18 @@ def test_a_cycle_known_by_sweeps_alone_has_a_wide_range() -> None:
 def test_what_a_worker_takes_between_runs_counts() -> None:
     runs = [taken(Stage.SEARCH, 2.0, end_s=3.0 * n) for n in range(4)]
     assert left(runs, SIX).seconds == pytest.approx(6 * 3.0)
+
+
+def test_what_a_worker_loads_for_its_first_choice_is_not_taken_for_usual() -> None:
+    ends = [0.5, 2.5, 3.1, 3.7, 4.3]  # the second run was chosen in 1.5 s, the others in 0.1 s
+    runs = [taken(Stage.SEARCH, 0.5, end_s=end_s) for end_s in ends]
+    assert left(runs, SIX).seconds == pytest.approx(6 * 0.6)
+
+
+def test_what_a_worker_waits_in_a_confirmation_counts_on_average() -> None:
+    runs = [taken(Stage.CONFIRMATION, 1.0, end_s=end_s) for end_s in (1.0, 2.0, 4.0, 5.0, 7.0)]
+    six = ToDo(stage=Stage.CONFIRMATION, waiting=6, running=0)
+    assert left(runs, six).seconds == pytest.approx(6 * 1.5)
 
 
 def test_a_run_of_which_another_worker_had_a_part_tells_less_than_whole_ones() -> None:

@@ -210,7 +210,7 @@ def test_a_database_that_does_not_answer_restarts_the_watch(
         pytest.skip("a locked file stands for the outage")
     claim_everything_but_one(engine)
     claimed(queue_on(engine, owner="living"))
-    monkeypatch.setattr("studies.database._BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("studies.connections.BUSY_TIMEOUT_S", 0.05)
     impatient = open_engine(engine.url)
     observer = queue_on(impatient, owner="observer", clock=clock)
     assert observer.claim() is None

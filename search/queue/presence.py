@@ -4,7 +4,8 @@ from sqlalchemy import Engine, select
 
 from search.queue.roster import is_gone
 from search.queue.rows import running_rows
-from studies.database import database_now, reading
+from studies.clock import database_now
+from studies.database import reading
 from studies.tables import StudyRow, WorkerRow
 
 

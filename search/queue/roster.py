@@ -10,7 +10,8 @@ from pathlib import Path
 from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from studies.database import database_now, transaction
+from studies.clock import database_now, now
+from studies.database import transaction
 from studies.errors import DatabaseError, DatabaseUnreachableError
 from studies.states import RunState
 from studies.tables import StudyRow, WorkerRow, WorkRow
@@ -109,7 +110,7 @@ class Roster:
         # SQLite's max() of two values; it is NULL where one of them is.
         last_sign = func.max(WorkerRow.seen_at, func.coalesce(beat_at, WorkerRow.seen_at))
         # Days as a number, which versions before 3.38 know, too; they have no unixepoch().
-        silent_s = 86400 * (func.julianday(func.now()) - func.julianday(last_sign))
+        silent_s = 86400 * (func.julianday(now()) - func.julianday(last_sign))
         lately = session.scalars(select(WorkerRow).where(silent_s < self.study.grace_s))
         for other in lately:
             if on_another_host(other.process):
@@ -130,7 +131,7 @@ class Roster:
             session.execute(
                 update(WorkerRow)
                 .where(WorkerRow.name == self.name)
-                .values(waits_for=reason, seen_at=func.now())
+                .values(waits_for=reason, seen_at=now())
             )
             # Who has work again shows that elsewhere, and is not seen here any more.
             lately = database_now(session) - timedelta(seconds=2 * self.study.beat_s)

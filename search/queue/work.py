@@ -24,6 +24,7 @@ from search.queue.rows import (
 )
 from search.tracebacks import headline
 from studies.answer import Answer, NoAnswer
+from studies.clock import now
 from studies.database import one_statement, reading, transaction
 from studies.errors import DatabaseUnreachableError
 from studies.params import Value
@@ -149,7 +150,7 @@ class Queue:
                     # more (_hold).
                     token=WorkRow.token + 1,
                     beat=0,
-                    beat_at=func.now(),
+                    beat_at=now(),
                 ),
             )
             return None if row is None else _claim_of(row)
@@ -316,7 +317,7 @@ class Queue:
             WorkRow.token == claim.token,
             WorkRow.state == RunState.RUNNING,
         )
-        beaten = held.values(beat=WorkRow.beat + 1, beat_at=func.now(), **values)
+        beaten = held.values(beat=WorkRow.beat + 1, beat_at=now(), **values)
         row = changed(session, beaten)
         if row is None:
             raise FencedOffError(f"run {claim.work_id} has another owner")
@@ -353,7 +354,7 @@ def next_waiting(
 def end_study(row: StudyRow, ending: Answer | NoAnswer) -> None:
     """Write that a study has ended, and with what."""
     row.stage = Stage.FINISHED if isinstance(ending, Answer) else Stage.FAILED
-    row.ending, row.finished_at = ending, func.now()
+    row.ending, row.finished_at = ending, now()
 
 
 def _claim_of(row: WorkRow) -> Claim:

@@ -21,7 +21,8 @@ from search.starting.catalog import find
 from search.starting.cost import StageCost, costs
 from search.tracebacks import headline
 from studies.answer import SearchEnd
-from studies.database import database_now, reading
+from studies.clock import database_now
+from studies.database import reading
 from studies.definition import Study
 from studies.registry import load
 from studies.states import ENDED_RUNS, STAGES, FailureKind, RunOutcome, RunState, Stage

@@ -6,7 +6,7 @@ Pure functions of what was measured and counted; search/results/status.py reads 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import fmean
+from statistics import fmean, median_low
 
 from search.starting.cost import duration_text
 from studies.states import Stage
@@ -29,8 +29,6 @@ _MOST_MORE = 20  # cycles after those: the chance of more is below 1 %
 
 _RECENT = 10
 """Runs of a stage that tell what one takes: a machine may have become slower since the first."""
-_LEAST_SPAN_S = 4.0
-"""Between the ends of two runs: SQLite's clock has whole seconds, an error of a quarter of it."""
 _OUT = 0.1  # of what may come, to each side of the range that is said
 _UNLIKE = 1.5
 """A cycle that only sweeps tell of may take so many times longer, or shorter: it scores, and what
@@ -154,12 +152,13 @@ def time_left(
     per_run = _seconds_of_runs(taken, under_way, cycle_steps=cycle_steps, epochs=cycle_epochs)
     if not (taken and n_workers) or any(each.stage not in per_run for each in to_do):
         return None
-    searching = _seconds_between(taken, Stage.SEARCH)
+    searching = _usual(_seconds_between(taken, Stage.SEARCH))
     if searching is None:  # the sweeps and the first cycle tell as much
-        searching = _seconds_between(taken, Stage.RANGE_TEST, Stage.SEARCH) or 0.0
+        searching = _usual(_seconds_between(taken, Stage.RANGE_TEST, Stage.SEARCH)) or 0.0
     # Where more train than a confirmation opens at once, they wait: that is in _at_once().
-    own = _seconds_between(taken, Stage.CONFIRMATION) if n_workers <= 2 else None
-    confirming = searching if own is None else own
+    own = _seconds_between(taken, Stage.CONFIRMATION) if n_workers <= 2 else []
+    # They wait for every second run or so: that is a part of the mean, and not of what is usual.
+    confirming = max(0.0, fmean(own)) if own else searching
     between = {Stage.SEARCH: searching, Stage.CONFIRMATION: confirming}
 
     def seconds(stage: ToDo, n_more: int) -> float:
@@ -220,17 +219,22 @@ def _by_steps(taken: Iterable[Taken], cycle_steps: int) -> float | None:
     return sum(each.seconds for each in own) / n_steps * cycle_steps if n_steps else None
 
 
-def _seconds_between(taken: Sequence[Taken], *stages: Stage) -> float | None:
-    """Return what a worker takes beside a run of these stages: to write it, to choose and claim
-    the next, and to wait for what opens; None before that was measured."""
-    n, span, trained = 0, 0.0, 0.0
+def _seconds_between(taken: Sequence[Taken], *stages: Stage) -> list[float]:
+    """Return what a worker took beside each run of these stages but its first: to write it, to
+    choose and claim the next, and to wait for what opens."""
     of_stage = [each for each in taken if each.stage in stages]
+    between = list[float]()
     for owner in {each.owner for each in of_stage}:
         own = [each for each in of_stage if each.owner == owner]
         for one, other in pairwise(sorted(own, key=lambda each: each.end_s)):
-            n, span = n + 1, span + other.end_s - one.end_s
-            trained += other.seconds
-    return max(0.0, span - trained) / n if span >= _LEAST_SPAN_S else None
+            between.append(other.end_s - one.end_s - other.seconds)
+    return between
+
+
+def _usual(between: Sequence[float]) -> float | None:
+    """Return what is usual of these seconds. A worker that chooses for the first time loads for
+    that what it needs, as it does not again."""
+    return max(0.0, median_low(between)) if between else None
 
 
 def _share(run: UnderWay, run_s: float) -> float:
