@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, make_url, update
 
 from search import api
 from search.starting import catalog
@@ -19,10 +19,13 @@ from search.starting.following import followed
 from search.starting.opening import opened
 from search.starting.slurm import submit_script
 from search.starting.trackers import Tracker
+from search.tracking import sync
 from search.tracking.sync import follow_study
 from search.tracking.turn import Turn
 from search.workers.stop import Stop
-from studies.database import open_engine
+from studies.database import open_engine, transaction
+from studies.states import Stage
+from studies.tables import StudyRow
 from tests.conftest import TABLE_STUDY, Ended, Finished, unavailable
 from tests.tracker_books import Points, mlflow_points, rows, tensorboard_points, wandb_points
 from tests.waits import wait_for
@@ -154,13 +157,41 @@ def test_a_tracker_that_is_away_is_said_once_and_gets_everything_when_it_is_back
         place.unlink()
         follow.join(60)
         assert not follow.is_alive()
-    assert [line.split(";")[0].split(":")[-1] for line in said[1:]] == [
-        f"{place} is back, and has all of the study so far"
-    ]
+    assert said[1].endswith(f"{place} is back, and has all of the study so far")
+    assert "has study 'table'" in said[2]
+    assert len(said) == 3
     assert sums(curves(tensorboard_points(place))) == (
         sums(expected_points(finished.storage))[0],
         1,
     )
+
+
+def test_who_follows_to_the_end_sees_it_soon_however_seldom_it_looks(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("tensorboard")
+    monkeypatch.setattr(sync, "LOOK_S", 3600.0)
+    said: list[str] = []
+    with opened(finished.copied_to(tmp_path)) as engine:
+        row = catalog.find(engine, "table")
+        with transaction(engine) as session:
+            session.execute(update(StudyRow).values(stage=Stage.CONFIRMATION))
+        follow = threading.Thread(
+            target=follow_study,
+            args=(engine, row, [Tracker("tensorboard", str(tmp_path / "runs"))]),
+            kwargs={"stop": Stop(), "say": said.append, "until_ended": True},
+            daemon=True,
+        )
+        follow.start()
+        wait_for(lambda: bool([*tmp_path.glob("runs/table-*/search-*")]))
+        follow.join(3)
+        assert follow.is_alive(), "the study goes on"
+        with transaction(engine) as session:
+            session.execute(update(StudyRow).values(stage=Stage.FINISHED))
+        follow.join(60)
+        assert not follow.is_alive()
+    assert len(said) == 1
+    assert "has study 'table'" in said[0]
 
 
 def test_two_processes_take_turns_and_a_killed_one_loses_its_turn(url: URL) -> None:

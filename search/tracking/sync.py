@@ -25,6 +25,7 @@ from contextlib import suppress
 from sqlalchemy import Engine
 
 from search.errors import GivenBackError, UsageError
+from search.queue.rows import stored_study
 from search.starting.trackers import Tracker
 from search.text import printable
 from search.tracking.curves import with_points
@@ -47,6 +48,8 @@ _SHARE = 150
 this process computed since the last one, in all its threads, for libraries send from threads of
 their own. What is left of the 1 % is for W&B's second process, which took a third of it."""
 _LONGEST_S = 300.0  # what is left then comes at the end, when nothing trains
+_END_LOOK_S = 2.0
+"""How soon the end of a study is seen by who waits for it: a statement, a thousandth of a look."""
 _CAUSE_LENGTH = 200
 
 
@@ -109,6 +112,12 @@ class Sync:
             sink.close()
 
 
+def has_line(tracker: Tracker, row: StudyRow, sync: Sync) -> str:
+    """Return the line that says what a tracker has."""
+    runs = f"{sync.n_runs} runs, of which {sync.n_sent} had to be sent"
+    return f"{tracker.shown} has study {row.name!r}: {runs}"
+
+
 def bring_up_to_date(engine: Engine, row: StudyRow, tracker: Tracker) -> str:
     """Bring a tracker up to date with a study, once; return a line that says so.
 
@@ -119,8 +128,7 @@ def bring_up_to_date(engine: Engine, row: StudyRow, tracker: Tracker) -> str:
         if not turn.is_ours():
             return f"{tracker.shown}: another process keeps study {row.name!r} up to date there"
         sync()
-        runs = f"{sync.n_runs} runs, of which {sync.n_sent} had to be sent"
-        return f"{tracker.shown} has study {row.name!r}: {runs}"
+        return has_line(tracker, row, sync)
     except (UserError, DatabaseUnreachableError):
         raise
     except Exception as error:
@@ -180,6 +188,7 @@ class _Follower:
         moved: Callable[[], None],
     ) -> None:
         self.tracker, self._say = tracker, say
+        self._engine, self._row = engine, row
         self._turn = Turn(engine, row.id, tracker.text)
         self._sync = Sync(engine, row, tracker, moved=moved)
         self._away = False
@@ -193,17 +202,36 @@ class _Follower:
                 last = stop.asked()
                 loads = not self._sync.is_open  # its library, once: seconds that say nothing
                 self._look()
-                if last or (until_ended and self._ended and not self._away):
+                over = until_ended and self._ended and not self._away
+                if over:
+                    self._say(has_line(self.tracker, self._row, self._sync))
+                if over or last:
                     return not self._away
                 before, computed_s = computed_s, time.process_time()
                 took = 0.0 if loads else computed_s - before
-                stop.sleep(min(_LONGEST_S, max(LOOK_S, _SHARE * took)))
+                rest_s = min(_LONGEST_S, max(LOOK_S, _SHARE * took))
+                self._rest(stop, rest_s, until_ended=until_ended and not self._away)
         except StudyDeletedError:
             return True
         finally:
             with suppress(Exception):
                 self._sync.close()
             self._turn.end()
+
+    def _rest(self, stop: Stop, seconds: float, *, until_ended: bool) -> None:
+        """Wait; not past a request to stop, nor past the end of the study where that ends it."""
+        until = time.monotonic() + seconds
+        while not stop.asked() and (left := until - time.monotonic()) > 0:
+            stop.sleep(min(left, _END_LOOK_S))
+            if until_ended and self._has_ended():
+                return
+
+    def _has_ended(self) -> bool:
+        try:
+            with reading(self._engine) as session:
+                return stored_study(session, self._row).stage.is_end
+        except DatabaseUnreachableError:
+            return False  # the next look says it
 
     def _look(self) -> None:
         """Bring the tracker up to date where it is our turn."""
