@@ -67,7 +67,7 @@ class Sync:
         self._engine, self._row, self._tracker, self._moved = engine, row, tracker, moved
         self._sink: Sink | None = None
         self._versions: dict[str, str] = {}
-        self.n_sent = 0
+        self._sent: set[str] = set()
 
     def __call__(self) -> bool:
         """Write what is missing; return whether the study has ended. Raises what a library does.
@@ -87,7 +87,7 @@ class Sync:
                         with reading(self._engine) as session:
                             record = with_points(session, study, record)
                     self._sink.write(record)
-                    self.n_sent += record.key != STUDY
+                    self._sent.add(record.key)
                     self._moved()
                 self._versions[record.key] = record.version
         except BaseException:
@@ -104,6 +104,11 @@ class Sync:
     def n_runs(self) -> int:
         """How many runs the tracker has."""
         return max(0, len(self._versions) - 1)
+
+    @property
+    def n_sent(self) -> int:
+        """How many runs had to be sent, a part at least."""
+        return len(self._sent - {STUDY})
 
     def close(self) -> None:
         """Let go of the tracker, and of what is known of it."""
