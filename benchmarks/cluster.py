@@ -3,6 +3,7 @@
     python -m benchmarks.cluster                             64, 256 and 1,000 clients
     python -m benchmarks.cluster --clients 8 --cycle-s 0     the capacity: nothing slept
     python -m benchmarks.cluster --sampler tpe --costs 10    what its dearest statements cost
+    python -m benchmarks.cluster --clients 1000 --per-host 8 eight of a host, which beat together
     python -m benchmarks.cluster --waiting 1000              clients that wait for one run
 
 Clients are threads of a few processes, and each is the product's own worker: look ahead, claim,
@@ -39,6 +40,7 @@ from benchmarks.overhead import EPOCHS, RANGES, STUDY, Nothing, fill, make_both
 from search.history.optuna_study import History
 from search.history.samplers import make_sampler
 from search.queue.heartbeat import Heartbeat
+from search.queue.together import Gatherer
 from search.queue.work import Queue
 from search.starting import catalog
 from search.workers.stop import Stop
@@ -67,6 +69,7 @@ class Measured:
     """
 
     clients: int
+    per_host: int
     cycle_s: float
     sampler: str
     finished: int
@@ -97,17 +100,29 @@ def study_with(sampler: str) -> Study:
 
 
 def serve(
-    url: URL, study: Study, n: int, *, each: int, cycle_s: float, found: "SimpleQueue[list[float]]"
+    url: URL,
+    study: Study,
+    n: int,
+    *,
+    each: int,
+    cycle_s: float,
+    found: "SimpleQueue[list[float]]",
+    per_host: int = 1,
 ) -> None:
-    """Be `n` clients that do `each` configurations; give the seconds that every claim took."""
+    """Be `n` clients that do `each` configurations; give the seconds that every claim took.
+
+    Those of a host, `per_host` each, beat together.
+    """
     engine, storage = _pools(url)
     row = catalog.find(engine, study.name)
     times: list[float] = []
+    hosts = [Gatherer(engine) if per_host > 1 else None for _ in range(0, n, per_host)]
 
     def client(number: int) -> None:
         # Spread over a cycle, so that they do not march in step.
         time.sleep(random.Random(f"{os.getpid()} {number}").uniform(0, cycle_s))
         worker = client_worker(engine, storage, row, study, cycle_s=cycle_s)
+        worker.together = hosts[number // per_host]
         for _ in range(each):
             worker._look_ahead()
             began = time.perf_counter()
@@ -168,13 +183,14 @@ def measure(
     sampler: str,
     finished: int,
     each: int,
+    per_host: int,
 ) -> Measured:
     """Let `clients` do `each` configurations and say what one of them cost."""
     query(url, "SELECT pg_stat_statements_reset()")
     before, cpu_s = _counters(url), server_cpu_s(server)
     began = time.perf_counter()
     times, connections = _all_clients(
-        url, study_with(sampler), clients, each=each, cycle_s=cycle_s
+        url, study_with(sampler), clients, each=each, cycle_s=cycle_s, per_host=per_host
     )
     took = time.perf_counter() - began
     cpu_s = server_cpu_s(server) - cpu_s
@@ -185,6 +201,7 @@ def measure(
     own = "NOT IN ('BEGIN', 'COMMIT', 'ROLLBACK')"
     return Measured(
         clients=clients,
+        per_host=per_host,
         cycle_s=cycle_s,
         sampler=sampler,
         finished=finished,
@@ -267,7 +284,7 @@ def measure_waiting(
 
 
 def _all_clients(
-    url: URL, study: Study, clients: int, *, each: int, cycle_s: float
+    url: URL, study: Study, clients: int, *, each: int, cycle_s: float, per_host: int
 ) -> tuple[list[float], int]:
     """Return the seconds of all claims, and the most connections there were."""
     of_this_process = count_connections(url)
@@ -278,7 +295,7 @@ def _all_clients(
         context.Process(
             target=serve,
             args=(url, study, share),
-            kwargs={"each": each, "cycle_s": cycle_s, "found": found},
+            kwargs={"each": each, "cycle_s": cycle_s, "found": found, "per_host": per_host},
         )
         for share in shares
     ]
@@ -395,6 +412,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.add_argument("--clients", type=at_least(1), nargs="+")
     flags.add_argument("--cycle-s", type=seconds, help="of all of them; else 17 finish a second")
     flags.add_argument("--each", type=at_least(1), default=3, help="configurations of a client")
+    flags.add_argument(
+        "--per-host", type=at_least(1), default=1, help="clients of a host, which beat together"
+    )
     flags.add_argument("--sampler", choices=SAMPLERS, default="qmc")
     flags.add_argument("--finished", type=at_least(1), default=100, help="there are before")
     flags.add_argument("--costs", type=at_least(1), help="show so many statements")
@@ -455,6 +475,7 @@ def _measure_one(
             sampler=flags.sampler,
             finished=flags.finished,
             each=flags.each,
+            per_host=flags.per_host,
         )
         print(json.dumps(asdict(found)), flush=True)
         for line in dearest(url, found.configurations, most=flags.costs) if flags.costs else []:

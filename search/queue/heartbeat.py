@@ -3,8 +3,10 @@
 import logging
 import threading
 from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
 
+from search.queue.together import Together, beat_of
 from search.queue.work import Claim, FencedOffError, Queue, Reached
 from studies.errors import DatabaseError
 from trainers.curve import Thinned
@@ -24,9 +26,14 @@ class Heartbeat:
     when it is back. `lost` once another owner has taken over.
     """
 
-    def __init__(self, queue: Queue, claim: Claim, *, beat_s: float) -> None:
+    def __init__(
+        self, queue: Queue, claim: Claim, *, beat_s: float, together: Together | None = None
+    ) -> None:
         self.lost = False
-        self._queue, self._claim, self._beat_s = queue, claim, beat_s
+        self._queue, self._claim, self._together = queue, claim, together
+        self._together_s = min(_TOGETHER_S, beat_s / 2)
+        gather_s = 0.0 if together is None else together.gather_s
+        self._rest_s = max(self._together_s, beat_s - self._together_s - gather_s)
         self._epochs: deque[EpochRow] = deque()
         self._run: Run | None = None
         self._away = False
@@ -73,19 +80,21 @@ class Heartbeat:
         return tuple(self._epochs)
 
     def _beat(self) -> None:
-        together_s = min(_TOGETHER_S, self._beat_s / 2)
         while not self.lost:
-            self._wake.wait(self._beat_s - together_s)
+            self._wake.wait(self._rest_s)
             self._wake.clear()
             if self._over.is_set():
                 return
             self._beat_once()
-            self._over.wait(together_s)
+            self._over.wait(self._together_s)
 
     def _beat_once(self) -> None:
-        epochs = self.unwritten
+        epochs, reached = self.unwritten, self.reached()
         try:
-            self._queue.beat(self._claim, epochs, self.reached())
+            if not self._beat_with_others(epochs, reached):
+                if self._over.is_set():
+                    return  # whoever writes the result writes these, too
+                self._queue.beat(self._claim, epochs, reached)
         except FencedOffError:
             self.lost = True
             return
@@ -100,3 +109,11 @@ class Heartbeat:
         if self._away:
             log.warning("the database is back; %d epoch(s) written", len(epochs))
         self._away = False
+
+    def _beat_with_others(self, epochs: Sequence[EpochRow], reached: Reached | None) -> bool:
+        if self._together is None or self._away:
+            return False
+        written = self._together.beat(beat_of(self._claim, epochs, reached), over=self._over)
+        if written:
+            self._queue.leases.answered()
+        return written

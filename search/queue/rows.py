@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Protocol
 
@@ -205,14 +205,19 @@ def write_epochs(session: Session, row: WorkRow, epochs: Sequence[EpochRow]) -> 
     """
     if not epochs:
         return False
-    # A run that resumed reports its epochs again: the last report of each counts.
-    by_number = {epoch.epoch: epoch for epoch in epochs}
-    got_further = row.deaths > 0 and _is_furthest(session, row, max(by_number))
-    session.execute(
-        _new_epoch(session.get_bind().dialect),
-        [_epoch_values(row.id, each) for each in by_number.values()],
-    )
+    furthest = max(epoch.epoch for epoch in epochs)
+    got_further = row.deaths > 0 and _is_furthest(session, row, furthest)
+    write_new_epochs(session, {row.id: epochs})
     return got_further
+
+
+def write_new_epochs(session: Session, epochs: Mapping[int, Sequence[EpochRow]]) -> None:
+    """Write epochs of several runs in place of earlier rows: id of a run -> its epochs."""
+    # A run that resumed reports its epochs again: the last report of each counts.
+    last = {(run, epoch.epoch): epoch for run, rows in epochs.items() for epoch in rows}
+    if last:
+        values = [_epoch_values(run, epoch) for (run, _), epoch in last.items()]
+        session.execute(_new_epoch(session.get_bind().dialect), values)
 
 
 def _is_furthest(session: Session, row: WorkRow, epoch: int) -> bool:

@@ -14,6 +14,7 @@ from search.params import Params
 from search.queue.heartbeat import Heartbeat
 from search.queue.roster import Roster, process_identity, worker_name
 from search.queue.rows import seed_of, stored_study
+from search.queue.together import Together
 from search.queue.work import Claim, Ended, FencedOffError, Queue, Reached
 from search.stages import range_test, search
 from search.stages.early_end import end_if_enough
@@ -70,7 +71,10 @@ class GivenBack:
 
 
 class Worker:
-    """Does runs of one study at one site; `only` those of one stage, until that has ended."""
+    """Does runs of one study at one site; `only` those of one stage, until that has ended.
+
+    `together` writes its beats with those of other workers.
+    """
 
     def __init__(
         self,
@@ -82,8 +86,9 @@ class Worker:
         site: Site,
         stop: Stop,
         only: Stage | None = None,
+        together: Together | None = None,
     ) -> None:
-        self.only = only
+        self.only, self.together = only, together
         self.engine, self.row, self.study = engine, row, study
         if study.diverged_value is None:
             self.study = replace(study, diverged_value=row.diverged_value)
@@ -186,7 +191,9 @@ class Worker:
     def _perform(self, claim: Claim) -> None:
         """Do one run and write how it ended; every way out leaves the row in a state to resume."""
         checkpoint = self._checkpoint(claim)
-        with Heartbeat(self.queue, claim, beat_s=self.row.beat_s) as heartbeat:
+        with Heartbeat(
+            self.queue, claim, beat_s=self.row.beat_s, together=self.together
+        ) as heartbeat:
             attempt = self._attempt(claim, heartbeat, checkpoint)
         try:
             if heartbeat.lost:
