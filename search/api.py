@@ -19,6 +19,7 @@ from search.results.result import StudyResult, load_result
 from search.stages.range_test import measured_at_all, with_stored_range_test
 from search.starting import catalog, slurm
 from search.starting.asked import Asked, asked_of, check_counts, definition_of
+from search.starting.beats import piped
 from search.starting.cost import Started, estimate, load_task, warm_up
 from search.starting.following import catch_up, followed
 from search.starting.here import leave, stop_at_end_of_stdin, work_here
@@ -393,10 +394,12 @@ def join(
     until_stdin_closes: bool = False,
     only: Stage | None = None,
     definition_fd: int | None = None,
+    beats_fd: int | None = None,
 ) -> None:
     """Work on a stored study in this process until it, or `only` one stage of it, has ended.
 
-    `definition_fd` is an open file with the Study object of the program that started this one.
+    `definition_fd` is an open file with the Study object of the program that started this one,
+    `beats_fd` a pipe to it for beats.
     See run() for what is raised.
     """
     check_counts(timeout_min=timeout_min, wait_s=wait_s)
@@ -418,7 +421,14 @@ def join(
             row = patiently(catalog.measure_diverged_value, engine, row, definition.study, trainer)
             with followed(engine, row.name, trackers, stop):
                 ended = work_here(
-                    engine, row, definition, trainer=trainer, site=site, stop=stop, only=only
+                    engine,
+                    row,
+                    definition,
+                    trainer=trainer,
+                    site=site,
+                    stop=stop,
+                    only=only,
+                    together=piped(beats_fd, row),
                 )
                 leave(row, ended, site=site, stop=stop, only=only)
         else:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from sqlalchemy import URL, create_engine
 
+from search.starting.beats import gatherer_of
 from search.starting.cost import Started
 from search.starting.launch import Local, _end, _spawn
 from studies.registry import load
@@ -49,7 +50,7 @@ def spawned(device: DeviceKind, number: int, folder: Path) -> dict[str, str]:
     """Return the environment of a worker that run_workers() would start."""
     site = Site(device=device, data=None, cache=folder)
     started = Started(
-        row=StudyRow(name="table"),
+        row=StudyRow(name="table", beat_s=5.0),
         definition=load(str(TABLE_STUDY)),
         site=site,
         trainer=Table(site),
@@ -58,7 +59,9 @@ def spawned(device: DeviceKind, number: int, folder: Path) -> dict[str, str]:
         images_per_s=1.0,
     )
     engine = create_engine(f"sqlite:///{folder}/studies.db")
-    return environment(_spawn(engine, started, number, folder / "worker.log"))
+    return environment(
+        _spawn(engine, started, number, folder / "worker.log", gatherer_of(engine, started))
+    )
 
 
 @needs_proc

@@ -37,6 +37,7 @@ def worker(
     until_stdin_closes: Annotated[bool, typer.Option(hidden=True)] = False,
     only: Annotated[Stage | None, typer.Option(hidden=True)] = None,
     definition_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    beats_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Join a stored study as one more worker."""
     from search import api
@@ -55,4 +56,5 @@ def worker(
             until_stdin_closes=until_stdin_closes,
             only=only,
             definition_fd=definition_fd,
+            beats_fd=beats_fd,
         )

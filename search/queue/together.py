@@ -4,12 +4,27 @@ A beat that was not written so is written by its worker alone. That then learns 
 another owner has taken over, or the database is away.
 """
 
+import json
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from sqlalchemy import ARRAY, JSON, Engine, Integer, any_, column, func, literal, select, update
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    BindParameter,
+    Engine,
+    Integer,
+    Text,
+    any_,
+    cast,
+    func,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.types import TypeEngine
 
 from search.queue.rows import write_new_epochs
 from search.queue.work import Claim, Reached
@@ -17,7 +32,7 @@ from studies.clock import now
 from studies.database import one_statement, transaction
 from studies.errors import DatabaseError
 from studies.states import RunState
-from studies.tables import StoredCurve, WorkRow
+from studies.tables import WorkRow
 from trainers.run import EpochRow
 
 GATHER_S = 2.0
@@ -84,6 +99,9 @@ class Gatherer:
     def _write(self, batch: _Batch) -> None:
         with self._lock:
             self._open = None
+        if len(batch.beats) == 1:  # together it would cost the server twice as much
+            batch.done.set()
+            return
         try:
             batch.written = write_beats(self._engine, batch.beats)
         except DatabaseError:
@@ -92,11 +110,8 @@ class Gatherer:
             batch.done.set()
 
 
-def _told(beat: Beat) -> dict[str, object]:
-    told: dict[str, object] = {"id": beat.work_id, "token": beat.token}
-    if beat.reached is not None:
-        told |= {"step": beat.reached.step, "curve": asdict(beat.reached.curve)}
-    return told
+def _array(of: type[TypeEngine[Any]], values: Sequence[object]) -> BindParameter[Any]:
+    return literal(values, ARRAY(of))
 
 
 def write_beats(engine: Engine, beats: Sequence[Beat]) -> frozenset[int]:
@@ -105,19 +120,23 @@ def write_beats(engine: Engine, beats: Sequence[Beat]) -> frozenset[int]:
     Left out are runs that have another owner by now, whose rows are locked, or whose owners died
     before. Only for PostgreSQL. It waits for no lock, so it is part of no deadlock.
     """
-    told = [_told(beat) for beat in beats]
-    columns = (column("id", Integer), column("token", Integer), column("step", Integer))
+    reached = [beat.reached for beat in beats]
     come = (
-        func.json_to_recordset(literal(told, JSON))
-        .table_valued(*columns, column("curve", StoredCurve))
-        .render_derived(name="come", with_types=True)
+        func.unnest(
+            _array(Integer, [beat.work_id for beat in beats]),
+            _array(Integer, [beat.token for beat in beats]),
+            _array(Integer, [each and each.step for each in reached]),
+            _array(Text, [each and json.dumps(asdict(each.curve)) for each in reached]),
+        )
+        .table_valued("id", "token", "step", "curve")
+        .render_derived(name="come")
     )
     ours = (
-        select(WorkRow.id, come.c.step, come.c.curve)
+        select(WorkRow.id, come.c.step, cast(come.c.curve, JSON).label("curve"))
         .join(come, (WorkRow.id == come.c.id) & (WorkRow.token == come.c.token))
-        # By their ids once more: of JSON the planner knows no number of rows. And not by their
-        # state here, by whose index it would read all that run.
-        .where(WorkRow.id == any_(literal([beat.work_id for beat in beats], ARRAY(Integer))))
+        # By their ids once more: the planner does not know how few come. And not by their state
+        # here, by whose index it would read all that run.
+        .where(WorkRow.id == any_(_array(Integer, [beat.work_id for beat in beats])))
         .where(WorkRow.deaths == 0)
         .with_for_update(of=WorkRow, skip_locked=True)
         .cte("ours")

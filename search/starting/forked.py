@@ -12,6 +12,8 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import IO, NoReturn
@@ -19,6 +21,7 @@ from typing import IO, NoReturn
 from sqlalchemy import Engine
 
 from search.errors import EXIT_FINISHED, EXIT_INTERRUPTED, EXIT_NO_RESULT, ending_of
+from search.starting.beats import Piped, pipe
 from search.starting.cost import Started
 from search.starting.here import leave, stop_at_end_of_stdin, work_as_started
 from search.starting.opening import opened
@@ -30,10 +33,13 @@ _STDIN, _STDOUT, _STDERR = 0, 1, 2
 
 
 class Forked:
-    """A forked process, with what is used of subprocess.Popen; `stdin` is our end of its pipe."""
+    """A forked process, with what is used of subprocess.Popen; `stdin` is our end of its pipe.
 
-    def __init__(self, pid: int, stdin: IO[bytes]) -> None:
-        self.pid, self.stdin = pid, stdin
+    `beats` is our end of the pipe for its beats, None where it has none.
+    """
+
+    def __init__(self, pid: int, stdin: IO[bytes], beats: Connection | None) -> None:
+        self.pid, self.stdin, self.beats = pid, stdin, beats
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -84,7 +90,11 @@ def forked(engine: Engine, started: Started) -> Iterator[list[Forked]]:
             url = engine.url.render_as_string(hide_password=False)
             for number in range(started.n_workers):
                 file = log_file(started, number)
-                workers.append(_fork(lambda: _work(url, started), file, before=workers))
+                ours, theirs = pipe(engine, started)
+                work = partial(_work, url, started, theirs)
+                workers.append(_fork(work, file, before=workers, beats=ours))
+                if theirs is not None:
+                    theirs.close()
         yield workers
     finally:
         for worker in workers:
@@ -98,11 +108,13 @@ def log_file(started: Started, number: int) -> Path:
     return folder / f"worker-{number}.log"
 
 
-def _fork(call: Callable[[], int], file: Path, *, before: Sequence[Forked]) -> Forked:
+def _fork(
+    call: Callable[[], int], file: Path, *, before: Sequence[Forked], beats: Connection | None
+) -> Forked:
     """Fork a process that calls, in a session of its own, and exits with what that returns.
 
     It holds no other end of the pipes to the workers `before`, so that each of them sees it when
-    we are gone.
+    we are gone. `beats` is our end of its pipe for beats.
     """
     reads, writes = os.pipe()
     begun, begins = os.pipe()
@@ -110,12 +122,20 @@ def _fork(call: Callable[[], int], file: Path, *, before: Sequence[Forked]) -> F
         stream.flush()  # what waits in a buffer would be written twice
     pid = os.fork()
     if not pid:
-        _be(call, file, stdin=reads, begins=begins, not_ours=(writes, begun), before=before)
+        _be(
+            call,
+            file,
+            stdin=reads,
+            begins=begins,
+            not_ours=(writes, begun),
+            before=before,
+            beats=beats,
+        )
     os.close(reads)
     os.close(begins)
     os.read(begun, 1)  # from here on its process group is there, and can be killed
     os.close(begun)
-    return Forked(pid, os.fdopen(writes, "wb", buffering=0))
+    return Forked(pid, os.fdopen(writes, "wb", buffering=0), beats)
 
 
 def _be(
@@ -126,12 +146,16 @@ def _be(
     begins: int,
     not_ours: Sequence[int],
     before: Sequence[Forked],
+    beats: Connection | None,
 ) -> NoReturn:
     """Be the forked process."""
     code = EXIT_NO_RESULT  # as Python ends with an exception that nobody catches
     try:
         for worker in before:
             worker.stdin.close()
+        for end in (beats, *(worker.beats for worker in before)):
+            if end is not None:
+                end.close()
         for descriptor in not_ours:
             os.close(descriptor)
         os.setsid()
@@ -172,7 +196,7 @@ def _redirect(file: Path, *, stdin: int) -> None:
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr, force=True)
 
 
-def _work(url: str, started: Started) -> int:
+def _work(url: str, started: Started, beats: Connection | None) -> int:
     """Be a worker; return its exit code."""
     from threadpoolctl import threadpool_limits
 
@@ -183,6 +207,7 @@ def _work(url: str, started: Started) -> int:
     stop = Stop()
     stop_at_end_of_stdin(stop)
     with stop.on_signals(), opened(url, patiently=Patience(stop)) as engine:
-        ended = work_as_started(engine, started, stop)
+        together = None if beats is None else Piped(beats, started.row)
+        ended = work_as_started(engine, started, stop, together=together)
         leave(started.row, ended, site=started.site, stop=stop, only=started.only)
     return EXIT_NO_RESULT if ended == WorkEnd.FAILED else EXIT_FINISHED

@@ -8,6 +8,7 @@ import threading
 from sqlalchemy import Engine
 
 from search.errors import GivenBackError
+from search.queue.together import Together
 from search.starting import catalog
 from search.starting.cost import Started
 from search.workers.stop import Stop
@@ -27,16 +28,26 @@ def work_here(
     site: Site,
     stop: Stop,
     only: Stage | None,
+    together: Together | None = None,
 ) -> WorkEnd:
-    """Be one worker."""
+    """Be one worker; `together` writes its beats with those of others."""
     from search.workers.worker import Worker
 
     return Worker(
-        engine, row, definition.study, trainer=trainer, site=site, stop=stop, only=only
+        engine,
+        row,
+        definition.study,
+        trainer=trainer,
+        site=site,
+        stop=stop,
+        only=only,
+        together=together,
     ).work()
 
 
-def work_as_started(engine: Engine, started: Started, stop: Stop) -> WorkEnd:
+def work_as_started(
+    engine: Engine, started: Started, stop: Stop, *, together: Together | None = None
+) -> WorkEnd:
     """Be one worker of a start."""
     return work_here(
         engine,
@@ -46,6 +57,7 @@ def work_as_started(engine: Engine, started: Started, stop: Stop) -> WorkEnd:
         site=started.site,
         stop=stop,
         only=started.only,
+        together=together,
     )
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -16,7 +16,9 @@ from sqlalchemy import Engine
 
 from search.errors import EXIT_FINISHED, EXIT_GIVEN_BACK, EXIT_NO_RESULT, EXIT_USER_ERROR
 from search.queue.rows import MAX_DEATHS, count_ended, stored_study
+from search.queue.together import Gatherer
 from search.shadowed import own_in
+from search.starting.beats import gatherer_of, pipe, serve
 from search.starting.cost import Started
 from search.starting.forked import Forked, log_file
 from search.starting.travel import packed
@@ -56,20 +58,28 @@ def run_workers(
     signal kills the workers with this process.
     """
     workers: list[Local] = []
+    gatherer = gatherer_of(engine, started)
     with packed(started.definition) as luggage, stop.taking_along(lambda: _kill(workers)):
         try:
             for n, process in enumerate(begun):
                 workers.append(Local(n, process, log_file(started, n), luggage=luggage))
+                serve(gatherer, process.beats)
             for n in range(len(begun), started.n_workers):
                 file = log_file(started, n)
-                process_of_its_own = _spawn(engine, started, n, file, luggage=luggage)
+                process_of_its_own = _spawn(engine, started, n, file, gatherer, luggage=luggage)
                 workers.append(Local(n, process_of_its_own, file, luggage=luggage))
-            return _watch(engine, started, workers, stop)
+            return _watch(engine, started, workers, stop, gatherer)
         finally:
             _end(workers, within_s=started.row.grace_s)
 
 
-def _watch(engine: Engine, started: Started, workers: list[Local], stop: Stop) -> WorkEnd:
+def _watch(
+    engine: Engine,
+    started: Started,
+    workers: list[Local],
+    stop: Stop,
+    gatherer: Gatherer,
+) -> WorkEnd:
     told_to_stop = False
     while True:
         if stop.asked() and not told_to_stop:
@@ -88,7 +98,7 @@ def _watch(engine: Engine, started: Started, workers: list[Local], stop: Stop) -
         if again:
             _check_stored(engine, started)
         for worker in again:
-            _restart(engine, started, worker, stop)
+            _restart(engine, started, worker, stop, gatherer)
         if not again and None not in codes:
             break
         time.sleep(0.1)
@@ -108,7 +118,9 @@ def _goes_on(code: int | None) -> bool:
     return code is not None and code not in (EXIT_FINISHED, EXIT_NO_RESULT)
 
 
-def _restart(engine: Engine, started: Started, worker: Local, stop: Stop) -> None:
+def _restart(
+    engine: Engine, started: Started, worker: Local, stop: Stop, gatherer: Gatherer
+) -> None:
     """Start a worker that has ended again, with the same number and log file.
 
     One that gave its work back wants a new process, because a run went out of memory, or its
@@ -134,7 +146,7 @@ def _restart(engine: Engine, started: Started, worker: Local, stop: Stop) -> Non
         worker.restarts += 1
     _ask_to_stop([worker])
     worker.process = _spawn(
-        engine, started, worker.number, worker.log_file, luggage=worker.luggage
+        engine, started, worker.number, worker.log_file, gatherer, luggage=worker.luggage
     )
 
 
@@ -175,6 +187,7 @@ def _spawn(
     started: Started,
     number: int,
     log_file: Path,
+    gatherer: Gatherer,
     *,
     luggage: IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
@@ -200,11 +213,14 @@ def _spawn(
         command += ["--only", started.only.value]
     if started.site.data is not None:
         command += ["--data", str(started.site.data)]
-    handed = () if luggage is None else (luggage.fileno(),)
-    for descriptor in handed:
-        command += ["--definition-fd", str(descriptor)]
-    with log_file.open("ab") as output:
-        return subprocess.Popen(
+    ours, theirs = pipe(engine, started)
+    handed = []
+    for flag, file in (("--definition-fd", luggage), ("--beats-fd", theirs)):
+        if file is not None:
+            handed.append(file.fileno())
+            command += [flag, str(file.fileno())]
+    with log_file.open("ab") as output, theirs or nullcontext():
+        process = subprocess.Popen(
             command,
             pass_fds=handed,
             env=_environment(engine, started, number),
@@ -213,6 +229,8 @@ def _spawn(
             stderr=output,
             start_new_session=True,
         )
+    serve(gatherer, ours)
+    return process
 
 
 def _environment(engine: Engine, started: Started, number: int) -> dict[str, str]:
