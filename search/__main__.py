@@ -124,7 +124,7 @@ def main(called_as: str | None = None) -> None:
     from search.errors import EXIT_INTERRUPTED, Ending, ending_of
 
     # An interpreter that ends looks through all that is left for garbage. After torch those are
-    # 400,000 objects, for which a worker took as long as for two cycles of `digits`.
+    # 400,000 objects, which took up to three seconds. Handlers of exits still run.
     atexit.register(gc.freeze)
     if _COMPLETION & set(sys.argv[1:2]):
         called_as = "onecycle"  # what a shell completes is the installed program

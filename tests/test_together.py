@@ -291,7 +291,7 @@ def test_workers_beat_through_their_parent(engine: Engine, claims: list[Claim]) 
     wait_for(lambda: all(ours.closed for ours, _ in ends))
 
 
-@pytest.mark.parametrize("forks", ["0", "1"])
+@pytest.mark.parametrize("forks", [pytest.param("0", marks=pytest.mark.slow), "1"])
 def test_workers_of_a_start_beat_together_and_do_every_run_once(
     postgres_url: URL, monkeypatch: pytest.MonkeyPatch, forks: str
 ) -> None:
