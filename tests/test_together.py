@@ -29,7 +29,7 @@ from trainers.curve import Curve
 from trainers.table import epoch_row
 
 N = 8
-GATHER_S = 0.3
+GATHER_S = 1.0  # long enough for threads to begin within it on a busy machine
 NEVER = threading.Event()
 CURVE = Curve((1, 2), (0.1, 0.2), (2.0, None))
 
@@ -235,9 +235,9 @@ def test_a_parent_that_is_gone_or_frozen_leaves_the_worker_to_beat_alone(
     worker = Piped(frozen.theirs, row)
     beat = beat_of(claims[0])
     assert not worker.beat(beat, over=NEVER)
-    began = time.monotonic()
     assert not worker.beat(beat, over=NEVER)
-    assert time.monotonic() - began < 0.1, "it is not asked again"
+    frozen.ours.recv()
+    assert not frozen.ours.poll(), "it is not asked again"
     gone = Frozen()
     gone.ours.close()
     worker = Piped(gone.theirs, row)
