@@ -55,10 +55,13 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def unavailable(reason: str) -> NoReturn:
-    """Skip a test for what is not installed here; CI installs everything, so there it fails."""
+    """Skip a test, or the module that calls, for what is not installed here.
+
+    CI installs everything, so there it fails.
+    """
     if os.environ.get("CI"):
         pytest.fail(reason)
-    pytest.skip(reason)
+    pytest.skip(reason, allow_module_level=True)
 
 
 @pytest.fixture(scope="session")
