@@ -4,8 +4,7 @@ import multiprocessing
 from collections.abc import Iterator, Sequence
 
 import pytest
-from sqlalchemy import URL, Connection, Engine, event, text, update
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy import URL, Engine, event, text, update
 
 from benchmarks.cluster import client_worker, count_wrong, serve, study_with
 from benchmarks.overhead import STUDY, fill, make_both
@@ -17,36 +16,12 @@ from studies import connections
 from studies.database import open_engine, optuna_storage, reading, transaction
 from studies.errors import DatabaseUnreachableError
 from studies.tables import StudyRow, WorkerRow, WorkRow
+from tests.queues import queue_on, round_trips, waiting_runs
 from tests.waits import wait_for
 from trainers.run import EpochRow
 from trainers.table import epoch_row
 
 N = 6
-
-
-def round_trips(engine: Engine) -> list[str]:
-    """Return what will be sent to the server, in its order."""
-    sent: list[str] = []
-    ping = engine.dialect.do_ping
-
-    def pinged(connection: DBAPIConnection) -> bool:
-        sent.append("ping")
-        return ping(connection)
-
-    def executed(_: object, __: object, statement: str, *rest: object) -> None:
-        sent.append(statement)
-
-    engine.dialect.do_ping = pinged  # type: ignore[method-assign]
-    event.listen(engine, "before_cursor_execute", executed)
-
-    def of_transaction(connection: Connection, name: str) -> None:
-        # Said by SQLAlchemy in any case, and sent only where a transaction was asked for.
-        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-            sent.append(name)
-
-    for name in ("begin", "commit", "rollback"):
-        event.listen(engine, name, lambda connection, name=name: of_transaction(connection, name))
-    return sent
 
 
 def test_a_configuration_costs_no_more_round_trips_than_it_did(postgres_url: URL) -> None:
@@ -91,16 +66,8 @@ def test_clients_at_once_do_every_configuration_exactly_once(postgres_url: URL) 
 
 @pytest.fixture
 def engine(postgres_url: URL) -> Iterator[Engine]:
-    """A study of many waiting runs."""
-    make_both(postgres_url)
-    fill(postgres_url, first=0, last=2, n_waiting=1000)
-    engine = open_engine(postgres_url)
-    yield engine
-    engine.dispose()
-
-
-def queue_on(engine: Engine) -> Queue:
-    return Queue(engine, catalog.find(engine, STUDY.name), owner="a", process=None)
+    with waiting_runs(postgres_url, 1000) as engine:
+        yield engine
 
 
 def test_a_claim_a_beat_and_a_look_are_one_round_trip_each(engine: Engine) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from sqlalchemy import URL, create_engine
 
+from search.queue.together import Gatherer
 from search.starting.beats import gatherer_of
 from search.starting.cost import Started
 from search.starting.launch import Local, _end, _spawn
@@ -172,6 +173,7 @@ def test_a_worker_that_does_not_end_in_time_is_killed(tmp_path: Path) -> None:
         start_new_session=True,
     )
     began = time.monotonic()
-    _end([Local(0, process, tmp_path / "worker.log")], within_s=0.3)
+    gatherer = Gatherer(create_engine("sqlite://"))
+    _end([Local(0, process, tmp_path / "worker.log", gatherer)], within_s=0.3)
     assert process.returncode == -signal.SIGKILL
     assert 0.3 <= time.monotonic() - began < 60

@@ -10,7 +10,7 @@ from multiprocessing import Pipe
 import pytest
 from sqlalchemy import URL, Engine, event, select, update
 
-from benchmarks.overhead import STUDY, fill, make_both
+from benchmarks.overhead import STUDY
 from search import api
 from search.queue import together
 from search.queue.heartbeat import Heartbeat
@@ -23,7 +23,7 @@ from studies.states import RunState
 from studies.tables import EpochRecord, WorkRow
 from tests.conftest import TABLE_STUDY, plain
 from tests.postgres import PostgresServer
-from tests.test_cost import queue_on, round_trips
+from tests.queues import queue_on, round_trips, waiting_runs
 from tests.waits import wait_for
 from trainers.curve import Curve
 from trainers.table import epoch_row
@@ -36,11 +36,8 @@ CURVE = Curve((1, 2), (0.1, 0.2), (2.0, None))
 
 @pytest.fixture
 def engine(postgres_url: URL) -> Iterator[Engine]:
-    make_both(postgres_url)
-    fill(postgres_url, first=0, last=2, n_waiting=30)
-    engine = open_engine(postgres_url)
-    yield engine
-    engine.dispose()
+    with waiting_runs(postgres_url, 30) as engine:
+        yield engine
 
 
 @pytest.fixture

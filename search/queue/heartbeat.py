@@ -3,10 +3,9 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
 from types import TracebackType
 
-from search.queue.together import Together, beat_of
+from search.queue.together import Beat, Together
 from search.queue.work import Claim, FencedOffError, Queue, Reached
 from studies.errors import DatabaseError
 from trainers.curve import Thinned
@@ -31,9 +30,9 @@ class Heartbeat:
     ) -> None:
         self.lost = False
         self._queue, self._claim, self._together = queue, claim, together
-        self._together_s = min(_TOGETHER_S, beat_s / 2)
+        self._pause_s = min(_TOGETHER_S, beat_s / 2)
         gather_s = 0.0 if together is None else together.gather_s
-        self._rest_s = max(self._together_s, beat_s - self._together_s - gather_s)
+        self._rest_s = max(self._pause_s, beat_s - self._pause_s - gather_s)
         self._epochs: deque[EpochRow] = deque()
         self._run: Run | None = None
         self._away = False
@@ -86,7 +85,7 @@ class Heartbeat:
             if self._over.is_set():
                 return
             self._beat_once()
-            self._over.wait(self._together_s)
+            self._over.wait(self._pause_s)
 
     def _beat_once(self) -> None:
         epochs, reached = self.unwritten, self.reached()
@@ -110,10 +109,11 @@ class Heartbeat:
             log.warning("the database is back; %d epoch(s) written", len(epochs))
         self._away = False
 
-    def _beat_with_others(self, epochs: Sequence[EpochRow], reached: Reached | None) -> bool:
+    def _beat_with_others(self, epochs: tuple[EpochRow, ...], reached: Reached | None) -> bool:
         if self._together is None or self._away:
             return False
-        written = self._together.beat(beat_of(self._claim, epochs, reached), over=self._over)
+        beat = Beat(self._claim.work_id, self._claim.token, epochs, reached)
+        written = self._together.beat(beat, over=self._over)
         if written:
             self._queue.leases.answered()
         return written

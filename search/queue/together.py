@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from search.queue.rows import write_new_epochs
-from search.queue.work import Claim, Reached
+from search.queue.work import Reached
 from studies.clock import now
 from studies.database import one_statement, transaction
 from studies.errors import DatabaseError
@@ -58,11 +58,6 @@ class Together(Protocol):
 
     def beat(self, beat: Beat, *, over: threading.Event) -> bool:
         """Write a beat; return whether it was written. False too once its run is `over`."""
-
-
-def beat_of(claim: Claim, epochs: Sequence[EpochRow], reached: Reached | None) -> Beat:
-    """Return a worker's beat for the run that it holds."""
-    return Beat(claim.work_id, claim.token, tuple(epochs), reached)
 
 
 @dataclass(eq=False, slots=True)

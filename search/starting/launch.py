@@ -39,11 +39,13 @@ to be given up."""
 
 @dataclass(slots=True)
 class Local:
-    """One local worker process, its log file, and the Study object that travels to it."""
+    """One local worker process, its log file, the Study object that travels to it, and what
+    writes its beats with those of the others."""
 
     number: int
     process: "subprocess.Popen[bytes] | Forked"
     log_file: Path
+    gatherer: Gatherer
     restarts: int = 0
     ended_runs: int = 0
     luggage: IO[bytes] | None = None
@@ -62,24 +64,19 @@ def run_workers(
     with packed(started.definition) as luggage, stop.taking_along(lambda: _kill(workers)):
         try:
             for n, process in enumerate(begun):
-                workers.append(Local(n, process, log_file(started, n), luggage=luggage))
+                file = log_file(started, n)
+                workers.append(Local(n, process, file, gatherer, luggage=luggage))
                 serve(gatherer, process.beats)
             for n in range(len(begun), started.n_workers):
                 file = log_file(started, n)
                 process_of_its_own = _spawn(engine, started, n, file, gatherer, luggage=luggage)
-                workers.append(Local(n, process_of_its_own, file, luggage=luggage))
-            return _watch(engine, started, workers, stop, gatherer)
+                workers.append(Local(n, process_of_its_own, file, gatherer, luggage=luggage))
+            return _watch(engine, started, workers, stop)
         finally:
             _end(workers, within_s=started.row.grace_s)
 
 
-def _watch(
-    engine: Engine,
-    started: Started,
-    workers: list[Local],
-    stop: Stop,
-    gatherer: Gatherer,
-) -> WorkEnd:
+def _watch(engine: Engine, started: Started, workers: list[Local], stop: Stop) -> WorkEnd:
     told_to_stop = False
     while True:
         if stop.asked() and not told_to_stop:
@@ -98,7 +95,7 @@ def _watch(
         if again:
             _check_stored(engine, started)
         for worker in again:
-            _restart(engine, started, worker, stop, gatherer)
+            _restart(engine, started, worker, stop)
         if not again and None not in codes:
             break
         time.sleep(0.1)
@@ -118,9 +115,7 @@ def _goes_on(code: int | None) -> bool:
     return code is not None and code not in (EXIT_FINISHED, EXIT_NO_RESULT)
 
 
-def _restart(
-    engine: Engine, started: Started, worker: Local, stop: Stop, gatherer: Gatherer
-) -> None:
+def _restart(engine: Engine, started: Started, worker: Local, stop: Stop) -> None:
     """Start a worker that has ended again, with the same number and log file.
 
     One that gave its work back wants a new process, because a run went out of memory, or its
@@ -146,7 +141,7 @@ def _restart(
         worker.restarts += 1
     _ask_to_stop([worker])
     worker.process = _spawn(
-        engine, started, worker.number, worker.log_file, gatherer, luggage=worker.luggage
+        engine, started, worker.number, worker.log_file, worker.gatherer, luggage=worker.luggage
     )
 
 
